@@ -1,0 +1,1 @@
+//! The application boundary of Tercet and the kvstore application.

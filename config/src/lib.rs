@@ -1,0 +1,1 @@
+//! Node configuration, genesis and keys of Tercet.

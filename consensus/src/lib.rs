@@ -1,0 +1,17 @@
+//! PBFT with weighted voting power and Tendermint-format certificates: the protocol, pure.
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
+pub mod block;
+pub mod commit;
+pub mod justification;
+pub mod key;
+pub mod merkle;
+pub mod message;
+pub mod power;
+pub mod schedule;
+pub mod sign_bytes;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod validators;
+pub mod verify;
+pub mod view;

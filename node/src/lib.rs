@@ -1,0 +1,1 @@
+//! The Tercet daemon.
