@@ -8,8 +8,10 @@ pub mod key;
 pub mod merkle;
 pub mod message;
 pub mod power;
+pub mod record;
 pub mod schedule;
 pub mod sign_bytes;
+pub mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod validators;

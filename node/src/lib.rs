@@ -1,1 +1,4 @@
-//! The Tercet daemon.
+//! The Tercet daemon: all I/O around the pure consensus core.
+//!
+//! Floors from top to ground; a floor imports only floors below it: `cli` · `node` · `engine network mempool sync rpc` ·
+//! `execution` · `wire` · `store` · `metrics health audit`.
