@@ -9,6 +9,7 @@ pub mod merkle;
 pub mod message;
 pub mod power;
 pub mod record;
+pub mod replica;
 pub mod schedule;
 pub mod sign_bytes;
 pub mod status;

@@ -1,0 +1,126 @@
+//! STATUS and its answer. Source: PROTOCOL §9: every signed message of the height that I hold and the STATUS lacks, the proposal,
+//! the highest VIEW-CHANGE of each sender, and what put me into my view. So every lost message comes back.
+
+use super::Replica;
+use super::votes::Votes;
+use crate::block::BlockId;
+use crate::message::Message;
+use crate::status::{Bitmap, STATUS_BLOCKS_MAX, STATUS_VIEWS_MAX, Status};
+use crate::validators::ValidatorIndex;
+use crate::view::View;
+
+impl Replica {
+    /// What I have of my height. `direct`: the validators that I am connected to, myself included.
+    #[must_use]
+    pub fn status(&self, direct: impl IntoIterator<Item = ValidatorIndex>) -> Status {
+        let views = |votes: &Votes| {
+            votes
+                .by_view()
+                .rev()
+                .take(STATUS_VIEWS_MAX)
+                .map(|(view, votes)| (view, votes.iter().map(|vote| vote.message.index).collect()))
+                .collect()
+        };
+        Status {
+            height: self.height(),
+            start_view: self.at.start_view(),
+            view: self.at.view,
+            pre_prepares: self.at.candidates.of(self.at.view).map(|m| m.block_id()).collect(),
+            prepares: views(&self.at.prepares),
+            commits: views(&self.at.commits),
+            view_changes: self
+                .at
+                .view_changes
+                .iter()
+                .map(|(index, message)| (*index, message.signed.message.view))
+                .collect(),
+            blocks: self.at.blocks.ids().take(STATUS_BLOCKS_MAX).collect(),
+            direct: direct.into_iter().collect(),
+        }
+    }
+
+    /// The messages that a peer with this STATUS lacks; nothing where it is at another height.
+    #[must_use]
+    pub fn answer(&self, status: &Status) -> Vec<Message> {
+        let mut out = Vec::new();
+        if status.height != self.height() {
+            return out;
+        }
+        if status.start_view < self.at.start_view()
+            && let Some(prior) = &self.at.start.prior
+        {
+            out.push(Message::Prior(prior.clone()));
+        }
+        if status.view < self.at.view
+            && let Some(message) = &self.at.new_view
+        {
+            out.push(Message::PrePrepare((**message).clone()));
+        }
+        if status.view <= self.at.view {
+            self.answer_pre_prepares(status, &mut out);
+        }
+        answer_votes(&self.at.prepares, &status.prepares, &mut out);
+        answer_votes(&self.at.commits, &status.commits, &mut out);
+        for (index, message) in &self.at.view_changes {
+            let theirs = status.view_changes.iter().find(|(other, _)| other == index);
+            if theirs.is_none_or(|(_, view)| *view < message.signed.message.view) {
+                out.push(Message::ViewChange((**message).clone()));
+            }
+        }
+        out
+    }
+
+    /// The block with this id, for a peer that asks for it.
+    #[must_use]
+    pub fn block(&self, id: &BlockId) -> Option<Message> {
+        self.at.blocks.get(id).cloned().map(Message::Block)
+    }
+
+    /// The blocks that this replica needs and lacks: pre-prepared in its view, decided, or bound for it as the new primary.
+    #[must_use]
+    pub fn missing(&self) -> Vec<BlockId> {
+        let mut wanted: Vec<BlockId> =
+            self.at.candidates.of(self.at.view).map(|message| message.block_id()).collect();
+        wanted.extend(self.at.commit_quorum.map(|(_, id)| id));
+        if self.at.am_primary(self.at.top()) {
+            wanted.extend(self.at.claims().map(|claim| claim.block_id));
+        }
+        wanted.extend(self.at.prepares.quorum(self.at.view, &self.at.start.validators));
+        wanted.retain(|id| self.at.blocks.get(id).is_none());
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
+    }
+
+    /// What put me into my view: the NEW-VIEW, or Commit(h−1) of my start view.
+    pub(super) fn explanation(&self) -> Option<Message> {
+        match &self.at.new_view {
+            Some(message) => Some(Message::PrePrepare((**message).clone())),
+            None => self.at.start.prior.clone().map(Message::Prior),
+        }
+    }
+
+    fn answer_pre_prepares(&self, status: &Status, out: &mut Vec<Message>) {
+        for message in self.at.candidates.of(self.at.view) {
+            let id = message.block_id();
+            let has = status.view == self.at.view && status.pre_prepares.contains(&id);
+            if !has && !out.contains(&Message::PrePrepare((**message).clone())) {
+                out.push(Message::PrePrepare((**message).clone()));
+            }
+            if !status.blocks.contains(&id)
+                && let Some(block) = self.block(&id)
+            {
+                out.push(block);
+            }
+        }
+    }
+}
+
+fn answer_votes(mine: &Votes, theirs: &[(View, Bitmap)], out: &mut Vec<Message>) {
+    for (view, votes) in mine.by_view() {
+        let has = theirs.iter().find(|(other, _)| *other == view).map(|(_, bitmap)| bitmap);
+        let lacks = |index| has.is_none_or(|bitmap| !bitmap.has(index));
+        let missing = votes.into_iter().filter(|vote| lacks(vote.message.index));
+        out.extend(missing.map(|vote| Message::Vote(vote.clone())));
+    }
+}

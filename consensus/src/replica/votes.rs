@@ -1,0 +1,100 @@
+//! The PREPAREs or the COMMITs of one height, counted by power as they arrive.
+
+use super::ByValidator;
+use crate::block::BlockId;
+use crate::message::{SignedVote, Verified};
+use crate::validators::{ValidatorIndex, Validators};
+use crate::view::View;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most views for which one validator's votes of one phase are kept; beyond it the validator's lowest view goes.
+pub const VOTE_VIEWS_MAX: usize = 8;
+
+/// What came of adding a vote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It is new and counts.
+    New,
+    /// It was here already.
+    Duplicate,
+    /// The validator voted for another block in that view: this is the first vote, which alone counts.
+    Conflict(Box<SignedVote>),
+}
+
+#[derive(Clone, Debug, Default)]
+struct InView {
+    votes: ByValidator<Verified<SignedVote>>,
+    power: BTreeMap<BlockId, u64>,
+}
+
+/// The votes of one phase.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Votes {
+    views: BTreeMap<View, InView>,
+    of_sender: ByValidator<BTreeSet<View>>,
+}
+
+impl Votes {
+    pub(super) fn add(&mut self, vote: Verified<SignedVote>, validators: &Validators) -> Added {
+        let (view, index, block_id) = (vote.message.view, vote.message.index, vote.message.block_id);
+        let in_view = self.views.entry(view).or_default();
+        if let Some(first) = in_view.votes.get(&index) {
+            return match first.message.block_id == block_id {
+                true => Added::Duplicate,
+                false => Added::Conflict(Box::new((**first).clone())),
+            };
+        }
+        in_view.votes.insert(index, vote);
+        *in_view.power.entry(block_id).or_default() += validators.power_at(index);
+        let views = self.of_sender.entry(index).or_default();
+        views.insert(view);
+        if views.len() > VOTE_VIEWS_MAX
+            && let Some(lowest) = views.pop_first()
+        {
+            self.remove(lowest, index, validators);
+        }
+        Added::New
+    }
+
+    fn remove(&mut self, view: View, index: ValidatorIndex, validators: &Validators) {
+        let Some(in_view) = self.views.get_mut(&view) else { return };
+        if let Some(vote) = in_view.votes.remove(&index)
+            && let Some(power) = in_view.power.get_mut(&vote.message.block_id)
+        {
+            *power = power.saturating_sub(validators.power_at(index));
+        }
+        if in_view.votes.is_empty() {
+            self.views.remove(&view);
+        }
+    }
+
+    /// The block that a quorum voted for in `view`.
+    pub(super) fn quorum(&self, view: View, validators: &Validators) -> Option<BlockId> {
+        let in_view = self.views.get(&view)?;
+        in_view.power.iter().find(|(_, power)| validators.is_quorum(**power)).map(|(id, _)| *id)
+    }
+
+    /// The votes for `block_id` in `view`, in ascending order of index.
+    pub(super) fn for_block(
+        &self,
+        view: View,
+        block_id: BlockId,
+    ) -> impl Iterator<Item = &SignedVote> {
+        self.views
+            .get(&view)
+            .into_iter()
+            .flat_map(|in_view| in_view.votes.values())
+            .map(|vote| &**vote)
+            .filter(move |vote| vote.message.block_id == block_id)
+    }
+
+    /// All votes by view, ascending.
+    pub(super) fn by_view(&self) -> impl DoubleEndedIterator<Item = (View, Vec<&SignedVote>)> {
+        self.views.iter().map(|(view, in_view)| (*view, in_view.votes.values().map(|v| &**v).collect()))
+    }
+
+    /// Who voted, in any view.
+    pub(super) fn senders(&self) -> impl Iterator<Item = ValidatorIndex> + '_ {
+        self.of_sender.keys().copied()
+    }
+}
