@@ -70,6 +70,16 @@ impl Replica {
         out
     }
 
+    /// Whether this very vote is counted here.
+    #[must_use]
+    pub fn has_vote(&self, vote: &crate::message::Vote) -> bool {
+        let votes = match vote.phase {
+            crate::message::Phase::Prepare => &self.at.prepares,
+            crate::message::Phase::Commit => &self.at.commits,
+        };
+        votes.for_block(vote.view, vote.block_id).any(|known| known.message == *vote)
+    }
+
     /// The block with this id, for a peer that asks for it.
     #[must_use]
     pub fn block(&self, id: &BlockId) -> Option<Message> {

@@ -33,3 +33,8 @@ pub fn validators(powers: &[u64]) -> Validators {
 pub fn sign(n: u8, message: &[u8]) -> Signature {
     Signature(key(n).sign(message).to_bytes())
 }
+
+pub mod checker;
+pub mod cluster;
+#[cfg(test)]
+mod network_tests;

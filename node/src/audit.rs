@@ -1,0 +1,152 @@
+//! What was thrown away: every discarded message is counted by reason, peer and class, and written to a bounded, rate-limited audit log
+//! (`tracing` target `audit`), so that an operator can show who attacked him and with what.
+
+use crate::network::{Class, Discard, PeerId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tercet_consensus::key::Address;
+use tercet_consensus::verify::Reject;
+
+/// The most lines in the audit log within one [`WINDOW`].
+const LINES_MAX: u32 = 20;
+/// The window of the rate limit.
+const WINDOW: Duration = Duration::from_secs(1);
+/// The most (reason, peer, class) that are counted apart; what comes beyond is counted under no peer.
+const COUNTERS_MAX: usize = 4_096;
+
+/// One discarded message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discarded {
+    /// Why, in one word for counters.
+    pub reason: &'static str,
+    /// Why, in words.
+    pub detail: String,
+    /// Whose, where known.
+    pub peer: Option<PeerId>,
+    /// Of which class, where known.
+    pub class: Option<Class>,
+}
+
+impl Discarded {
+    /// A message of a peer that failed verification.
+    #[must_use]
+    pub fn reject(reject: Reject, peer: PeerId, class: Class) -> Discarded {
+        let reason = match reject {
+            Reject::Malformed(_) => "malformed",
+            Reject::TooLarge => "oversized",
+            Reject::Height => "wrong_height",
+            Reject::UnknownValidator => "unknown_sender",
+            Reject::NotPrimary => "unauthorised_sender",
+            Reject::Signature => "bad_signature",
+            Reject::NoQuorum => "no_quorum",
+            Reject::Justification(_) => "unjustified",
+        };
+        Discarded { reason, detail: reject.to_string(), peer: Some(peer), class: Some(class) }
+    }
+
+    /// A second vote of a validator for one height and view.
+    #[must_use]
+    pub fn equivocation(validator: Address) -> Discarded {
+        let detail = format!("validator {validator} voted twice");
+        Discarded { reason: "equivocation", detail, peer: None, class: Some(Class::Consensus) }
+    }
+
+    /// An answer that was not asked for.
+    #[must_use]
+    pub fn unasked(peer: PeerId, class: Class) -> Discarded {
+        let detail = "not asked for".to_owned();
+        Discarded { reason: "unasked", detail, peer: Some(peer), class: Some(class) }
+    }
+}
+
+impl From<Discard> for Discarded {
+    fn from(discard: Discard) -> Discarded {
+        let Discard { reason, peer, class } = discard;
+        Discarded { reason: reason.name(), detail: reason.name().to_owned(), peer, class }
+    }
+}
+
+/// A counter's name: reason, peer and class.
+pub type Counter = (&'static str, Option<PeerId>, Option<Class>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    counts: BTreeMap<Counter, u64>,
+    window: Option<Instant>,
+    lines: u32,
+    suppressed: u64,
+}
+
+/// Counts and logs what is thrown away. A cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct Audit(Arc<Mutex<Inner>>);
+
+impl Audit {
+    /// Takes note of one discarded message.
+    pub fn discard(&self, discarded: impl Into<Discarded>) {
+        let Discarded { reason, detail, peer, class } = discarded.into();
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (reason, peer, class);
+        let room = inner.counts.len() < COUNTERS_MAX || inner.counts.contains_key(&key);
+        let key = if room { key } else { (reason, None, class) };
+        *inner.counts.entry(key).or_default() += 1;
+        if let Some(suppressed) = inner.line(Instant::now()) {
+            drop(inner);
+            let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+            let class = class.map(Class::name).unwrap_or_default();
+            tracing::warn!(target: "audit", reason, peer, class, suppressed, "discarded: {detail}");
+        }
+    }
+
+    /// All counters.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<Counter, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
+    }
+}
+
+impl Inner {
+    /// Whether a line may be written now; says how many were left out before it.
+    fn line(&mut self, now: Instant) -> Option<u64> {
+        if self.window.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
+            self.window = Some(now);
+            self.lines = 0;
+        }
+        if self.lines >= LINES_MAX {
+            self.suppressed += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_counted_and_the_log_is_bounded() {
+        let audit = Audit::default();
+        let peer = PeerId::random();
+        for _ in 0..1_000 {
+            audit.discard(Discarded::reject(Reject::Signature, peer, Class::Consensus));
+        }
+        assert_eq!(audit.counts()[&("bad_signature", Some(peer), Some(Class::Consensus))], 1_000);
+        let mut inner = Inner::default();
+        let now = Instant::now();
+        let lines = (0..1_000).filter(|_| inner.line(now).is_some()).count();
+        assert_eq!(lines, 20);
+        assert_eq!(inner.line(now + WINDOW), Some(980));
+    }
+
+    #[test]
+    fn invented_peers_do_not_grow_the_counters() {
+        let audit = Audit::default();
+        for _ in 0..COUNTERS_MAX + 100 {
+            audit.discard(Discarded::unasked(PeerId::random(), Class::Sync));
+        }
+        assert!(audit.counts().len() <= COUNTERS_MAX + 1);
+    }
+}

@@ -1,0 +1,170 @@
+//! The replica and its journal, both private: the only way to step. So "sent before durable" cannot be written anywhere else.
+
+use super::EngineError;
+use super::signer::Signer;
+use crate::store::Journal;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use tendermint::Time;
+use tendermint::block::Height;
+use tercet_config::SignState;
+use tercet_consensus::message::{Message, SignedMessage};
+use tercet_consensus::record::Record;
+use tercet_consensus::replica::{Action, Input, Replica};
+
+/// Signing is reserved in steps of so many heights.
+pub const RESERVATION_HEIGHTS: u64 = 64;
+
+/// A replica whose records are durable before its messages leave.
+pub struct Journaled {
+    replica: Replica,
+    journal: Journal,
+    signer: Option<Box<dyn Signer>>,
+    chain_id: String,
+    /// `priv_validator_state.json`.
+    state_file: PathBuf,
+    /// Signing is allowed up to this height without another reservation.
+    reserved: Option<Height>,
+}
+
+/// What a [`Journaled`] is made of.
+pub struct Parts {
+    /// The replica, at the height to go on with.
+    pub replica: Replica,
+    /// Its journal.
+    pub journal: Journal,
+    /// The validator key; none for a full node.
+    pub signer: Option<Box<dyn Signer>>,
+    /// The chain.
+    pub chain_id: String,
+    /// `priv_validator_state.json`.
+    pub state_file: PathBuf,
+}
+
+impl Journaled {
+    /// Replica and journal, from now on inseparable.
+    #[must_use]
+    pub fn new(parts: Parts) -> Journaled {
+        let Parts { replica, journal, signer, chain_id, state_file } = parts;
+        let reserved = journal.reserved();
+        Journaled { replica, journal, signer, chain_id, state_file, reserved }
+    }
+
+    /// The replica, to look at.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Replays the durable records of the replica's height.
+    ///
+    /// # Errors
+    /// Where the journal cannot be read.
+    pub fn restore(&mut self) -> Result<Vec<Action>, EngineError> {
+        let height = self.replica.height();
+        let records = self.journal.replay(height).map_err(EngineError::Journal)?;
+        let steps = records.into_iter().map(|record| self.replica.step(Input::Restored(record)));
+        let actions: Vec<Action> = steps.collect::<Vec<_>>().into_iter().flatten().collect();
+        Ok(actions.into_iter().filter(|action| matches!(action, Action::Decide(_))).collect())
+    }
+
+    /// Steps through `inputs`, signs what is to be signed, makes every record durable with one sync, and only then returns what may
+    /// leave. `early` gets, before the sync, what does not leave the machine and the bodies of blocks, which bind nobody.
+    ///
+    /// # Errors
+    /// Where the disk fails; then nothing of this batch may leave, and the process ends.
+    pub fn step(
+        &mut self,
+        inputs: Vec<Input>,
+        early: &mut dyn FnMut(Action),
+    ) -> Result<Vec<Action>, EngineError> {
+        let mut queue = VecDeque::from(inputs);
+        let mut records = Vec::new();
+        let mut late = Vec::new();
+        while let Some(input) = queue.pop_front() {
+            for action in self.replica.step(input) {
+                match action {
+                    Action::Persist(record) => records.push(record),
+                    Action::Sign(request) => {
+                        self.reserve()?;
+                        let signed = self.signer.as_mut().and_then(|signer| {
+                            signer.sign(&self.chain_id, request, Time::now())
+                        });
+                        queue.extend(signed.map(Input::Signed));
+                    }
+                    Action::Propose { .. }
+                    | Action::Validate(_)
+                    | Action::Arm { .. }
+                    | Action::Note(_)
+                    | Action::Broadcast(Message::Block(_)) => early(action),
+                    _ => late.push(action),
+                }
+            }
+        }
+        self.persist(&records)?;
+        Ok(late)
+    }
+
+    /// A signature that came later, as an input.
+    #[must_use]
+    pub fn signed(message: SignedMessage) -> Input {
+        Input::Signed(message)
+    }
+
+    /// Forgets the records below `height`. The chain database holds those heights durably.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn prune_below(&mut self, height: Height) -> Result<(), EngineError> {
+        self.journal.prune_below(height).map_err(EngineError::Journal)
+    }
+
+    fn persist(&mut self, records: &[Record]) -> Result<(), EngineError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.journal.append(records, true).map_err(EngineError::Journal)
+    }
+
+    /// Before the first signature at a height above the reservation: reserve up to [`RESERVATION_HEIGHTS`] more, first in the journal,
+    /// then in `priv_validator_state.json`, each synced.
+    fn reserve(&mut self) -> Result<(), EngineError> {
+        let height = self.replica.height();
+        if self.reserved.is_some_and(|reserved| height <= reserved) {
+            return Ok(());
+        }
+        let step = height.value() / RESERVATION_HEIGHTS + 1;
+        let upto = Height::try_from(step * RESERVATION_HEIGHTS)
+            .map_err(|error| EngineError::Reservation(error.to_string()))?;
+        self.journal.reserve(upto).map_err(EngineError::Journal)?;
+        let state = SignState { height: upto.value() };
+        state
+            .save(&self.state_file)
+            .map_err(|error| EngineError::Reservation(error.to_string()))?;
+        self.reserved = Some(upto);
+        Ok(())
+    }
+}
+
+/// What the reservations on disk say at a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reservation {
+    /// Journal and file agree, or the file lacks the last step of an interrupted write.
+    Sound,
+    /// The data is older than the key's use, or not this key's: sign nothing up to this height.
+    Stale(Height),
+}
+
+/// Compares the journal's reservation with the file's. A file one reservation behind its journal is an interrupted write; on any other
+/// difference the data is stale.
+#[must_use]
+pub fn compare(journal: Option<Height>, file: Option<Height>) -> Reservation {
+    let value = |height: Option<Height>| height.map_or(0, Height::value);
+    let (journal_at, file_at) = (value(journal), value(file));
+    let interrupted = journal_at > file_at && journal_at - file_at <= RESERVATION_HEIGHTS;
+    let first = file_at == 0 && journal_at > 0 && file.is_none();
+    if journal_at == file_at || (interrupted && !first) {
+        return Reservation::Sound;
+    }
+    journal.max(file).map_or(Reservation::Sound, Reservation::Stale)
+}

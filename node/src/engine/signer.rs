@@ -1,0 +1,71 @@
+//! Whoever holds the validator key: typed requests, an answer at once, later or never.
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use tendermint::Time;
+use tercet_consensus::key::{Address, PublicKey, Signature};
+use tercet_consensus::message::{Phase, SignRequest, Signed, SignedMessage};
+use tercet_consensus::sign_bytes;
+
+/// Signs for one validator. It may be slow, refuse or vanish: the replica does not wait for it.
+pub trait Signer: Send {
+    /// The address of the key.
+    fn address(&self) -> Address;
+
+    /// Signs `request`. `now` is the time for a COMMIT that is later than the earliest allowed one. None where the answer comes later
+    /// as an event, or never.
+    fn sign(&mut self, chain_id: &str, request: SignRequest, now: Time) -> Option<SignedMessage>;
+}
+
+/// A key in this process.
+pub struct LocalSigner {
+    key: SigningKey,
+    address: Address,
+}
+
+impl LocalSigner {
+    /// A signer with this key.
+    ///
+    /// # Panics
+    /// Never: the public half of a key is a key.
+    #[must_use]
+    pub fn new(key: SigningKey) -> LocalSigner {
+        let public = PublicKey::ed25519(key.verifying_key().as_bytes()).expect("a public key");
+        LocalSigner { address: public.address(), key }
+    }
+
+    /// The signature under a hello for this transport peer id.
+    #[must_use]
+    pub fn hello(&self, chain_id: &str, peer_id: &[u8]) -> [u8; 64] {
+        self.key.sign(&sign_bytes::hello(chain_id, peer_id)).to_bytes()
+    }
+
+    fn signature(&self, bytes: &[u8]) -> Signature {
+        Signature(self.key.sign(bytes).to_bytes())
+    }
+}
+
+impl Signer for LocalSigner {
+    fn address(&self) -> Address {
+        self.address
+    }
+
+    fn sign(&mut self, chain_id: &str, request: SignRequest, now: Time) -> Option<SignedMessage> {
+        Some(match request {
+            SignRequest::Proposal(message) => {
+                let signature = self.signature(&sign_bytes::proposal(chain_id, &message));
+                SignedMessage::Proposal(Signed { message, signature })
+            }
+            SignRequest::Vote { vote: mut message, extend: _ } => {
+                if message.phase == Phase::Commit {
+                    message.time = message.time.max(now);
+                }
+                let signature = self.signature(&sign_bytes::vote(chain_id, &message));
+                SignedMessage::Vote(Signed { message, signature })
+            }
+            SignRequest::ViewChange(message) => {
+                let signature = self.signature(&sign_bytes::view_change(chain_id, &message));
+                SignedMessage::ViewChange(Signed { message, signature })
+            }
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! From frames to verified inputs, off the engine's thread: a small pool checks signatures, every one by ZIP-215 rules and none twice.
+
+use super::heights::{HeightInfo, Heights, Published};
+use super::{Event, Origin};
+use crate::audit::{Audit, Discarded};
+use crate::network::{Class, Inbound};
+use crate::wire::{Body, Consensus, FetchBlock};
+use crossbeam_channel::Sender;
+use lru::LruCache;
+use sha2::{Digest, Sha256};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use tendermint::block::Height;
+use tercet_consensus::block::SealedBlock;
+use tercet_consensus::key::{Address, PublicKey, Signature};
+use tercet_consensus::message::Message;
+use tercet_consensus::replica::Input;
+use tercet_consensus::verify::{Reject, SignatureCheck};
+use tokio::sync::{Semaphore, mpsc};
+
+/// How many verified signatures are remembered: those of votes come back in commits and certificates.
+const CACHE_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+
+/// How many frames wait for a thread before the readers wait.
+const WAITING_MAX: usize = 1_024;
+
+/// Checks signatures and remembers the good ones. The key of the memory covers key, message and signature, all that the verdict
+/// depends on.
+#[derive(Debug)]
+pub struct CachedCheck(Mutex<LruCache<[u8; 32], ()>>);
+
+impl Default for CachedCheck {
+    fn default() -> CachedCheck {
+        CachedCheck(Mutex::new(LruCache::new(CACHE_MAX)))
+    }
+}
+
+impl SignatureCheck for CachedCheck {
+    fn check(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        let mut hasher = Sha256::new();
+        hasher.update(key.to_bytes());
+        hasher.update(signature.0);
+        hasher.update(message);
+        let id: [u8; 32] = hasher.finalize().into();
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).is_some();
+        if known {
+            return true;
+        }
+        let good = key.verify(message, signature);
+        if good {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).put(id, ());
+        }
+        good
+    }
+}
+
+/// Verifies what peers send and hands it to the engine.
+#[derive(Clone)]
+pub struct Verifier {
+    heights: Published,
+    check: Arc<CachedCheck>,
+    events: Sender<Event>,
+    audit: Audit,
+    pool: Arc<rayon::ThreadPool>,
+    room: Arc<Semaphore>,
+}
+
+impl Verifier {
+    /// A verifier with `threads` threads.
+    ///
+    /// # Errors
+    /// Where the threads cannot be started.
+    pub fn new(
+        heights: Published,
+        events: Sender<Event>,
+        audit: Audit,
+        threads: usize,
+    ) -> Result<Verifier, rayon::ThreadPoolBuildError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|n| format!("verify-{n}"))
+            .build()?;
+        let check = Arc::new(CachedCheck::default());
+        let room = Arc::new(Semaphore::new(WAITING_MAX));
+        Ok(Verifier { heights, check, events, audit, pool: Arc::new(pool), room })
+    }
+
+    /// The memory of good signatures, for others who verify.
+    #[must_use]
+    pub fn check(&self) -> Arc<CachedCheck> {
+        self.check.clone()
+    }
+
+    /// Takes frames until the network ends; the answers go to the engine as events.
+    pub async fn run(self, mut inbox: mpsc::Receiver<Inbound>) {
+        while let Some(inbound) = inbox.recv().await {
+            let Ok(permit) = self.room.clone().acquire_owned().await else { return };
+            let this = self.clone();
+            self.pool.spawn_fifo(move || {
+                this.verify(&inbound);
+                drop(permit);
+            });
+        }
+    }
+
+    fn verify(&self, inbound: &Inbound) {
+        let result = match inbound.class {
+            Class::Consensus => self.consensus(inbound),
+            Class::Bodies => self.body(inbound),
+            Class::Transactions | Class::Sync => Ok(None),
+        };
+        match result {
+            // A closed channel means that the node is stopping.
+            Ok(Some(event)) => drop(self.events.send(event)),
+            Ok(None) => {}
+            Err(reject) => self.audit.discard(Discarded::reject(reject, inbound.peer, inbound.class)),
+        }
+    }
+
+    fn consensus(&self, inbound: &Inbound) -> Result<Option<Event>, Reject> {
+        let peer = inbound.peer;
+        match Consensus::decode(inbound.bytes.clone())? {
+            Consensus::Status(status) => Ok(Some(Event::Status { peer, status: Box::new(status) })),
+            Consensus::FetchBlock(FetchBlock { height, block_id }) => {
+                Ok(Some(Event::FetchBlock { peer, height, block_id }))
+            }
+            Consensus::Message(message) => {
+                let heights = self.heights.load();
+                let Some((input, author)) = self.message(message, &heights)? else { return Ok(None) };
+                Ok(Some(event(input, inbound, author)))
+            }
+        }
+    }
+
+    /// Verifies a message; none where its height is not one that is verified now.
+    fn message(
+        &self,
+        message: Message,
+        heights: &Heights,
+    ) -> Result<Option<(Input, Option<Address>)>, Reject> {
+        let check = &*self.check;
+        Ok(match message {
+            Message::Vote(vote) => {
+                let Some(info) = known(heights, vote.message.height)? else { return Ok(None) };
+                let author = vote.message.validator;
+                let vote = heights.context(info).vote(vote, check)?;
+                Some((Input::Vote(vote), Some(author)))
+            }
+            Message::ViewChange(message) => {
+                let height = message.signed.message.height;
+                let Some(info) = known(heights, height)? else { return Ok(None) };
+                let author = message.signed.message.validator;
+                let message = heights.context(info).view_change(message, check)?;
+                Some((Input::ViewChange(message), Some(author)))
+            }
+            Message::PrePrepare(message) => {
+                let Some(info) = known(heights, message.height())? else { return Ok(None) };
+                let primary = info.schedule.primary(info.height, message.view());
+                let author = info.validators.at(primary).map(|validator| validator.address);
+                let message = heights.context(info).pre_prepare(message, check)?;
+                Some((Input::PrePrepare(message), author))
+            }
+            Message::Prior(commit) => {
+                let Some(info) = known(heights, commit.height)? else { return Ok(None) };
+                let commit = heights.context(info).commit(commit, check)?;
+                Some((Input::Prior(commit), None))
+            }
+            Message::Block(_) => return Err(Reject::Malformed("a block outside its class")),
+        })
+    }
+
+    fn body(&self, inbound: &Inbound) -> Result<Option<Event>, Reject> {
+        let heights = self.heights.load();
+        let body = Body::decode(inbound.bytes.clone())?;
+        let Some(info) = known(&heights, body.height)? else { return Ok(None) };
+        let block = body.block(info.block_bytes_max)?;
+        self.last_commit(&block, &heights)?;
+        let author = info.validators.index_of(&block.header().proposer_address);
+        let author = author.map(|_| block.header().proposer_address);
+        Ok(Some(event(Input::Block(Arc::new(block)), inbound, author)))
+    }
+
+    /// Verifies the last commit of `block` under the validators of the height before: part of [`Input::Block`]'s contract.
+    ///
+    /// # Errors
+    /// Where it does not verify, or is for another block than the header says.
+    pub fn last_commit(&self, block: &SealedBlock, heights: &Heights) -> Result<(), Reject> {
+        let Some(commit) = block.last_commit() else {
+            return match block.header().last_block_id {
+                None => Ok(()),
+                Some(_) => Err(Reject::Malformed("a block without a last commit")),
+            };
+        };
+        if block.header().last_block_id != Some(commit.block_id)
+            || commit.height.increment() != block.header().height
+        {
+            return Err(Reject::Malformed("the last commit is for another block"));
+        }
+        let info = heights.at(commit.height).ok_or(Reject::Height)?;
+        commit.verify(&heights.context(info), &*self.check)
+    }
+}
+
+/// What `height` is verified against. None where it is one of the next few, whose validators are not known yet: whoever lags asks for
+/// what it missed. Anything farther or older is of no use here.
+fn known(heights: &Heights, height: Height) -> Result<Option<&Arc<HeightInfo>>, Reject> {
+    match heights.at(height) {
+        Some(info) => Ok(Some(info)),
+        None if height > heights.current => Ok(None),
+        None => Err(Reject::Height),
+    }
+}
+
+fn event(input: Input, inbound: &Inbound, author: Option<Address>) -> Event {
+    let frame = inbound.bytes.clone();
+    let origin = Origin { peer: inbound.peer, author, class: inbound.class, frame };
+    Event::Input { input: Box::new(input), origin: Some(origin) }
+}

@@ -1,0 +1,205 @@
+//! Which heights to ask of whom. Pure: time is given. Rules: no peer's word moves a target that it cannot serve, blame is per peer, an
+//! answer counts only for the request that it names.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How many heights one request asks for.
+pub const CHUNK: u64 = 32;
+/// How far ahead of the replica blocks are fetched.
+pub const WINDOW: u64 = 128;
+/// How many requests one peer has at a time.
+const PER_PEER_MAX: usize = 2;
+/// After how long a request counts as failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// For how long a peer that failed is asked nothing.
+const PENALTY: Duration = Duration::from_secs(2);
+
+/// A request under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<P> {
+    /// Names it.
+    pub id: u64,
+    /// Who is asked.
+    pub peer: P,
+    /// The first height.
+    pub from: u64,
+    /// How many heights.
+    pub count: u64,
+    /// When it counts as failed.
+    pub deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    decided: u64,
+    base: u64,
+    not_before: Option<Instant>,
+}
+
+/// The plan.
+#[derive(Clone, Debug)]
+pub struct Plan<P> {
+    sources: BTreeMap<P, Source>,
+    requests: BTreeMap<u64, Request<P>>,
+    next_id: u64,
+}
+
+impl<P: Ord + Copy> Default for Plan<P> {
+    fn default() -> Plan<P> {
+        Plan { sources: BTreeMap::new(), requests: BTreeMap::new(), next_id: 1 }
+    }
+}
+
+impl<P: Ord + Copy> Plan<P> {
+    /// A peer has decided up to `decided` and has blocks from `base` on, where it said so.
+    pub fn peer_has(&mut self, peer: P, decided: u64, base: Option<u64>) {
+        let new = Source { decided, base: base.unwrap_or(1), not_before: None };
+        let source = self.sources.entry(peer).or_insert(new);
+        source.decided = source.decided.max(decided);
+        if let Some(base) = base.filter(|base| *base <= decided) {
+            source.base = base;
+        }
+    }
+
+    /// Only these peers are connected; what others were asked goes to these.
+    pub fn keep_only(&mut self, connected: &[P]) {
+        self.sources.retain(|peer, _| connected.contains(peer));
+        self.requests.retain(|_, request| connected.contains(&request.peer));
+    }
+
+    /// A peer failed to serve what it claimed: its claim is forgotten, and it is left alone for a while.
+    pub fn blame(&mut self, peer: &P, now: Instant) {
+        self.requests.retain(|_, request| request.peer != *peer);
+        if let Some(source) = self.sources.get_mut(peer) {
+            source.decided = 0;
+            source.not_before = Some(now + PENALTY);
+        }
+    }
+
+    /// The request that this answer belongs to, where it was asked of this peer. It is over.
+    pub fn answer(&mut self, id: u64, peer: &P) -> Option<Request<P>> {
+        let known = self.requests.get(&id).is_some_and(|request| request.peer == *peer);
+        known.then(|| self.requests.remove(&id)).flatten()
+    }
+
+    /// The request with this id.
+    #[must_use]
+    pub fn request(&self, id: u64) -> Option<&Request<P>> {
+        self.requests.get(&id)
+    }
+
+    /// The highest height that a peer which is not being left alone has decided.
+    #[must_use]
+    pub fn best(&self) -> u64 {
+        self.sources.values().map(|source| source.decided).max().unwrap_or(0)
+    }
+
+    /// The peers whose requests have timed out; they are blamed.
+    pub fn expire(&mut self, now: Instant) -> Vec<P> {
+        let late = self.requests.values().filter(|request| request.deadline <= now);
+        let peers: Vec<P> = late.map(|request| request.peer).collect();
+        for peer in &peers {
+            self.blame(peer, now);
+        }
+        peers
+    }
+
+    /// New requests: `current` is the height that the replica is at, `has` says what is here already.
+    pub fn next(&mut self, now: Instant, current: u64, has: impl Fn(u64) -> bool) -> Vec<Request<P>> {
+        let mut out = Vec::new();
+        let end = self.best().min(current.saturating_add(WINDOW));
+        let mut height = current;
+        while height <= end {
+            if has(height) || self.is_asked(height) {
+                height += 1;
+                continue;
+            }
+            let open = |h: &u64| *h <= end && !has(*h) && !self.is_asked(*h);
+            let count = (height..height + CHUNK).take_while(open).map(|_| 1).sum();
+            let Some(request) = self.assign(now, height, count) else { break };
+            height += request.count;
+            out.push(request);
+        }
+        out
+    }
+
+    fn is_asked(&self, height: u64) -> bool {
+        self.requests.values().any(|request| (request.from..request.from + request.count).contains(&height))
+    }
+
+    /// Asks the least busy peer that has `from`.
+    fn assign(&mut self, now: Instant, from: u64, count: u64) -> Option<Request<P>> {
+        let busy = |peer: &P| self.requests.values().filter(|request| request.peer == *peer).count();
+        let (peer, source) = self
+            .sources
+            .iter()
+            .filter(|(_, source)| source.base <= from && from <= source.decided)
+            .filter(|(_, source)| source.not_before.is_none_or(|until| until <= now))
+            .filter(|(peer, _)| busy(peer) < PER_PEER_MAX)
+            .min_by_key(|(peer, _)| busy(peer))?;
+        let count = count.min(source.decided - from + 1);
+        let request =
+            Request { id: self.next_id, peer: *peer, from, count, deadline: now + REQUEST_TIMEOUT };
+        self.next_id += 1;
+        self.requests.insert(request.id, request);
+        Some(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(plan: &mut Plan<u8>, now: Instant, current: u64) -> Vec<(u8, u64, u64)> {
+        let requests = plan.next(now, current, |_| false);
+        requests.into_iter().map(|request| (request.peer, request.from, request.count)).collect()
+    }
+
+    #[test]
+    fn the_window_is_shared_among_peers_that_have_it() {
+        let (mut plan, now) = (Plan::default(), Instant::now());
+        plan.peer_has(1, 1_000, Some(1));
+        plan.peer_has(2, 60, Some(1));
+        plan.peer_has(3, 1_000, Some(50));
+        let all = asked(&mut plan, now, 10);
+        assert_eq!(all.iter().map(|(_, _, count)| count).sum::<u64>(), 129);
+        assert!(all.iter().all(|(peer, from, count)| match peer {
+            2 => from + count <= 61,
+            3 => *from >= 50,
+            _ => true,
+        }));
+        assert!(asked(&mut plan, now, 10).is_empty(), "nothing is asked twice");
+    }
+
+    #[test]
+    fn a_liar_costs_one_timeout_and_others_serve() {
+        let (mut plan, now) = (Plan::default(), Instant::now());
+        plan.peer_has(1, u64::MAX / 2, None);
+        plan.peer_has(2, 20, Some(1));
+        asked(&mut plan, now, 20);
+        let later = now + REQUEST_TIMEOUT;
+        assert!(plan.expire(later).contains(&1));
+        plan.peer_has(2, 20, Some(1));
+        assert_eq!(plan.best(), 20);
+    }
+
+    #[test]
+    fn an_answer_counts_only_for_its_request_and_peer() {
+        let (mut plan, now) = (Plan::default(), Instant::now());
+        plan.peer_has(1, 5, Some(1));
+        let request = plan.next(now, 1, |_| false)[0];
+        assert_eq!(plan.answer(request.id, &2), None);
+        assert_eq!(plan.answer(request.id + 1, &1), None);
+        assert_eq!(plan.answer(request.id, &1), Some(request));
+        assert_eq!(plan.answer(request.id, &1), None);
+    }
+
+    #[test]
+    fn what_is_here_is_not_asked_for() {
+        let (mut plan, now) = (Plan::default(), Instant::now());
+        plan.peer_has(1, 10, Some(1));
+        let requests = plan.next(now, 1, |height| height % 2 == 1);
+        assert!(requests.iter().all(|request| request.from % 2 == 0 && request.count == 1));
+    }
+}
