@@ -1,0 +1,478 @@
+//! Chaos: kills and pauses nodes of a running network under load, watches that the chain goes on
+//! and that every node comes back, and audits the chain at the end.
+
+mod observe;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::audit::{self, Audit, AuditError};
+use crate::load::report::{Report, quantile};
+use crate::load::{self, Load, LoadError, Method, Until};
+use crate::process::{self, ProcessError, ended, running};
+use crate::rpc::{Rpc, RpcError};
+use crate::state::{Net, Node, StateError, note};
+use crate::table::say;
+use observe::Observer;
+
+/// A restarted node must be at the tip within this.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+/// After this, a node that is not back ends the run.
+const GIVE_UP: Duration = Duration::from_secs(120);
+/// A killed primary must cost less than this in the median.
+const PRIMARY_GAP_MEDIAN_MAX: Duration = Duration::from_millis(1_500);
+/// How long a primary stays dead or frozen while the blocks are watched.
+const DEAD_TIME: Duration = Duration::from_secs(5);
+/// Gaps longer than this are counted while a validator is dead.
+const LONG_GAP: Duration = Duration::from_millis(100);
+/// How often a returning node is asked.
+const LOOK: Duration = Duration::from_millis(10);
+/// Patience with one answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A load that ends only when it is stopped.
+const ENDLESS: Duration = Duration::from_secs(24 * 3_600);
+/// Connections of the load per node.
+const CONNECTIONS: usize = 4;
+/// Jumps of the light client in the final audit.
+const JUMPS: usize = 32;
+
+/// What is done to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// kill -9 of a random validator, restarted at once or a moment later.
+    KillRandom,
+    /// kill -9 of all nodes at once, all restarted.
+    KillAll,
+    /// kill -9 of the primary, restarted after five seconds.
+    KillPrimary,
+    /// The primary frozen for five seconds; its connections stay open.
+    PausePrimary,
+}
+
+/// A run of chaos.
+#[derive(Clone, Debug)]
+pub(crate) struct Chaos {
+    /// The network's folder.
+    pub(crate) dir: PathBuf,
+    /// What is done.
+    pub(crate) kind: Kind,
+    /// How often.
+    pub(crate) times: u32,
+    /// Seed of every choice.
+    pub(crate) seed: u64,
+    /// Transactions a second meanwhile; 0: none.
+    pub(crate) load_rate: u64,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChaosError {
+    /// The description of the network cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A process cannot be handled.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A node does not answer.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// The load cannot be run.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The chain cannot be audited.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A task ended by a defect.
+    #[error("a task failed")]
+    Task(#[from] tokio::task::JoinError),
+    /// A node is down before anything was done to it.
+    #[error("{0} is not running: `tercet-testnet restart {1}` starts it")]
+    Down(String, usize),
+    /// Nobody tells who the primary is.
+    #[error("the nodes do not tell who is primary (no `pbft_state` route): use --kind kill-random")]
+    NoPrimary,
+    /// Too few validators.
+    #[error("this needs at least two validators")]
+    TooFew,
+    /// A node did not come back at all.
+    #[error("{name} is not at the tip {secs} s after its restart: see {log}")]
+    Lost {
+        /// The node.
+        name: String,
+        /// Seconds waited.
+        secs: u64,
+        /// Its log.
+        log: String,
+    },
+}
+
+/// What a run showed.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// What was not as it must be, one line each.
+    pub(crate) failures: Vec<String>,
+    /// Lines of figures.
+    pub(crate) figures: Vec<String>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.figures {
+            writeln!(f, "{line}")?;
+        }
+        for line in &self.failures {
+            writeln!(f, "FAILED {line}")?;
+        }
+        write!(f, "chaos {}", if self.failures.is_empty() { "passed" } else { "FAILED" })
+    }
+}
+
+/// A run under way.
+struct Run {
+    chaos: Chaos,
+    random: StdRng,
+    outcome: Outcome,
+    children: Vec<Child>,
+    back: Vec<Duration>,
+    gaps: Vec<Duration>,
+}
+
+/// Runs all rounds under load, then audits the chain.
+pub(crate) async fn run(chaos: Chaos) -> Result<Outcome, ChaosError> {
+    say(&format!("seed {}", chaos.seed));
+    let net = Net::load(&chaos.dir)?;
+    if let Some(node) = net.nodes.iter().find(|node| running(node).is_none()) {
+        return Err(ChaosError::Down(node.name(), node.index));
+    }
+    if net.validators().count() < 2 {
+        return Err(ChaosError::TooFew);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let load =
+        (chaos.load_rate > 0).then(|| tokio::spawn(load::run(load_of(&chaos, &net), stop.clone())));
+    let mut run = Run {
+        random: StdRng::seed_from_u64(chaos.seed),
+        chaos,
+        outcome: Outcome::default(),
+        children: Vec::new(),
+        back: Vec::new(),
+        gaps: Vec::new(),
+    };
+    let rounds = run.rounds().await;
+    stop.store(true, Ordering::Relaxed);
+    let report = match load {
+        Some(load) => Some(load.await??),
+        None => None,
+    };
+    rounds?;
+    run.figures(report.as_ref());
+    run.audit().await?;
+    Ok(run.outcome)
+}
+
+fn load_of(chaos: &Chaos, net: &Net) -> Load {
+    Load {
+        endpoints: net.endpoints(),
+        rate: chaos.load_rate,
+        size_bytes: 250,
+        connections: CONNECTIONS,
+        until: Until::Time(ENDLESS),
+        warmup: Duration::ZERO,
+        method: Method::Sync,
+        poll: Duration::from_millis(20),
+        prefix: "chaos".to_owned(),
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}
+
+impl Run {
+    async fn rounds(&mut self) -> Result<(), ChaosError> {
+        for round in 1..=self.chaos.times {
+            let pause = self.random.random_range(300..2_000);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let told = match self.chaos.kind {
+                Kind::KillRandom => self.kill_random().await?,
+                Kind::KillAll => self.kill_all().await?,
+                Kind::KillPrimary | Kind::PausePrimary => self.strike_primary().await?,
+            };
+            say(&format!("{round}/{} {told}", self.chaos.times));
+            for child in &mut self.children {
+                let _ = child.try_wait();
+            }
+        }
+        Ok(())
+    }
+
+    async fn kill_random(&mut self) -> Result<String, ChaosError> {
+        let net = Net::load(&self.chaos.dir)?;
+        let validators: Vec<Node> = net.validators().cloned().collect();
+        let victim = self.random.random_range(0..validators.len());
+        let node = validators.get(victim).ok_or(ChaosError::TooFew)?.clone();
+        let others = net.nodes.iter().filter(|other| other.index != node.index).cloned();
+        let others: Vec<Node> = others.collect();
+        let height = tip(&others).await;
+        kill(&self.chaos.dir, &node).await?;
+        let down = Duration::from_millis(self.random.random_range(0..1_000));
+        tokio::time::sleep(down).await;
+        self.restart(node.index)?;
+        let back = self.wait_back(&node, &others, height).await?;
+        Ok(format!(
+            "{} killed at height {height}, down {}, back at the tip {} after {}",
+            node.name(),
+            millis(down),
+            tip(&others).await,
+            millis(back)
+        ))
+    }
+
+    async fn kill_all(&mut self) -> Result<String, ChaosError> {
+        let net = Net::load(&self.chaos.dir)?;
+        let height = tip(&net.nodes).await;
+        let mut before = None;
+        for node in &net.nodes {
+            before = before.or(block_id(node, height).await.ok());
+        }
+        for node in &net.nodes {
+            note(&self.chaos.dir, node.index, node.pid, Some("killed"))?;
+        }
+        for node in &net.nodes {
+            process::signal(node, Signal::SIGKILL)?;
+        }
+        for node in &net.nodes {
+            ended(node, BACK_WITHIN).await;
+        }
+        let start = Instant::now();
+        for node in &net.nodes {
+            self.restart(node.index)?;
+        }
+        for node in &net.nodes {
+            while height_of(node).await <= Some(height) {
+                give_up(start, node)?;
+                tokio::time::sleep(LOOK).await;
+            }
+            let after = block_id(node, height).await.ok();
+            if before.is_some() && after != before {
+                let name = node.name();
+                self.fail(format!("{name} has another block at height {height} than before"));
+            }
+        }
+        let took = start.elapsed();
+        self.returned("all", took);
+        Ok(format!("all killed at height {height}, all beyond it {} after the start", millis(took)))
+    }
+
+    async fn strike_primary(&mut self) -> Result<String, ChaosError> {
+        let net = Net::load(&self.chaos.dir)?;
+        let (primary, survivor, height) = primary(&net).await?;
+        let observer = Observer::start(&survivor.rpc);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let struck = Instant::now();
+        let kill_it = self.chaos.kind == Kind::KillPrimary;
+        if kill_it {
+            kill(&self.chaos.dir, &primary).await?;
+        } else {
+            note(&self.chaos.dir, primary.index, primary.pid, Some("paused"))?;
+            process::signal(&primary, Signal::SIGSTOP)?;
+        }
+        tokio::time::sleep(DEAD_TIME).await;
+        let mut gaps = observer.stop().await?.gaps(struck, Instant::now());
+        if kill_it {
+            self.restart(primary.index)?;
+        } else {
+            process::signal(&primary, Signal::SIGCONT)?;
+            note(&self.chaos.dir, primary.index, primary.pid, None)?;
+        }
+        let others = net.nodes.iter().filter(|other| other.index != primary.index).cloned();
+        let others: Vec<Node> = others.collect();
+        let back = self.wait_back(&primary, &others, height).await?;
+        gaps.sort_unstable();
+        let largest = gaps.last().copied().unwrap_or(DEAD_TIME);
+        self.gaps.push(largest);
+        let long = gaps.iter().filter(|gap| **gap > LONG_GAP).count();
+        Ok(format!(
+            "{} {} as primary of height {height}: largest gap {}, then {} blocks in {} s with \
+             {long} gaps over {}; back at the tip after {}",
+            primary.name(),
+            if kill_it { "killed" } else { "frozen" },
+            millis(largest),
+            gaps.len().saturating_sub(1),
+            DEAD_TIME.as_secs(),
+            millis(LONG_GAP),
+            millis(back)
+        ))
+    }
+
+    fn restart(&mut self, index: usize) -> Result<(), ChaosError> {
+        let child = restart(&self.chaos.dir, index)?;
+        self.children.push(child);
+        Ok(())
+    }
+
+    /// Waits until the node has what the others had a moment before, and a block beyond `height`.
+    async fn wait_back(
+        &mut self,
+        node: &Node,
+        others: &[Node],
+        height: u64,
+    ) -> Result<Duration, ChaosError> {
+        let start = Instant::now();
+        loop {
+            let tip = tip(others).await.max(height + 1);
+            if height_of(node).await >= Some(tip) {
+                break;
+            }
+            give_up(start, node)?;
+            tokio::time::sleep(LOOK).await;
+        }
+        let took = start.elapsed();
+        self.returned(&node.name(), took);
+        Ok(took)
+    }
+
+    fn returned(&mut self, name: &str, took: Duration) {
+        if took > BACK_WITHIN {
+            self.fail(format!(
+                "{name} back after {}, allowed are {} s",
+                millis(took),
+                BACK_WITHIN.as_secs()
+            ));
+        }
+        self.back.push(took);
+    }
+
+    fn fail(&mut self, line: String) {
+        say(&format!("FAILED {line}"));
+        self.outcome.failures.push(line);
+    }
+
+    fn figures(&mut self, report: Option<&Report>) {
+        if let Some((median, max)) = median_max(&mut self.back) {
+            let line = format!("back at the tip: median {}, max {}", millis(median), millis(max));
+            self.outcome.figures.push(line);
+        }
+        if let Some((median, max)) = median_max(&mut self.gaps) {
+            let line = format!(
+                "largest gap between blocks per round: median {}, max {}",
+                millis(median),
+                millis(max)
+            );
+            self.outcome.figures.push(line);
+            if median >= PRIMARY_GAP_MEDIAN_MAX {
+                self.fail(format!(
+                    "median gap {}, allowed are under {}",
+                    millis(median),
+                    millis(PRIMARY_GAP_MEDIAN_MAX)
+                ));
+            }
+        }
+        if let Some(report) = report {
+            let (accepted, committed) = (report.accepted, report.committed);
+            let line = format!("load: {accepted} transactions accepted, {committed} committed");
+            self.outcome.figures.push(line);
+        }
+    }
+
+    async fn audit(&mut self) -> Result<(), ChaosError> {
+        let net = Net::load(&self.chaos.dir)?;
+        let nodes = net.nodes.iter().map(|node| (node.name(), node.rpc.clone())).collect();
+        let audit = Audit { nodes, jumps: JUMPS, seed: self.chaos.seed, progress: true };
+        let findings = audit::run(&audit).await?;
+        self.outcome.figures.push(findings.to_string());
+        if !findings.clean() {
+            self.outcome.failures.push("the audit has findings".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn median_max(durations: &mut [Duration]) -> Option<(Duration, Duration)> {
+    durations.sort_unstable();
+    quantile(durations, 50).zip(quantile(durations, 100))
+}
+
+fn give_up(start: Instant, node: &Node) -> Result<(), ChaosError> {
+    if start.elapsed() < GIVE_UP {
+        return Ok(());
+    }
+    let log = node.log().display().to_string();
+    Err(ChaosError::Lost { name: node.name(), secs: GIVE_UP.as_secs(), log })
+}
+
+/// Kills a node and waits for its end.
+pub(crate) async fn kill(dir: &Path, node: &Node) -> Result<(), ChaosError> {
+    note(dir, node.index, node.pid, Some("killed"))?;
+    process::signal(node, Signal::SIGKILL)?;
+    ended(node, BACK_WITHIN).await;
+    Ok(())
+}
+
+/// Starts a node that is down, and notes its process.
+pub(crate) fn restart(dir: &Path, index: usize) -> Result<Child, ChaosError> {
+    let net = Net::load(dir)?;
+    let child = process::start(&net.binary, net.node(index)?)?;
+    note(dir, index, Some(child.id()), None)?;
+    Ok(child)
+}
+
+async fn height_of(node: &Node) -> Option<u64> {
+    let mut rpc = Rpc::new(&node.rpc).patient(PATIENCE);
+    Some(rpc.status().await.ok()?.sync_info.latest_block_height)
+}
+
+/// The highest block that any of the nodes has.
+async fn tip(nodes: &[Node]) -> u64 {
+    let heights = futures::future::join_all(nodes.iter().map(height_of)).await;
+    heights.into_iter().flatten().max().unwrap_or(0)
+}
+
+#[derive(Deserialize)]
+struct CommitReply {
+    signed_header: SignedHeader,
+}
+
+#[derive(Deserialize)]
+struct SignedHeader {
+    commit: Commit,
+}
+
+#[derive(Deserialize)]
+struct Commit {
+    block_id: BlockId,
+}
+
+#[derive(Deserialize)]
+struct BlockId {
+    hash: String,
+}
+
+async fn block_id(node: &Node, height: u64) -> Result<String, RpcError> {
+    let mut rpc = Rpc::new(&node.rpc).patient(PATIENCE);
+    let reply: CommitReply = rpc.call("commit", json!({"height": height.to_string()})).await?;
+    Ok(reply.signed_header.commit.block_id.hash)
+}
+
+/// Who is primary now, another validator, and the height that is being decided.
+async fn primary(net: &Net) -> Result<(Node, Node, u64), ChaosError> {
+    let asked = net.validators().next().ok_or(ChaosError::TooFew)?;
+    let state = match Rpc::new(&asked.rpc).patient(PATIENCE).pbft_state().await {
+        Err(error) if error.is_unknown_method() => return Err(ChaosError::NoPrimary),
+        other => other?,
+    };
+    let is_primary = |node: &&Node| node.validator.as_deref() == Some(state.primary.as_str());
+    let primary = net.validators().find(is_primary).ok_or(ChaosError::NoPrimary)?;
+    let survivor = net.validators().find(|node| !is_primary(node)).ok_or(ChaosError::TooFew)?;
+    Ok((primary.clone(), survivor.clone(), state.height))
+}

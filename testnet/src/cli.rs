@@ -1,0 +1,223 @@
+//! The command line: what can be asked for, and how it is explained.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::chaos::Kind;
+use crate::layout::{App, Transport};
+use crate::load::Method;
+
+/// Local Tercet networks: start, load, break, audit.
+#[derive(Debug, Parser)]
+#[command(name = "tercet-testnet", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+A first walk, in two terminals:
+  tercet-testnet up --validators 4 --demo-txs 4    four validators, until Ctrl-C
+  tercet-testnet status                            height, view, primary, memory of each node
+  tercet-testnet kill 2                            kill -9 of one: the chain goes on
+  tercet-testnet restart 2                         it catches up and votes again
+  tercet-testnet load --rate 100 --method commit   latency from send to commit
+  tercet-testnet load                              throughput, as fast as answers come
+  tercet-testnet audit                             one chain, every signature good?
+  tercet-testnet chaos --kind kill-primary --times 20
+Every command finds the network by --dir (default .testnet), where each node has a home
+(node0, node1, ...) with its configuration, data and log.txt.";
+
+/// Where the network is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Place {
+    /// Folder of the network.
+    #[arg(long, default_value = ".testnet", env = "TERCET_TESTNET_DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Lay out and start a network, show it, stop it on Ctrl-C.
+    Up(UpArgs),
+    /// Send a signal to a node (SIGKILL unless told otherwise).
+    Kill {
+        /// Index of the node.
+        index: usize,
+        /// Signal by name, such as KILL, TERM or INT.
+        #[arg(long, default_value = "KILL")]
+        signal: String,
+        /// Where the network is.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Freeze a node (SIGSTOP): its connections stay open, but it does nothing.
+    Pause(One),
+    /// Let a frozen node go on (SIGCONT).
+    Resume(One),
+    /// Start a node again that is down.
+    Restart(One),
+    /// Stop all nodes: SIGTERM, and SIGKILL after 10 s.
+    Stop(Place),
+    /// Show every node once.
+    Status(Place),
+    /// Send transactions and measure (also against CometBFT, with --endpoints).
+    Load(LoadArgs),
+    /// Read every node and check that the chain is one and every signature in it good.
+    Audit(AuditArgs),
+    /// Kill and pause nodes under load, and check that all goes on.
+    Chaos(ChaosArgs),
+}
+
+/// One node of a network.
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// Index of the node.
+    pub(crate) index: usize,
+    /// Where the network is.
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// How many validators.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) validators: usize,
+    /// Their powers, one for each (default: 10 each).
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) powers: Vec<u64>,
+    /// Full nodes besides.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) full_nodes: usize,
+    /// Where the network is.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// First port: node I has p2p on P + 10 I and RPC on the next.
+    #[arg(long, default_value_t = 26_656)]
+    pub(crate) base_port: u16,
+    /// How nodes are connected.
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub(crate) transport: Transport,
+    /// The application in every node.
+    #[arg(long, value_enum, default_value_t = App::Kvstore)]
+    pub(crate) app: App,
+    /// A setting of config.toml in every node, such as consensus.create_empty_blocks=false.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// A value in genesis.json, such as tercet.min_block_interval=\"100ms\".
+    #[arg(long = "genesis-set", value_name = "KEY=VALUE")]
+    pub(crate) genesis_settings: Vec<String>,
+    /// The node program (default: `tercet` beside this one).
+    #[arg(long)]
+    pub(crate) node_binary: Option<PathBuf>,
+    /// Validators 0 and 1 are connected to nothing but the first full node.
+    #[arg(long)]
+    pub(crate) sentry: bool,
+    /// Transactions to commit and show once the chain runs.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) demo_txs: u32,
+    /// Remove an older network in the folder and begin a new chain.
+    #[arg(long)]
+    pub(crate) reset: bool,
+    /// Return once the chain runs; `stop` stops the nodes.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Stop by itself after this many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) duration: Option<Duration>,
+}
+
+/// Arguments of `load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Where the network is.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// RPC addresses instead of a network's folder; blocks are watched at the first.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) endpoints: Vec<String>,
+    /// Transactions a second in total; 0: as fast as answers come.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u64,
+    /// Bytes of a transaction.
+    #[arg(long, default_value_t = 250)]
+    pub(crate) size: usize,
+    /// Connections per endpoint, each with one request under way.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) connections: usize,
+    /// Seconds to send (default 10, unless --count is given).
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "count")]
+    pub(crate) duration: Option<Duration>,
+    /// Transactions to send.
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// Seconds at the start that are not measured (default 2, at most a fifth of the duration).
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) warmup: Option<Duration>,
+    /// How transactions are handed in.
+    #[arg(long, value_enum, default_value_t = Method::Sync)]
+    pub(crate) method: Method,
+    /// Milliseconds between two looks at the chain.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) poll_ms: u64,
+    /// What every key begins with.
+    #[arg(long, default_value = "t")]
+    pub(crate) prefix: String,
+    /// Threads of the loader.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Where the network is.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// RPC addresses instead of a network's folder.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) endpoints: Vec<String>,
+    /// Jumps of the light client to try.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) jumps: usize,
+    /// Seed of their choice (default: a random one).
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+}
+
+/// Arguments of `chaos`.
+#[derive(Debug, Args)]
+pub(crate) struct ChaosArgs {
+    /// Where the network is; it must be running.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// What is done.
+    #[arg(long, value_enum)]
+    pub(crate) kind: Kind,
+    /// How often.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) times: u32,
+    /// Seed of every choice (default: a random one).
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Transactions a second meanwhile; 0: none.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) load_rate: u64,
+}
+
+/// A time written in seconds, with a fraction if need be.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches('s').parse::<f64>().ok();
+    number
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "write seconds, such as 30 or 0.5".to_owned())
+}
