@@ -17,4 +17,6 @@ pub mod status;
 pub mod testing;
 pub mod validators;
 pub mod verify;
+#[cfg(test)]
+mod verify_tests;
 pub mod view;

@@ -36,5 +36,6 @@ pub fn sign(n: u8, message: &[u8]) -> Signature {
 
 pub mod checker;
 pub mod cluster;
+pub mod messages;
 #[cfg(test)]
 mod network_tests;
