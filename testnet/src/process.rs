@@ -19,6 +19,9 @@ use crate::state::Node;
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often an ending process is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often a process is looked at whose arguments are not there yet, and the pause between.
+const EXEC_LOOKS_MAX: u32 = 50;
+const EXEC_LOOK: Duration = Duration::from_millis(1);
 /// How much of a log's end is read to show its last lines.
 const TAIL_BYTES: u64 = 16 * 1024;
 
@@ -67,9 +70,21 @@ pub(crate) fn start(binary: &Path, node: &Node) -> Result<Child, ProcessError> {
 /// The node's process, where it really runs: a process with that id whose arguments name the home.
 pub(crate) fn running(node: &Node) -> Option<u32> {
     let pid = node.pid?;
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let home = node.home.as_os_str().as_bytes();
-    arguments.split(|byte| *byte == 0).any(|argument| argument == home).then_some(pid)
+    for _ in 0..EXEC_LOOKS_MAX {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        if !arguments.is_empty() {
+            return arguments.split(|byte| *byte == 0).any(|arg| arg == home).then_some(pid);
+        }
+        // Without arguments it has ended and waits to be reaped, or it only just begins.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())?;
+        if matches!(state, 'Z' | 'X') {
+            return None;
+        }
+        std::thread::sleep(EXEC_LOOK);
+    }
+    None
 }
 
 /// Sends a signal to the node's process.
