@@ -2,3 +2,13 @@
 //!
 //! Floors from top to ground; a floor imports only floors below it: `cli` · `node` · `engine network mempool sync rpc` ·
 //! `execution` · `wire` · `store` · `metrics health audit`.
+
+pub mod audit;
+pub mod engine;
+pub mod execution;
+pub mod mempool;
+pub mod network;
+pub mod rpc;
+pub mod store;
+pub mod sync;
+pub mod wire;

@@ -9,6 +9,8 @@ mod candidates;
 mod future;
 mod height;
 mod restore;
+#[cfg(test)]
+mod rule_tests;
 mod rules;
 mod status;
 mod timers;

@@ -1,0 +1,211 @@
+//! A peer that speaks the right protocols and then misbehaves.
+
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use libp2p::identity::Keypair;
+use libp2p::swarm::{Config, Stream, Swarm, SwarmEvent};
+use tokio::sync::mpsc;
+
+use super::support::{Node, config, soon};
+use crate::network::behaviour::{Behaviour, ConnectionReport, Event};
+use crate::network::limits::Gate;
+use crate::network::*;
+
+struct Hostile {
+    peer: PeerId,
+    inbound: Vec<Stream>,
+    outbound: Vec<(Class, Stream)>,
+}
+
+/// Connects to `node` and holds the raw streams.
+async fn connect(node: &Node, key: u8) -> Hostile {
+    let settings = config(key).settings;
+    let keys = Keypair::ed25519_from_bytes(settings.secret).unwrap();
+    let transport = transport::build(&keys, Transport::Tcp, &settings.timeouts).unwrap();
+    let gate = Gate::new(settings.limits, HashSet::new());
+    let peer = keys.public().to_peer_id();
+    let swarm_config = Config::with_tokio_executor();
+    let mut swarm = Swarm::new(transport, Behaviour::new(gate), peer, swarm_config);
+    swarm.dial(address::multiaddr(node.listen, Transport::Tcp)).unwrap();
+    let (opened, mut streams) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            if let SwarmEvent::Behaviour(ConnectionReport {
+                event: Event::Opened { class, outbound, stream },
+                ..
+            }) = swarm.select_next_some().await
+            {
+                let _ = opened.send((class, outbound, stream));
+            }
+        }
+    });
+    let mut hostile = Hostile { peer, inbound: Vec::new(), outbound: Vec::new() };
+    while hostile.inbound.len() < Class::COUNT || hostile.outbound.len() < Class::COUNT {
+        let (class, outbound, stream) = soon(streams.recv()).await.unwrap();
+        if outbound {
+            hostile.outbound.push((class, stream));
+        } else {
+            hostile.inbound.push(stream);
+        }
+    }
+    hostile
+}
+
+impl Hostile {
+    fn stream(&mut self, wanted: Class) -> &mut Stream {
+        let found = self.outbound.iter_mut().find(|(class, _)| *class == wanted);
+        &mut found.expect("all classes are open").1
+    }
+
+    async fn write(&mut self, class: Class, bytes: &[u8]) {
+        let stream = self.stream(class);
+        stream.write_all(bytes).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+
+    async fn say_hello(&mut self, key: u8) {
+        let hello = config(key).settings.hello.encode(Vec::new());
+        let mut bytes = u32::try_from(hello.len()).unwrap().to_be_bytes().to_vec();
+        bytes.extend_from_slice(&hello);
+        self.write(Class::Consensus, &bytes).await;
+    }
+}
+
+#[tokio::test]
+async fn a_length_prefix_of_four_gibibytes_cuts_the_peer() {
+    for (key, class) in (10..).zip(Class::ALL) {
+        let mut node = Node::start(config(1)).await;
+        let mut hostile = connect(&node, key).await;
+        hostile.say_hello(key).await;
+        assert_eq!(node.connected().await.peer, hostile.peer);
+        hostile.write(class, &[0xff; 64]).await;
+        let (peer, reason) = node.disconnected().await;
+        assert_eq!(peer, hostile.peer);
+        assert!(reason.contains("4294967295 bytes"), "{reason}");
+        let discard = node.discarded(DiscardReason::Oversized).await;
+        assert_eq!(discard.class, Some(class));
+    }
+}
+
+#[tokio::test]
+async fn garbage_instead_of_a_hello_is_refused() {
+    let mut node = Node::start(config(1)).await;
+    let mut hostile = connect(&node, 10).await;
+    hostile.write(Class::Consensus, &[0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9]).await;
+    let discard = node.discarded(DiscardReason::MalformedHello).await;
+    assert_eq!(discard.peer, Some(hostile.peer));
+    let mut hostile = connect(&node, 11).await;
+    hostile.write(Class::Consensus, &[0xff; 8]).await;
+    node.discarded(DiscardReason::Oversized).await;
+    soon(node.idle()).await;
+    assert!(node.no_more_events());
+}
+
+#[tokio::test]
+async fn frames_before_the_hello_are_not_delivered() {
+    let mut node = Node::start(config(1)).await;
+    let mut hostile = connect(&node, 10).await;
+    hostile.write(Class::Sync, &[0, 0, 0, 1, 7]).await;
+    assert!(node.network.peers().is_empty());
+    hostile.say_hello(10).await;
+    node.connected().await;
+    assert_eq!(node.receive(Class::Sync).await.bytes, vec![7]);
+}
+
+#[tokio::test]
+async fn a_peer_that_never_says_hello_is_cut() {
+    let mut short = config(1);
+    short.settings.timeouts.hello = Duration::from_millis(100);
+    let mut node = Node::start(short).await;
+    let mut hostile = connect(&node, 10).await;
+    // The node's hello, then the end of the stream.
+    for stream in &mut hostile.inbound {
+        let mut bytes = Vec::new();
+        let _ = soon(stream.read_to_end(&mut bytes)).await;
+    }
+    soon(node.idle()).await;
+    assert!(node.no_more_events());
+}
+
+#[tokio::test]
+async fn a_peer_that_is_silent_is_dropped() {
+    let mut short = config(1);
+    short.settings.timeouts.silence = Duration::from_millis(200);
+    let mut node = Node::start(short).await;
+    let mut hostile = connect(&node, 10).await;
+    hostile.say_hello(10).await;
+    node.connected().await;
+    let (_, reason) = node.disconnected().await;
+    assert!(reason.contains("nothing heard"), "{reason}");
+}
+
+#[tokio::test]
+async fn keep_alives_hold_an_idle_connection() {
+    let with_times = |n| {
+        let mut config = config(n);
+        config.settings.timeouts.silence = Duration::from_millis(400);
+        config.settings.timeouts.keep_alive = Duration::from_millis(40);
+        config
+    };
+    let mut a = Node::start(with_times(1)).await;
+    let mut b = Node::start(with_times(2).persistent(a.address())).await;
+    let (at_a, _) = tokio::join!(a.connected(), b.connected());
+    // 40 keep-alives take four times the permitted silence.
+    soon(async {
+        while at_a.traffic.received_bytes(Class::Consensus) < 160 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(a.no_more_events() && b.no_more_events());
+}
+
+#[tokio::test]
+async fn a_peer_that_never_reads_is_dropped_while_others_go_on() {
+    let mut small = config(1);
+    small.settings.timeouts.write_stall = Duration::from_millis(300);
+    let mut node = Node::start(small).await;
+    let mut honest = Node::start(config(2).persistent(node.address())).await;
+    let good = node.connected().await.peer;
+    let mut hostile = connect(&node, 10).await;
+    hostile.say_hello(10).await;
+    assert_eq!(node.connected().await.peer, hostile.peer);
+    // More than the windows on the way take, less than the queue holds.
+    let body = Bytes::from(vec![1; 4_000_000]);
+    for _ in 0..4 {
+        node.network.send(hostile.peer, Class::Bodies, body.clone()).unwrap();
+        node.network.send(good, Class::Bodies, body.clone()).unwrap();
+    }
+    for _ in 0..4 {
+        assert_eq!(honest.receive(Class::Bodies).await.bytes, body);
+    }
+    let (peer, reason) = node.disconnected().await;
+    assert_eq!(peer, hostile.peer);
+    assert!(reason.contains("does not read"), "{reason}");
+    node.network.send(good, Class::Consensus, Bytes::from_static(b"on")).unwrap();
+    assert_eq!(honest.receive(Class::Consensus).await.bytes, "on");
+    assert!(hostile.inbound.len() == Class::COUNT);
+}
+
+#[tokio::test]
+async fn an_overflowing_queue_drops_the_peer_but_not_for_transactions() {
+    let mut small = config(1);
+    let limit =
+        ClassLimit { frame_bytes_max: 65_536, queue_frames_max: 8, queue_bytes_max: 262_144 };
+    small.settings.classes =
+        ClassLimits { consensus: limit, bodies: limit, transactions: limit, sync: limit };
+    let mut node = Node::start(small).await;
+    let mut hostile = connect(&node, 10).await;
+    hostile.say_hello(10).await;
+    node.connected().await;
+    let full = Bytes::from(vec![1; 65_536]);
+    let fill = |class| {
+        let outcomes = (0..1000).map(|_| node.network.send(hostile.peer, class, full.clone()));
+        outcomes.filter(|outcome| *outcome == Err(SendError::Full)).count()
+    };
+    assert!(fill(Class::Transactions) > 0);
+    assert!(fill(Class::Consensus) > 0);
+    let (_, reason) = node.disconnected().await;
+    assert!(reason.contains("consensus queue is full"), "{reason}");
+    let oversized = node.network.send(hostile.peer, Class::Sync, Bytes::from(vec![1; 65_537]));
+    assert_eq!(oversized, Err(SendError::NotConnected));
+}

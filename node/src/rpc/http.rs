@@ -1,0 +1,396 @@
+//! HTTP requests in, replies out: JSON-RPC at `/`, routes by URI, health.
+
+use super::jsonrpc::{self, Id, Request, RpcError};
+use super::params::{self, Args};
+use super::routes::{self, Answer, Method, ROUTES, STREAM_ONLY};
+use super::server::Api;
+use super::{health, uri};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+type Reply = Response<Full<Bytes>>;
+
+/// Where CometBFT tells its clock, in seconds.
+const X_SERVER_TIME: HeaderName = HeaderName::from_static("x-server-time");
+/// What is reserved for a reply at first; a broadcast transaction's fits.
+const REPLY_BYTES: usize = 256;
+
+/// Answers requests. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handler {
+    api: Api,
+}
+
+/// Why a body could not be read.
+enum BodyError {
+    TooLarge,
+    Broken(String),
+}
+
+impl Handler {
+    /// A handler over `api`.
+    pub(crate) fn new(api: Api) -> Handler {
+        Handler { api }
+    }
+
+    /// What it answers from.
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// The reply to a request.
+    pub(crate) async fn answer(&self, request: hyper::Request<Incoming>) -> Reply {
+        let cors = &self.api.limits.cors;
+        if cors.origins.is_empty() {
+            return self.dispatch(request).await;
+        }
+        if let Some(reply) = cors.preflight(&request) {
+            return reply;
+        }
+        let headers = request.headers().clone();
+        let mut reply = self.dispatch(request).await;
+        cors.allow(&headers, reply.headers_mut());
+        reply
+    }
+
+    async fn dispatch(&self, request: hyper::Request<Incoming>) -> Reply {
+        let path = request.uri().path();
+        match path {
+            "/" | "" | "//" => self.post(request.into_body()).await,
+            "/healthz" => health_reply(health::alive(&self.api).await),
+            "/readyz" => health_reply(health::ready(&self.api).await),
+            _ => self.by_uri(request).await,
+        }
+    }
+
+    async fn post(&self, body: Incoming) -> Reply {
+        let body = match self.read(body).await {
+            Ok(body) => body,
+            Err(error) => return body_error(&error),
+        };
+        if body.is_empty() {
+            return list();
+        }
+        match self.body(&body).await {
+            Ok((out, cacheable)) => json_reply(StatusCode::OK, out, cacheable),
+            Err(error) => {
+                let mut out = Vec::with_capacity(REPLY_BYTES);
+                jsonrpc::error(&mut out, None, &error);
+                json_reply(StatusCode::INTERNAL_SERVER_ERROR, out, false)
+            }
+        }
+    }
+
+    /// The body of a request, within its limits of size and time.
+    async fn read(&self, body: Incoming) -> Result<Bytes, BodyError> {
+        let bytes_max = self.api.limits.max_body_bytes;
+        if usize::try_from(body.size_hint().lower()).map_or(true, |lower| lower > bytes_max) {
+            return Err(BodyError::TooLarge);
+        }
+        match tokio::time::timeout(self.api.limits.read_timeout, collect(body, bytes_max)).await {
+            Ok(body) => body,
+            Err(_) => Err(BodyError::Broken("i/o timeout".to_owned())),
+        }
+    }
+
+    /// A JSON-RPC body, one request or a batch: the body of the reply and whether caches may keep it.
+    ///
+    /// # Errors
+    /// Where it is neither.
+    pub(crate) async fn body(&self, body: &[u8]) -> Result<(Vec<u8>, bool), RpcError> {
+        match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'[') => self.batch(body).await,
+            _ => self.single(body).await,
+        }
+    }
+
+    /// One JSON-RPC request: the body of its reply (nothing for a notification) and whether caches may keep it.
+    async fn single(&self, body: &[u8]) -> Result<(Vec<u8>, bool), RpcError> {
+        let request: Option<Request<'_>> = parse(body)?;
+        let mut out = Vec::with_capacity(REPLY_BYTES);
+        let mut cacheable = true;
+        if let Some(request) = request {
+            self.one(&request, &mut out, &mut cacheable).await?;
+        }
+        cacheable &= !out.is_empty();
+        Ok((out, cacheable))
+    }
+
+    async fn batch(&self, body: &[u8]) -> Result<(Vec<u8>, bool), RpcError> {
+        let raws: Vec<&RawValue> = parse(body)?;
+        let count_max = self.api.limits.max_request_batch_size;
+        if count_max > 0 && raws.len() > count_max {
+            let mut out = Vec::with_capacity(REPLY_BYTES);
+            let data =
+                format!("batch request exceeds maximum ({count_max}) allowed number of requests");
+            jsonrpc::error(&mut out, None, &RpcError::invalid_request(data));
+            return Ok((out, false));
+        }
+        let mut requests: Vec<Request<'_>> = Vec::with_capacity(raws.len());
+        for raw in raws {
+            // A null is an empty notification in Go.
+            requests.extend(parse::<Option<Request<'_>>>(raw.get().as_bytes())?);
+        }
+        for request in &requests {
+            request.id.map(Id::parse).transpose().map_err(|error| RpcError::parse(&error))?;
+        }
+        let mut out = vec![b'['];
+        let mut cacheable = true;
+        let mut replies = 0;
+        for request in &requests {
+            let before = out.len();
+            if replies > 0 {
+                out.push(b',');
+            }
+            let separated = out.len();
+            self.one(request, &mut out, &mut cacheable).await?;
+            if out.len() == separated {
+                out.truncate(before);
+            } else {
+                replies += 1;
+            }
+        }
+        match replies {
+            0 => return Ok((Vec::new(), false)),
+            // CometBFT answers a batch with one reply by the reply itself.
+            1 => drop(out.drain(..1)),
+            _ => out.push(b']'),
+        }
+        Ok((out, cacheable))
+    }
+
+    /// Appends the reply to one request; nothing for a notification, which CometBFT does not carry out.
+    async fn one(
+        &self,
+        request: &Request<'_>,
+        out: &mut Vec<u8>,
+        cacheable: &mut bool,
+    ) -> Result<(), RpcError> {
+        let Some(raw) = request.id else { return Ok(()) };
+        let id = Id::parse(raw).map_err(|error| RpcError::parse(&error))?;
+        let begin = out.len();
+        let done = if request.method == "broadcast_tx_sync" {
+            self.fast(request, id, out).await.map(|()| false)
+        } else {
+            self.call(request, id, out).await
+        };
+        match done {
+            Ok(fixed) => *cacheable &= fixed,
+            Err(error) => {
+                out.truncate(begin);
+                jsonrpc::error(out, Some(id), &error);
+                *cacheable = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// `broadcast_tx_sync` without detours.
+    async fn fast(
+        &self,
+        request: &Request<'_>,
+        id: Id<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RpcError> {
+        let tx = match request.params.and_then(only_tx) {
+            Some(tx) => tx,
+            None => json_args(request, routes::find("broadcast_tx_sync"))?.bytes(0),
+        };
+        jsonrpc::begin(out, id);
+        routes::broadcast_sync(&self.api, tx, out).await.map_err(RpcError::internal)?;
+        jsonrpc::end(out);
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        request: &Request<'_>,
+        id: Id<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, RpcError> {
+        let route = routes::find(&request.method);
+        let args = json_args(request, route)?;
+        let method = route.map(|route| route.method).ok_or_else(RpcError::method_not_found)?;
+        let answer = routes::call(&self.api, method, args).await?;
+        jsonrpc::begin(out, id);
+        out.extend_from_slice(&answer.json);
+        jsonrpc::end(out);
+        Ok(answer.cacheable)
+    }
+
+    /// A route called by its path, with arguments in the query or, posted, in a form.
+    async fn by_uri(&self, request: hyper::Request<Incoming>) -> Reply {
+        let name = request.uri().path().trim_start_matches('/').to_owned();
+        if STREAM_ONLY.contains(&name.as_str()) {
+            return uri_error(StatusCode::NOT_FOUND, &RpcError::method_not_found());
+        }
+        let Some(route) = routes::find(&name) else { return not_found() };
+        let is_form = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let form = match self.read(request.into_body()).await {
+            Ok(body) if is_form => String::from_utf8(body.to_vec()).unwrap_or_default(),
+            Ok(_) => String::new(),
+            Err(error) => return body_error(&error),
+        };
+        let mut given = uri::parse(&query);
+        given.retain(|_, value| !value.is_empty());
+        for (name, value) in uri::parse(&form) {
+            given.entry(name).or_insert(value);
+        }
+        match self.uri_call(route.method, params::from_uri(route.params, &given)).await {
+            Ok(answer) => {
+                let mut out = Vec::with_capacity(answer.json.len() + REPLY_BYTES);
+                jsonrpc::begin(&mut out, Id::Number(-1));
+                out.extend_from_slice(&answer.json);
+                jsonrpc::end(&mut out);
+                json_reply(StatusCode::OK, out, answer.cacheable)
+            }
+            Err(error) => uri_error(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        }
+    }
+
+    async fn uri_call(
+        &self,
+        method: Method,
+        args: Result<Args, String>,
+    ) -> Result<Answer, RpcError> {
+        let args = args.map_err(|error| RpcError::uri_params(&error))?;
+        routes::call(&self.api, method, args).await
+    }
+}
+
+async fn collect(mut body: Incoming, bytes_max: usize) -> Result<Bytes, BodyError> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > bytes_max {
+            return Err(BodyError::TooLarge);
+        }
+        // Small bodies come in one piece and are not copied.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.extend_from_slice(&std::mem::take(&mut first));
+        }
+        rest.extend_from_slice(&data);
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RpcError> {
+    serde_json::from_slice(body).map_err(|error| RpcError::parse(&error.to_string()))
+}
+
+/// The transaction in `{"tx": "<base64>"}`; none for anything else, which takes the general way.
+fn only_tx(params: &RawValue) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    struct Tx<'a> {
+        #[serde(borrow)]
+        tx: Cow<'a, str>,
+    }
+    let Tx { tx } = serde_json::from_str(params.get()).ok()?;
+    params::decode_base64(&tx).ok()
+}
+
+fn json_args(request: &Request<'_>, route: Option<&routes::Route>) -> Result<Args, RpcError> {
+    let route = route.ok_or_else(RpcError::method_not_found)?;
+    params::from_json(route.params, request.params).map_err(|error| RpcError::json_params(&error))
+}
+
+fn json_reply(status: StatusCode, body: Vec<u8>, cacheable: bool) -> Reply {
+    let is_empty = body.is_empty();
+    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    if !is_empty {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.insert(X_SERVER_TIME, HeaderValue::from(seconds()));
+    if cacheable {
+        let day = HeaderValue::from_static("public, max-age=86400");
+        headers.insert(header::CACHE_CONTROL, day);
+    }
+    reply
+}
+
+fn seconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+fn uri_error(status: StatusCode, error: &RpcError) -> Reply {
+    let mut out = Vec::with_capacity(REPLY_BYTES);
+    jsonrpc::error(&mut out, Some(Id::Number(-1)), error);
+    json_reply(status, out, false)
+}
+
+fn body_error(error: &BodyError) -> Reply {
+    let cause = match error {
+        BodyError::TooLarge => "http: request body too large",
+        BodyError::Broken(cause) => cause,
+    };
+    let error = RpcError::invalid_request(format!("error reading request body: {cause}"));
+    let mut out = Vec::with_capacity(REPLY_BYTES);
+    jsonrpc::error(&mut out, None, &error);
+    let mut reply = json_reply(StatusCode::BAD_REQUEST, out, false);
+    // The rest of the body is not read, so nothing further can be understood on this connection.
+    reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    reply
+}
+
+fn text_reply(status: StatusCode, kind: &'static str, body: String) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(X_SERVER_TIME, HeaderValue::from(seconds()));
+    reply
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+fn not_found() -> Reply {
+    text_reply(StatusCode::NOT_FOUND, PLAIN, "404 page not found\n".to_owned())
+}
+
+fn health_reply(health: Result<String, String>) -> Reply {
+    let (status, line) = match health {
+        Ok(line) => (StatusCode::OK, line),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    };
+    text_reply(status, PLAIN, format!("{}\n", line.replace(['\n', '\r'], " ")))
+}
+
+/// The page at `/`: every route with its arguments. Links are relative, so nothing that the client sent stands in it.
+fn list() -> Reply {
+    let mut page = String::from("<html><body><br>Available endpoints:<br>");
+    let mut names: Vec<_> = ROUTES.iter().collect();
+    names.sort_by_key(|route| (!route.params.is_empty(), route.name));
+    let mut heading = Some("<br>Endpoints that require arguments:<br>");
+    for route in names {
+        if !route.params.is_empty() {
+            page.push_str(heading.take().unwrap_or_default());
+        }
+        let arguments: Vec<String> =
+            route.params.iter().map(|(name, _)| format!("{name}=_")).collect();
+        let mark = if arguments.is_empty() { "" } else { "?" };
+        let link = format!("/{}{mark}{}", route.name, arguments.join("&amp;"));
+        page.push_str(&format!("<a href=\"{link}\">{link}</a><br>"));
+    }
+    page.push_str("</body></html>");
+    text_reply(StatusCode::OK, "text/html", page)
+}

@@ -1,0 +1,28 @@
+//! The RPC: CometBFT's JSON-RPC over HTTP, so that its clients, relayers and explorers work unchanged, with `/healthz` and `/readyz`.
+//!
+//! Nothing here waits for the engine or takes an application lock: `status`, `net_info` and `pbft_state` read snapshots, the chain
+//! routes read the store on blocking threads, and whatever goes to the application or the pool has a time limit. One path is made
+//! for speed: `broadcast_tx_sync` over a kept-alive connection.
+//!
+//! Differences from CometBFT, all harmless to clients: a missing `params` means defaults (CometBFT answers HTTP 500); replies that
+//! can still change (a commit of the highest block, an unknown hash, `abci_info`) are never marked cacheable; a slow application is
+//! given up after the write timeout; `proposer_priority` is always 0.
+
+mod cors;
+mod deadline;
+mod health;
+mod http;
+mod json;
+mod jsonrpc;
+mod params;
+mod routes;
+mod server;
+pub mod sources;
+#[cfg(test)]
+mod tests;
+mod uri;
+mod waiters;
+
+pub use cors::Cors;
+pub use server::{BindError, Limits, Server};
+pub use waiters::{Committed, Waiters};

@@ -1,0 +1,199 @@
+//! The routes: one table with names and arguments, one function a route.
+
+mod abci;
+mod chain;
+mod node;
+mod txs;
+
+use super::jsonrpc::RpcError;
+use super::params::{Args, Kind, Param};
+use super::server::Api;
+pub(crate) use txs::broadcast_sync;
+
+/// A route.
+pub(crate) struct Route {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Its arguments, in order.
+    pub(crate) params: &'static [Param],
+    /// What it does.
+    pub(crate) method: Method,
+}
+
+/// What a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Health,
+    Status,
+    NetInfo,
+    Genesis,
+    GenesisChunked,
+    Blockchain,
+    Block,
+    BlockByHash,
+    BlockResults,
+    Commit,
+    Header,
+    HeaderByHash,
+    Validators,
+    ConsensusParams,
+    AbciInfo,
+    AbciQuery,
+    CheckTx,
+    BroadcastTxAsync,
+    BroadcastTxSync,
+    BroadcastTxCommit,
+    NumUnconfirmedTxs,
+    UnconfirmedTxs,
+    PbftState,
+}
+
+/// Routes that exist only on the event stream.
+pub(crate) const STREAM_ONLY: [&str; 3] = ["subscribe", "unsubscribe", "unsubscribe_all"];
+
+const HEIGHT: &[Param] = &[("height", Kind::Int64)];
+const TX: &[Param] = &[("tx", Kind::Bytes)];
+const PAGED: &[Param] = &[("height", Kind::Int64), ("page", Kind::Int), ("per_page", Kind::Int)];
+const RANGE: &[Param] = &[("minHeight", Kind::Int64), ("maxHeight", Kind::Int64)];
+const QUERY: &[Param] =
+    &[("path", Kind::Text), ("data", Kind::HexBytes), ("height", Kind::Int64), ("prove", Kind::Bool)];
+
+/// Every route (CometBFT `rpc/core/routes.go`; `pbft_state` is ours).
+pub(crate) const ROUTES: &[Route] = &[
+    route("broadcast_tx_sync", TX, Method::BroadcastTxSync),
+    route("broadcast_tx_async", TX, Method::BroadcastTxAsync),
+    route("broadcast_tx_commit", TX, Method::BroadcastTxCommit),
+    route("health", &[], Method::Health),
+    route("status", &[], Method::Status),
+    route("net_info", &[], Method::NetInfo),
+    route("genesis", &[], Method::Genesis),
+    route("genesis_chunked", &[("chunk", Kind::Uint)], Method::GenesisChunked),
+    route("blockchain", RANGE, Method::Blockchain),
+    route("block", HEIGHT, Method::Block),
+    route("block_by_hash", &[("hash", Kind::Bytes)], Method::BlockByHash),
+    route("block_results", HEIGHT, Method::BlockResults),
+    route("commit", HEIGHT, Method::Commit),
+    route("header", HEIGHT, Method::Header),
+    route("header_by_hash", &[("hash", Kind::HexBytes)], Method::HeaderByHash),
+    route("validators", PAGED, Method::Validators),
+    route("consensus_params", HEIGHT, Method::ConsensusParams),
+    route("abci_info", &[], Method::AbciInfo),
+    route("abci_query", QUERY, Method::AbciQuery),
+    route("check_tx", TX, Method::CheckTx),
+    route("num_unconfirmed_txs", &[], Method::NumUnconfirmedTxs),
+    route("unconfirmed_txs", &[("limit", Kind::Int)], Method::UnconfirmedTxs),
+    route("pbft_state", &[], Method::PbftState),
+];
+
+const fn route(name: &'static str, params: &'static [Param], method: Method) -> Route {
+    Route { name, params, method }
+}
+
+/// The route with this name.
+pub(crate) fn find(name: &str) -> Option<&'static Route> {
+    ROUTES.iter().find(|route| route.name == name)
+}
+
+/// What a route answers.
+pub(crate) struct Answer {
+    /// The result, as JSON.
+    pub(crate) json: Vec<u8>,
+    /// Whether it never changes, so that caches may keep it.
+    pub(crate) cacheable: bool,
+}
+
+impl Answer {
+    fn new<T: serde::Serialize>(value: &T) -> Result<Answer, String> {
+        let mut json = Vec::with_capacity(ANSWER_BYTES);
+        super::json::append(&mut json, value)
+            .map_err(|error| format!("error marshaling response: {error}"))?;
+        Ok(Answer { json, cacheable: false })
+    }
+
+    fn cacheable(mut self, cacheable: bool) -> Answer {
+        self.cacheable = cacheable;
+        self
+    }
+}
+
+/// What is reserved for an answer at first.
+const ANSWER_BYTES: usize = 1024;
+
+/// Carries out a call.
+///
+/// # Errors
+/// Where the route cannot answer, with the text that belongs into `data`.
+pub(crate) async fn call(api: &Api, method: Method, args: Args) -> Result<Answer, RpcError> {
+    let answer = match method {
+        Method::Health => Ok(Answer { json: b"{}".to_vec(), cacheable: false }),
+        Method::Status => node::status(api),
+        Method::NetInfo => node::net_info(api),
+        Method::PbftState => node::pbft_state(api),
+        Method::Genesis => node::genesis(api),
+        Method::GenesisChunked => node::genesis_chunked(api, &args),
+        Method::AbciInfo => abci::info(api).await,
+        Method::AbciQuery => abci::query(api, &args).await,
+        Method::CheckTx => txs::check(api, args.bytes(0)).await,
+        Method::BroadcastTxAsync => txs::broadcast_async(api, args.bytes(0)),
+        Method::BroadcastTxSync => {
+            let mut json = Vec::with_capacity(ANSWER_BYTES);
+            let sent = broadcast_sync(api, args.bytes(0), &mut json).await;
+            sent.map(|()| Answer { json, cacheable: false })
+        }
+        Method::BroadcastTxCommit => txs::broadcast_commit(api, args.bytes(0)).await,
+        Method::NumUnconfirmedTxs => txs::count_unconfirmed(api),
+        Method::UnconfirmedTxs => txs::unconfirmed(api, &args).await,
+        stored => blocking(api, stored, args).await,
+    };
+    answer.map_err(RpcError::internal)
+}
+
+/// Routes that read the store run on the blocking threads, so that the disk never delays a transaction.
+async fn blocking(api: &Api, method: Method, args: Args) -> Result<Answer, String> {
+    let api = api.clone();
+    let read = move || match method {
+        Method::Blockchain => chain::blockchain(&api, &args),
+        Method::Block => chain::block(&api, &args),
+        Method::BlockByHash => chain::block_by_hash(&api, &args),
+        Method::BlockResults => chain::block_results(&api, &args),
+        Method::Commit => chain::commit(&api, &args),
+        Method::Header => chain::header(&api, &args),
+        Method::HeaderByHash => chain::header_by_hash(&api, &args),
+        Method::Validators => chain::validators(&api, &args),
+        Method::ConsensusParams => chain::consensus_params(&api, &args),
+        _ => Err("the route does not read the store".to_owned()),
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(answer) => answer,
+        Err(_) => Err("the call was cancelled".to_owned()),
+    }
+}
+
+/// CometBFT's page sizes: 30 unless asked for, at most 100.
+fn per_page(asked: Option<i64>) -> usize {
+    const DEFAULT: usize = 30;
+    const MAX: usize = 100;
+    match asked {
+        Some(asked) if asked >= 1 => usize::try_from(asked).unwrap_or(MAX).min(MAX),
+        _ => DEFAULT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_sizes_are_bounded() {
+        let asked = [None, Some(-1), Some(0), Some(1), Some(100), Some(101), Some(i64::MAX)];
+        assert_eq!(asked.map(per_page), [30, 30, 30, 1, 100, 100, 100]);
+    }
+
+    #[test]
+    fn every_route_is_found_by_its_name_once() {
+        for route in ROUTES {
+            assert_eq!(find(route.name).unwrap().method, route.method);
+        }
+        assert!(find("dial_peers").is_none());
+    }
+}

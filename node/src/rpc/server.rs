@@ -1,0 +1,258 @@
+//! The listener, its connections and their limits.
+
+use super::cors::Cors;
+use super::deadline::Deadline;
+use super::http::Handler;
+use super::json;
+use super::json::chain::GenesisDoc;
+use super::sources::Sources;
+use bytes::Bytes;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// How long the accept loop waits after an error of the machine (no file descriptors, no memory) before it tries again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long open connections may finish their request when the node stops.
+const STOP_PAUSE: Duration = Duration::from_secs(2);
+/// The least that hyper takes as the limit of its read buffer.
+const HEADER_BYTES_MIN: usize = 8192;
+/// The most header lines of a request.
+const HEADER_LINES_MAX: usize = 128;
+/// The most connections that are ever configured; a semaphore cannot count further than this.
+const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// The limits of the server: CometBFT's `[rpc]` keys with its defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most open connections; further ones wait to be accepted. 0 is no limit.
+    pub max_open_connections: usize,
+    /// The most clients that wait in `broadcast_tx_commit` at a time.
+    pub max_subscription_clients: usize,
+    /// The largest body.
+    pub max_body_bytes: usize,
+    /// The largest head of a request.
+    pub max_header_bytes: usize,
+    /// The most requests in a batch; 0 is no limit.
+    pub max_request_batch_size: usize,
+    /// How long `broadcast_tx_commit` waits for the block.
+    pub timeout_broadcast_tx_commit: Duration,
+    /// How long a request may take to arrive, and an idle connection stays open.
+    pub read_timeout: Duration,
+    /// How long a reply may take to be computed and to leave.
+    pub write_timeout: Duration,
+    /// Cross-origin requests.
+    pub cors: Cors,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_open_connections: 900,
+            max_subscription_clients: 100,
+            max_body_bytes: 1_000_000,
+            max_header_bytes: 1 << 20,
+            max_request_batch_size: 10,
+            timeout_broadcast_tx_commit: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            cors: Cors::default(),
+        }
+    }
+}
+
+/// Why the RPC cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address has no scheme.
+    #[error("rpc.laddr {0:?} needs a scheme: tcp://host:port or unix://path")]
+    Scheme(String),
+    /// The system refuses; most often the port is in use.
+    #[error("the rpc cannot listen on {laddr}")]
+    Listen {
+        /// The address.
+        laddr: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The genesis document cannot be written as JSON.
+    #[error("the genesis document cannot be written as JSON")]
+    Genesis(#[source] serde_json::Error),
+}
+
+/// What all requests share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Shared>);
+
+/// See [`Api`].
+pub(crate) struct Shared {
+    pub(crate) sources: Sources,
+    pub(crate) limits: Limits,
+    pub(crate) genesis_json: Bytes,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Api {
+    /// Renders the genesis document once.
+    pub(crate) fn new(sources: Sources, limits: Limits) -> Result<Api, serde_json::Error> {
+        let mut genesis_json = Vec::new();
+        json::append(&mut genesis_json, &GenesisDoc::from(&*sources.genesis))?;
+        Ok(Api(Arc::new(Shared { sources, limits, genesis_json: genesis_json.into() })))
+    }
+
+    /// Waits for the pool or the application, but not longer than a reply may take.
+    ///
+    /// # Errors
+    /// Where the time is up.
+    pub(crate) async fn bounded<T>(&self, call: impl Future<Output = T>) -> Result<T, String> {
+        let limit = self.limits.write_timeout;
+        let waited = tokio::time::timeout(limit, call).await;
+        waited.map_err(|_| format!("the application did not answer within {limit:?}"))
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The RPC server, bound and not yet serving.
+pub struct Server {
+    listener: Listener,
+    api: Api,
+}
+
+impl Server {
+    /// Listens on `laddr`, `tcp://host:port` or `unix://path`. Runs inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the address is wrong or taken.
+    pub async fn bind(laddr: &str, sources: Sources, limits: Limits) -> Result<Server, BindError> {
+        let failed = |source| BindError::Listen { laddr: laddr.to_owned(), source };
+        let listener = match laddr.split_once("://") {
+            Some(("tcp", address)) => {
+                Listener::Tcp(TcpListener::bind(address).await.map_err(failed)?)
+            }
+            Some(("unix", path)) => Listener::Unix(UnixListener::bind(path).map_err(failed)?),
+            _ => return Err(BindError::Scheme(laddr.to_owned())),
+        };
+        let api = Api::new(sources, limits).map_err(BindError::Genesis)?;
+        Ok(Server { listener, api })
+    }
+
+    /// Where it listens; none for a Unix socket.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.listener {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(_) => None,
+        }
+    }
+
+    /// Serves until `stop` is cancelled; then requests under way get a short time to finish. Never ends by itself: an error of the
+    /// machine is logged and waited out.
+    pub async fn run(self, stop: CancellationToken) {
+        let slots = match self.api.limits.max_open_connections {
+            0 => CONNECTIONS_MAX,
+            limit => limit.min(CONNECTIONS_MAX),
+        };
+        let free = Arc::new(Semaphore::new(slots));
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.accept(&free, &stop) => accepted,
+            };
+            if let Err(error) = accepted {
+                tracing::warn!(%error, "the rpc cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        let all = u32::try_from(slots).unwrap_or(u32::MAX);
+        // Whoever has not finished by then is cut off when the runtime ends.
+        let _ = tokio::time::timeout(STOP_PAUSE, free.acquire_many(all)).await;
+    }
+
+    /// Waits for a free slot and a connection, and starts to serve it.
+    async fn accept(&self, free: &Arc<Semaphore>, stop: &CancellationToken) -> io::Result<()> {
+        let slot = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
+        let connection =
+            Connection { handler: Handler::new(self.api.clone()), stop: stop.clone(), slot };
+        let accepted = match &self.listener {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                // Where the option cannot be set, the connection is gone already.
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(connection.serve(stream));
+            }),
+            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                tokio::spawn(connection.serve(stream));
+            }),
+        };
+        match accepted {
+            Err(error) if is_of_the_connection(&error) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Whether an error of `accept` concerns only the connection that was to be accepted.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// A connection about to be served.
+struct Connection {
+    handler: Handler,
+    stop: CancellationToken,
+    slot: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn serve<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Connection { handler, stop, slot } = self;
+        let limits = &handler.api().limits;
+        let io = TokioIo::new(Deadline::new(stream, limits.write_timeout));
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.read_timeout)
+            .max_buf_size(limits.max_header_bytes.max(HEADER_BYTES_MIN))
+            .max_headers(HEADER_LINES_MAX)
+            .pipeline_flush(true);
+        let service = hyper::service::service_fn(move |request| {
+            let handler = handler.clone();
+            async move { Ok::<_, std::convert::Infallible>(handler.answer(request).await) }
+        });
+        let connection = builder.serve_connection(io, service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "an rpc connection ended");
+        }
+        drop(slot);
+    }
+}

@@ -1,0 +1,338 @@
+//! What the RPC reads from: small traits and snapshots, so that no route ever waits for the engine or holds an application lock.
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tendermint::block::{Header, Height};
+use tendermint::consensus::Params;
+use tendermint::{Hash, Time};
+use tendermint_proto::v0_38::abci::{
+    RequestQuery, ResponseCheckTx, ResponseFinalizeBlock, ResponseInfo, ResponseQuery,
+};
+use tercet_consensus::block::{BlockId, SealedBlock};
+use tercet_consensus::commit::Commit;
+use tercet_consensus::key::{Address, PublicKey};
+use tercet_consensus::validators::Validators;
+use tercet_consensus::view::View;
+
+/// A boxed future without borrows.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a look into the chain found, or what went wrong, in words for the client.
+pub type Found<T> = Result<Option<T>, String>;
+
+/// A header with its id and sizes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// The block's id.
+    pub block_id: BlockId,
+    /// Its header.
+    pub header: Header,
+    /// The size of the block in bytes.
+    pub size_bytes: usize,
+    /// How many transactions it holds.
+    pub num_txs: usize,
+}
+
+/// The stored chain. Calls may block on the disk; the RPC makes them on its blocking threads.
+pub trait Blocks: Send + Sync {
+    /// The lowest stored height.
+    fn base(&self) -> Option<Height>;
+    /// The highest stored height.
+    fn height(&self) -> Option<Height>;
+    /// The block at `height`.
+    ///
+    /// # Errors
+    /// Where the store cannot be read; so everywhere below.
+    fn block(&self, height: Height) -> Found<Arc<SealedBlock>>;
+    /// Header, id and sizes of the block at `height`.
+    ///
+    /// # Errors
+    /// See [`Blocks::block`].
+    fn meta(&self, height: Height) -> Found<Meta>;
+    /// The height of the block with this hash.
+    ///
+    /// # Errors
+    /// See [`Blocks::block`].
+    fn height_of(&self, hash: &Hash) -> Found<Height>;
+    /// The commit that decided `height` here.
+    ///
+    /// # Errors
+    /// See [`Blocks::block`].
+    fn seen_commit(&self, height: Height) -> Found<Commit>;
+    /// The commit of `height` that stands in the block after it.
+    ///
+    /// # Errors
+    /// See [`Blocks::block`].
+    fn canonical_commit(&self, height: Height) -> Found<Commit>;
+    /// What the application answered to the block at `height`.
+    ///
+    /// # Errors
+    /// See [`Blocks::block`].
+    fn results(&self, height: Height) -> Found<ResponseFinalizeBlock>;
+    /// The validators of `height`.
+    ///
+    /// # Errors
+    /// See [`Blocks::block`].
+    fn validators(&self, height: Height) -> Found<Arc<Validators>>;
+    /// The consensus parameters of `height`.
+    ///
+    /// # Errors
+    /// See [`Blocks::block`].
+    fn params(&self, height: Height) -> Found<Params>;
+}
+
+/// Why the pool did not take a transaction, in CometBFT's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// It was seen lately.
+    #[error("tx already exists in cache")]
+    Seen,
+    /// There is no room.
+    #[error(
+        "mempool is full: number of txs {count} (max: {count_max}), total txs bytes {bytes} (max: {bytes_max})"
+    )]
+    Full {
+        /// Transactions in the pool.
+        count: usize,
+        /// How many it may hold.
+        count_max: usize,
+        /// Their size.
+        bytes: u64,
+        /// How much it may hold.
+        bytes_max: u64,
+    },
+    /// It is too large for any block.
+    #[error("Tx too large. Max size is {max}, but got {size}")]
+    TooLarge {
+        /// The limit in bytes.
+        max: usize,
+        /// Its size.
+        size: usize,
+    },
+    /// The pool or the application does not answer; the reason.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// How full the pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Transactions.
+    pub count: usize,
+    /// Their bytes.
+    pub total_bytes: u64,
+}
+
+/// The transaction pool.
+pub trait Pool: Send + Sync {
+    /// Offers a transaction and waits for the application's `CheckTx`.
+    fn check_tx(&self, tx: Bytes) -> BoxFuture<Result<ResponseCheckTx, PoolError>>;
+    /// Offers a transaction without waiting.
+    ///
+    /// # Errors
+    /// Where it is refused at the door.
+    fn submit(&self, tx: Bytes) -> Result<(), PoolError>;
+    /// How full it is.
+    fn stats(&self) -> PoolStats;
+    /// The first `limit` transactions, oldest first.
+    fn first(&self, limit: usize) -> BoxFuture<Vec<Bytes>>;
+    /// Whether it holds the transaction with this SHA-256; none where the pool cannot say.
+    fn holds(&self, hash: &[u8; 32]) -> Option<bool> {
+        let _ = hash;
+        None
+    }
+}
+
+/// The application's query side.
+pub trait App: Send + Sync {
+    /// Asks the application.
+    fn query(&self, request: RequestQuery) -> BoxFuture<Result<ResponseQuery, String>>;
+    /// What the application says of itself.
+    fn info(&self) -> BoxFuture<Result<ResponseInfo, String>>;
+    /// Checks a transaction without offering it to the pool.
+    fn check_tx(&self, tx: Bytes) -> BoxFuture<Result<ResponseCheckTx, String>>;
+}
+
+/// One connected peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// CometBFT's node id: lower-case hexadecimal, 40 digits.
+    pub id: String,
+    /// Where it listens.
+    pub listen_addr: String,
+    /// The CometBFT version that it is compatible with.
+    pub version: String,
+    /// The name that its operator gave it.
+    pub moniker: String,
+    /// Where its RPC listens, as far as it says.
+    pub rpc_address: String,
+    /// Whether this node dialled.
+    pub outbound: bool,
+    /// Its address.
+    pub remote_ip: IpAddr,
+    /// How long it has been connected.
+    pub age: Duration,
+    /// How long nothing has come from it.
+    pub idle: Duration,
+    /// Bytes sent to it.
+    pub sent_bytes: u64,
+    /// Bytes received from it.
+    pub received_bytes: u64,
+}
+
+/// The network.
+pub trait Net: Send + Sync {
+    /// The connected peers.
+    fn peers(&self) -> Vec<PeerView>;
+    /// How many are connected.
+    fn peer_count(&self) -> usize {
+        self.peers().len()
+    }
+    /// Whether it accepts connections.
+    fn listening(&self) -> bool;
+}
+
+/// What never changes about this node while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// CometBFT's node id: lower-case hexadecimal, 40 digits.
+    pub id: String,
+    /// Where it listens for peers.
+    pub listen_addr: String,
+    /// The chain.
+    pub chain_id: String,
+    /// The name that its operator gave it.
+    pub moniker: String,
+    /// Where its RPC listens.
+    pub rpc_address: String,
+    /// Whether transactions are indexed.
+    pub tx_index: bool,
+}
+
+/// A block as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Its hash.
+    pub hash: Hash,
+    /// The application hash in its header.
+    pub app_hash: Vec<u8>,
+    /// Its height.
+    pub height: Height,
+    /// Its time.
+    pub time: Time,
+}
+
+/// Where the replica stands, as `pbft_state` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PbftState {
+    /// The height being decided.
+    pub height: Height,
+    /// The view.
+    pub view: View,
+    /// What the replica waits for, in one word.
+    pub phase: &'static str,
+    /// The primary of the view.
+    pub primary: Option<Address>,
+    /// The highest view that it has asked for.
+    pub promise: View,
+    /// The view in which the height began.
+    pub start_view: View,
+    /// What is prepared.
+    pub prepared: Option<(View, BlockId)>,
+    /// The power of all validators.
+    pub total_power: u64,
+    /// The power that may be faulty.
+    pub f: u64,
+    /// The power that decides.
+    pub quorum: u64,
+    /// The view-change timeout.
+    pub timeout: Duration,
+    /// What was last heard of each validator.
+    pub validators: Vec<ValidatorSeen>,
+}
+
+/// What was last heard of a validator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatorSeen {
+    /// Its address.
+    pub address: Address,
+    /// Its power.
+    pub power: u64,
+    /// Whether there is a connection to it (always to oneself).
+    pub connected: bool,
+    /// The height that it last said it was at.
+    pub height: Option<Height>,
+    /// The view that it last said it was in.
+    pub view: Option<View>,
+    /// How long ago that was.
+    pub last_seen: Option<Duration>,
+}
+
+/// What the node publishes about itself after every block and view change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// What never changes.
+    pub node: Arc<NodeInfo>,
+    /// The application's protocol version.
+    pub app_version: u64,
+    /// Whether it is behind its peers.
+    pub catching_up: bool,
+    /// The lowest block that it has.
+    pub earliest: Option<Tip>,
+    /// The highest block that it has applied.
+    pub latest: Option<Tip>,
+    /// Its consensus key.
+    pub key: PublicKey,
+    /// Its voting power; 0 where it is no validator.
+    pub power: u64,
+    /// Where the replica stands.
+    pub pbft: PbftState,
+    /// Why the node has stopped working, where it has.
+    pub fault: Option<String>,
+}
+
+/// The genesis document, parsed.
+#[derive(Clone, Debug)]
+pub struct Genesis {
+    /// When the chain starts.
+    pub time: Time,
+    /// The chain.
+    pub chain_id: String,
+    /// The height of the first block.
+    pub initial_height: Height,
+    /// The first consensus parameters.
+    pub params: Params,
+    /// The first validators in the order of the file: key, power, name.
+    pub validators: Vec<(PublicKey, u64, String)>,
+    /// The application hash that the file states.
+    pub app_hash: Vec<u8>,
+    /// The application's first state.
+    pub app_state: Option<Box<RawValue>>,
+    /// What stands in the file beyond CometBFT's format.
+    pub tercet: Option<Box<RawValue>>,
+}
+
+/// Everything that the routes read from. Cheap to clone.
+#[derive(Clone)]
+pub struct Sources {
+    /// The chain.
+    pub blocks: Arc<dyn Blocks>,
+    /// The pool.
+    pub pool: Arc<dyn Pool>,
+    /// The application.
+    pub app: Arc<dyn App>,
+    /// The network.
+    pub net: Arc<dyn Net>,
+    /// What the node last published.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Who waits for a transaction to be committed.
+    pub waiters: super::waiters::Waiters,
+    /// The genesis document.
+    pub genesis: Arc<Genesis>,
+}

@@ -1,0 +1,441 @@
+//! A small chain, a pool and an application that live in memory, and a raw HTTP client.
+
+use crate::rpc::sources::*;
+use crate::rpc::{Limits, Server, Waiters};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tendermint::block::{Header, Height};
+use tendermint::consensus::Params;
+use tendermint::{Hash, Time};
+use tendermint_proto::v0_38::abci::{
+    Event, EventAttribute, ExecTxResult, RequestQuery, ResponseCheckTx, ResponseFinalizeBlock,
+    ResponseInfo, ResponseQuery, ValidatorUpdate,
+};
+use tercet_consensus::block::{Block, SealedBlock};
+use tercet_consensus::commit::{Commit, CommitSig};
+use tercet_consensus::key::{PublicKey, Signature};
+use tercet_consensus::validators::Validators;
+use tercet_consensus::view::View;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+pub(super) const HEIGHTS: u64 = 25;
+
+pub(super) fn height(number: u64) -> Height {
+    Height::try_from(number).unwrap()
+}
+
+fn key(seed: u8) -> PublicKey {
+    let secret = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
+    PublicKey::ed25519(secret.verifying_key().as_bytes()).unwrap()
+}
+
+pub(super) fn validators() -> Validators {
+    Validators::new((1..=4).map(|seed| (key(seed), 10))).unwrap()
+}
+
+fn time(second: u64) -> Time {
+    Time::from_unix_timestamp(1_700_000_000 + i64::try_from(second).unwrap(), 120_000_000).unwrap()
+}
+
+pub(super) fn params() -> Params {
+    Params {
+        block: tendermint::block::Size { max_bytes: 22_020_096, max_gas: -1, time_iota_ms: 1000 },
+        evidence: tendermint::evidence::Params {
+            max_age_num_blocks: 100_000,
+            max_age_duration: tendermint::evidence::Duration(Duration::from_secs(172_800)),
+            max_bytes: 1_048_576,
+        },
+        validator: tendermint::consensus::params::ValidatorParams {
+            pub_key_types: vec![tendermint::public_key::Algorithm::Ed25519],
+        },
+        version: Some(tendermint::consensus::params::VersionParams { app: 0 }),
+        abci: tendermint::consensus::params::AbciParams { vote_extensions_enable_height: None },
+    }
+}
+
+fn commit(block: &SealedBlock) -> Commit {
+    let sig = |index: u8, address| {
+        // One validator is absent.
+        (index != 3).then_some(CommitSig {
+            address,
+            time: block.header().time,
+            signature: Signature([index + 1; 64]),
+            extension: None,
+        })
+    };
+    let members = validators();
+    Commit {
+        height: block.header().height,
+        view: View::ZERO,
+        block_id: block.id(),
+        signatures: (0..).zip(members.list()).map(|(i, member)| sig(i, member.address)).collect(),
+    }
+}
+
+pub(super) fn block(number: u64, last: Option<&SealedBlock>, txs: Vec<Bytes>) -> SealedBlock {
+    let members = validators();
+    let header = Header {
+        version: tendermint::block::header::Version { block: 11, app: 1 },
+        chain_id: "fake-chain".parse().unwrap(),
+        height: height(number),
+        time: time(number),
+        last_block_id: last.map(SealedBlock::id),
+        last_commit_hash: None,
+        data_hash: None,
+        validators_hash: members.hash(),
+        next_validators_hash: members.hash(),
+        consensus_hash: Hash::Sha256([8; 32]),
+        app_hash: vec![0; 8].try_into().unwrap(),
+        last_results_hash: Some(Hash::Sha256([7; 32])),
+        evidence_hash: None,
+        proposer_address: members.list()[0].address,
+    };
+    let last_commit = last.map(commit);
+    SealedBlock::seal(Block { header, txs, evidence: Default::default(), last_commit })
+}
+
+pub(super) struct Chain(Vec<Arc<SealedBlock>>);
+
+impl Chain {
+    pub(super) fn new() -> Chain {
+        let mut blocks: Vec<Arc<SealedBlock>> = Vec::new();
+        for number in 1..=HEIGHTS {
+            let txs = if number % 2 == 0 { vec![Bytes::from_static(b"a=<b>")] } else { vec![] };
+            let next = block(number, blocks.last().map(|block| &**block), txs);
+            blocks.push(Arc::new(next));
+        }
+        Chain(blocks)
+    }
+
+    pub(super) fn at(&self, height: Height) -> Option<&Arc<SealedBlock>> {
+        self.0.iter().find(|block| block.header().height == height)
+    }
+}
+
+impl Blocks for Chain {
+    fn base(&self) -> Option<Height> {
+        Some(height(2))
+    }
+    fn height(&self) -> Option<Height> {
+        Some(height(HEIGHTS))
+    }
+    fn block(&self, height: Height) -> Found<Arc<SealedBlock>> {
+        Ok(self.at(height).cloned())
+    }
+    fn meta(&self, height: Height) -> Found<Meta> {
+        let meta = |block: &Arc<SealedBlock>| Meta {
+            block_id: block.id(),
+            header: block.header().clone(),
+            size_bytes: block.bytes().len(),
+            num_txs: block.txs().len(),
+        };
+        Ok(self.at(height).map(meta))
+    }
+    fn height_of(&self, hash: &Hash) -> Found<Height> {
+        let block = self.0.iter().find(|block| block.id().hash == *hash);
+        Ok(block.map(|block| block.header().height))
+    }
+    fn seen_commit(&self, height: Height) -> Found<Commit> {
+        Ok(self.at(height).map(|block| commit(block)))
+    }
+    fn canonical_commit(&self, height: Height) -> Found<Commit> {
+        let next = self.at(height.increment());
+        Ok(next.and_then(|block| block.last_commit().cloned()))
+    }
+    fn results(&self, height: Height) -> Found<ResponseFinalizeBlock> {
+        if height.value() % 2 == 1 {
+            return Ok(Some(ResponseFinalizeBlock::default()));
+        }
+        let key = tendermint_proto::v0_38::crypto::PublicKey {
+            sum: Some(tendermint_proto::v0_38::crypto::public_key::Sum::Ed25519(
+                key(9).to_bytes().to_vec(),
+            )),
+        };
+        Ok(Some(ResponseFinalizeBlock {
+            events: vec![event()],
+            tx_results: vec![ExecTxResult { events: vec![event()], ..Default::default() }],
+            validator_updates: vec![ValidatorUpdate { pub_key: Some(key), power: 5 }],
+            consensus_param_updates: Some(params().into()),
+            app_hash: Bytes::from_static(&[2, 0, 0, 0, 0, 0, 0, 0]),
+        }))
+    }
+    fn validators(&self, _: Height) -> Found<Arc<Validators>> {
+        Ok(Some(Arc::new(validators())))
+    }
+    fn params(&self, _: Height) -> Found<Params> {
+        Ok(Some(params()))
+    }
+}
+
+fn event() -> Event {
+    let attribute =
+        EventAttribute { key: "key".to_owned(), value: "<v>".to_owned(), index: true };
+    Event { r#type: "app".to_owned(), attributes: vec![attribute] }
+}
+
+/// Commits at once what begins with `c`, refuses by name, takes the rest and never commits it.
+pub(super) struct FakePool(pub(super) Waiters);
+
+impl FakePool {
+    fn check(&self, tx: &Bytes) -> Result<ResponseCheckTx, PoolError> {
+        match &tx[..] {
+            b"seen" => Err(PoolError::Seen),
+            b"full" => {
+                Err(PoolError::Full { count: 5, count_max: 5, bytes: 70, bytes_max: 100 })
+            }
+            b"large" => Err(PoolError::TooLarge { max: 4, size: 5 }),
+            b"bad" => Ok(ResponseCheckTx { code: 2, log: "a<b".to_owned(), ..Default::default() }),
+            _ => Ok(ResponseCheckTx { gas_wanted: 1, ..Default::default() }),
+        }
+    }
+}
+
+impl Pool for FakePool {
+    fn check_tx(&self, tx: Bytes) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
+        let checked = self.check(&tx);
+        if tx.starts_with(b"c") {
+            let results = ResponseFinalizeBlock {
+                tx_results: vec![ExecTxResult { events: vec![event()], ..Default::default() }],
+                ..Default::default()
+            };
+            self.0.publish(&block(3, None, vec![tx]), &results);
+        }
+        Box::pin(async move { checked })
+    }
+    fn submit(&self, tx: Bytes) -> Result<(), PoolError> {
+        self.check(&tx).map(|_| ())
+    }
+    fn stats(&self) -> PoolStats {
+        PoolStats { count: 2, total_bytes: 6 }
+    }
+    fn first(&self, limit: usize) -> BoxFuture<Vec<Bytes>> {
+        let txs = vec![Bytes::from_static(b"a=b"), Bytes::from_static(b"c=d")];
+        Box::pin(async move { txs.into_iter().take(limit).collect() })
+    }
+    fn holds(&self, _: &[u8; 32]) -> Option<bool> {
+        Some(true)
+    }
+}
+
+struct FakeApp;
+
+impl App for FakeApp {
+    fn query(&self, request: RequestQuery) -> BoxFuture<Result<ResponseQuery, String>> {
+        Box::pin(async move {
+            if request.path == "/none" {
+                return Err("the application is gone".to_owned());
+            }
+            let (key, height) = (request.data, request.height + 7);
+            let value = if key == "tx0" { Bytes::from_static(b"value") } else { Bytes::new() };
+            let log = if value.is_empty() { "does not exist" } else { "exists" };
+            Ok(ResponseQuery { key, height, value, log: log.to_owned(), ..Default::default() })
+        })
+    }
+    fn info(&self) -> BoxFuture<Result<ResponseInfo, String>> {
+        Box::pin(async {
+            Ok(ResponseInfo {
+                data: "{\"size\":0}".to_owned(),
+                version: "2.0.0".to_owned(),
+                app_version: 1,
+                last_block_height: 198,
+                last_block_app_hash: Bytes::from_static(&[0; 8]),
+            })
+        })
+    }
+    fn check_tx(&self, _: Bytes) -> BoxFuture<Result<ResponseCheckTx, String>> {
+        Box::pin(async { Ok(ResponseCheckTx { gas_wanted: 1, ..Default::default() }) })
+    }
+}
+
+struct FakeNet;
+
+impl Net for FakeNet {
+    fn peers(&self) -> Vec<PeerView> {
+        vec![PeerView {
+            id: "cf4a66aa29e5123abfdfbdf485da6788bb8e46d1".to_owned(),
+            listen_addr: "tcp://0.0.0.0:26656".to_owned(),
+            version: "0.38.25".to_owned(),
+            moniker: "peer".to_owned(),
+            rpc_address: String::new(),
+            outbound: true,
+            remote_ip: [10, 0, 0, 1].into(),
+            age: Duration::from_secs(5),
+            idle: Duration::from_millis(3),
+            sent_bytes: 100,
+            received_bytes: 200,
+        }]
+    }
+    fn listening(&self) -> bool {
+        true
+    }
+}
+
+pub(super) fn snapshot(chain: &Chain) -> Snapshot {
+    let tip = |number| {
+        let block = chain.at(height(number)).unwrap();
+        Tip {
+            hash: block.id().hash,
+            app_hash: vec![0; 8],
+            height: height(number),
+            time: block.header().time,
+        }
+    };
+    let members = validators();
+    let seen = |member: &tercet_consensus::validators::Validator| ValidatorSeen {
+        address: member.address,
+        power: member.power,
+        connected: true,
+        height: Some(height(HEIGHTS)),
+        view: Some(View::ZERO),
+        last_seen: None,
+    };
+    Snapshot {
+        node: Arc::new(NodeInfo {
+            id: "cf4a66aa29e5123abfdfbdf485da6788bb8e46d2".to_owned(),
+            listen_addr: "tcp://0.0.0.0:26656".to_owned(),
+            chain_id: "fake-chain".to_owned(),
+            moniker: "a<b".to_owned(),
+            rpc_address: "tcp://0.0.0.0:26657".to_owned(),
+            tx_index: false,
+        }),
+        app_version: 1,
+        catching_up: false,
+        earliest: Some(tip(2)),
+        latest: Some(tip(HEIGHTS)),
+        key: members.list()[0].key,
+        power: 10,
+        pbft: PbftState {
+            height: height(HEIGHTS + 1),
+            view: View::ZERO,
+            phase: "propose",
+            primary: Some(members.list()[0].address),
+            promise: View::ZERO,
+            start_view: View::ZERO,
+            prepared: None,
+            total_power: 40,
+            f: 13,
+            quorum: 27,
+            timeout: Duration::from_millis(300),
+            validators: members.list().iter().map(seen).collect(),
+        },
+        fault: None,
+    }
+}
+
+pub(super) fn sources() -> Sources {
+    let chain = Chain::new();
+    let waiters = Waiters::new();
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&chain)));
+    let genesis = Genesis {
+        time: time(0),
+        chain_id: "fake-chain".to_owned(),
+        initial_height: height(1),
+        params: params(),
+        validators: vec![(key(1), 10, String::new())],
+        app_hash: vec![],
+        app_state: Some(serde_json::value::to_raw_value(&serde_json::json!({"a": 1})).unwrap()),
+        tercet: None,
+    };
+    Sources {
+        blocks: Arc::new(chain),
+        pool: Arc::new(FakePool(waiters.clone())),
+        app: Arc::new(FakeApp),
+        net: Arc::new(FakeNet),
+        snapshot,
+        waiters,
+        genesis: Arc::new(genesis),
+    }
+}
+
+/// A running server; it stops with this value.
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) sources: Sources,
+    stop: CancellationToken,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub(super) async fn start(limits: Limits) -> Running {
+    let sources = sources();
+    let server = Server::bind("tcp://127.0.0.1:0", sources.clone(), limits).await.unwrap();
+    let address = server.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(server.run(stop.clone()));
+    Running { address, sources, stop }
+}
+
+/// A reply as it came.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+/// A connection of a client that writes what it likes.
+pub(super) struct Client {
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+impl Client {
+    pub(super) async fn new(running: &Running) -> Client {
+        Client { stream: TcpStream::connect(running.address).await.unwrap(), rest: vec![] }
+    }
+
+    pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// The next reply; none where the server has closed the connection.
+    pub(super) async fn reply(&mut self) -> Option<Reply> {
+        let end = loop {
+            if let Some(end) = self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.more().await?;
+        };
+        let head = String::from_utf8(self.rest.drain(..end).collect()).unwrap().to_lowercase();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        while self.rest.len() < length {
+            self.more().await?;
+        }
+        let body = String::from_utf8(self.rest.drain(..length).collect()).unwrap();
+        let status = head.get(9..12).unwrap().parse().unwrap();
+        Some(Reply { status, head, body })
+    }
+
+    async fn more(&mut self) -> Option<()> {
+        match self.stream.read_buf(&mut self.rest).await {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(()),
+        }
+    }
+
+    pub(super) async fn get(&mut self, path: &str) -> Reply {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        self.reply().await.unwrap()
+    }
+
+    pub(super) async fn post(&mut self, body: &str) -> Reply {
+        self.send(posted(body)).await;
+        self.reply().await.unwrap()
+    }
+}
+
+pub(super) fn posted(body: &str) -> String {
+    format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}

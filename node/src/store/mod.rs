@@ -1,0 +1,122 @@
+//! What the node keeps on disk: the only place that knows RocksDB.
+//!
+//! | Folder | Holds | Opened with |
+//! |---|---|---|
+//! | `data/journal` | the durable records of the protocol and the signing watermark, see [`Journal`] | a torn tail is dropped, damage before it refuses to start |
+//! | `data/chain` | blocks, commits, states, results, see [`Chain`] | the longest undamaged prefix of what was written; the journal and the peers have the rest |
+//!
+//! Keys are big-endian, so heights sort. What is read is not trusted: a value that cannot be decoded is [`StoreError::Damaged`].
+//! A folder is locked by the process that has it open and carries the version of its format.
+
+mod chain;
+mod chain_state;
+mod folder;
+mod journal;
+mod options;
+mod prune;
+mod state;
+mod wal;
+
+#[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
+mod journal_tests;
+
+pub use chain::{BlockMeta, Chain};
+pub use journal::Journal;
+pub use state::{Applied, State};
+
+use std::path::PathBuf;
+use tendermint::block::Height;
+
+/// Why a store did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the folder open.
+    #[error("another tercet runs on this home ({} is locked)", .folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder is not of the format that this build reads.
+    #[error(
+        "{} holds {found:?} and this tercet reads {known:?}: use the version that wrote it",
+        .folder.display()
+    )]
+    Format {
+        /// The folder.
+        folder: PathBuf,
+        /// What it says.
+        found: String,
+        /// What it should say.
+        known: String,
+    },
+    /// A value cannot be what was written.
+    #[error("damaged value in {} at {key}: {what}", .folder.display())]
+    Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A log is damaged before its end, so that records which were durable would be lost.
+    #[error(
+        "{} is damaged at byte {offset}: restore the folder from a copy, or take the key out of use",
+        .file.display()
+    )]
+    Log {
+        /// The file.
+        file: PathBuf,
+        /// Where the damage begins.
+        offset: u64,
+    },
+    /// The database failed: disk full, input or output error, damage.
+    #[error("the database in {} failed", .folder.display())]
+    Database {
+        /// The folder.
+        folder: PathBuf,
+        /// The cause.
+        source: rocksdb::Error,
+    },
+    /// A file could not be read or written.
+    #[error("cannot use {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// What is to be stored leaves a gap.
+    #[error("height {height} does not follow {last}")]
+    Gap {
+        /// What is to be stored.
+        height: Height,
+        /// The last stored.
+        last: Height,
+    },
+    /// Another block is stored at this height.
+    #[error("another block is stored at height {height}")]
+    Conflict {
+        /// The height.
+        height: Height,
+    },
+}
+
+impl StoreError {
+    /// Whether the machine failed (disk, database, files), so that the operator has to act and the process should end.
+    #[must_use]
+    pub fn is_environment(&self) -> bool {
+        match self {
+            StoreError::Locked { .. }
+            | StoreError::Log { .. }
+            | StoreError::Database { .. }
+            | StoreError::File { .. } => true,
+            StoreError::Format { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Gap { .. }
+            | StoreError::Conflict { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! How the databases are opened.
+//!
+//! Log files are not recycled: RocksDB turns that off by itself for the recovery mode of the journal, because what a recycled log
+//! ends with looks like damage.
+
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+
+const MIB: usize = 1 << 20;
+/// Memory for what the journal has not written to a table yet: small, so that no compaction stalls a vote.
+const JOURNAL_BUFFER_BYTES: usize = 4 * MIB;
+/// Cache of the journal, which is read at start alone.
+const JOURNAL_CACHE_BYTES: usize = MIB;
+/// Length of the journal's logs from which a flush is forced.
+const JOURNAL_WAL_BYTES_MAX: u64 = 16 << 20;
+/// Memory of one column family of the chain for what is not in a table yet.
+const CHAIN_BUFFER_BYTES: usize = 16 * MIB;
+/// The same over all column families.
+const CHAIN_BUFFERS_BYTES_MAX: usize = 32 * MIB;
+/// Cache of the chain, over all column families.
+const CHAIN_CACHE_BYTES: usize = 16 * MIB;
+/// Length of the chain's logs from which a flush is forced.
+const CHAIN_WAL_BYTES_MAX: u64 = 64 << 20;
+/// Files that one database keeps open.
+const OPEN_FILES_MAX: i32 = 256;
+/// RocksDB's own log files that are kept, and the size of each.
+const INFO_LOGS_MAX: usize = 2;
+const INFO_LOG_BYTES_MAX: usize = MIB;
+
+/// The journal: a torn tail is dropped, damage before it is an error. The default mode (point in time) would silently drop durable
+/// records behind a damaged one.
+pub(super) fn journal() -> Options {
+    let mut options = database();
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(JOURNAL_WAL_BYTES_MAX);
+    options.set_write_buffer_size(JOURNAL_BUFFER_BYTES);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_block_based_table_factory(&tables(&Cache::new_lru_cache(JOURNAL_CACHE_BYTES)));
+    options
+}
+
+/// The chain: the longest prefix of what was written, over all column families.
+pub(super) fn chain() -> Options {
+    let mut options = database();
+    options.create_missing_column_families(true);
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_max_total_wal_size(CHAIN_WAL_BYTES_MAX);
+    options.set_db_write_buffer_size(CHAIN_BUFFERS_BYTES_MAX);
+    options
+}
+
+/// The column families of the chain, which share one cache.
+pub(super) fn families<'a>(names: &'a [&'a str]) -> impl Iterator<Item = (&'a str, Options)> {
+    let cache = Cache::new_lru_cache(CHAIN_CACHE_BYTES);
+    names.iter().map(move |name| {
+        let mut options = Options::default();
+        options.set_write_buffer_size(CHAIN_BUFFER_BYTES);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_block_based_table_factory(&tables(&cache));
+        (*name, options)
+    })
+}
+
+fn database() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(INFO_LOGS_MAX);
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    options.set_log_level(LogLevel::Warn);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options
+}
+
+fn tables(cache: &Cache) -> BlockBasedOptions {
+    let mut options = BlockBasedOptions::default();
+    options.set_block_cache(cache);
+    options.set_bloom_filter(10.0, false);
+    options
+}
