@@ -1,1 +1,10 @@
-//! The application boundary of Tercet and the kvstore application.
+//! The application boundary: what the node asks of an application, applications inside this process, and the kvstore.
+//!
+//! The node sees an [`Application`] for each of four roles, as CometBFT has four connections. An application written for the
+//! `tendermint-abci` crate becomes one by [`in_process`]: one clone a role, and a panic in it comes back as an [`AppError`].
+
+mod application;
+mod in_process;
+
+pub use application::{AppError, Application, Role, Roles};
+pub use in_process::in_process;

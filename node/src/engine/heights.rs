@@ -4,7 +4,6 @@ use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tendermint::block::Height;
-use tercet_consensus::block::BLOCK_BYTES_MAX;
 use tercet_consensus::schedule::Schedule;
 use tercet_consensus::validators::Validators;
 use tercet_consensus::verify::Context;
@@ -115,11 +114,4 @@ impl Sets {
         let (chain_id, known) = (self.chain_id.clone(), self.known.clone());
         self.published.store(Arc::new(Heights { chain_id, current, known }));
     }
-}
-
-/// The largest block in bytes that these parameters allow; −1 stands for the largest of all.
-#[must_use]
-pub fn block_bytes_max(params: &tendermint::consensus::Params) -> usize {
-    let bytes = usize::try_from(params.block.max_bytes).unwrap_or(BLOCK_BYTES_MAX);
-    bytes.min(BLOCK_BYTES_MAX)
 }

@@ -159,7 +159,7 @@ pub enum Reservation {
 /// difference the data is stale.
 #[must_use]
 pub fn compare(journal: Option<Height>, file: Option<Height>) -> Reservation {
-    let value = |height: Option<Height>| height.map_or(0, Height::value);
+    let value = |height: Option<Height>| height.map_or(0, |height| height.value());
     let (journal_at, file_at) = (value(journal), value(file));
     let interrupted = journal_at > file_at && journal_at - file_at <= RESERVATION_HEIGHTS;
     let first = file_at == 0 && journal_at > 0 && file.is_none();

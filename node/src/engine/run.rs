@@ -65,8 +65,6 @@ pub struct Parts {
 pub trait Pool: Send + Sync {
     /// Whether a transaction waits that is worth a block.
     fn has_work(&self) -> bool;
-    /// The transactions for a block, at most so many bytes and so much gas.
-    fn reap(&self, bytes_max: u64, gas_max: i64) -> Vec<bytes::Bytes>;
     /// Who is primary: transactions go straight there.
     fn primary(&self, peer: Option<PeerId>);
     /// Whether the primary should be suspected, because it left a transaction out of several blocks with room for it; once a
@@ -320,11 +318,11 @@ impl Engine {
 
     fn take_executed(&mut self, done: Done, inputs: &mut Vec<Input>) {
         match done {
-            Done::Proposed { height, view, result } => match result {
-                Ok(block) if height == self.height() => inputs.push(Input::Built { view, block }),
-                Ok(_) => {}
-                Err(error) => self.failure = Some(EngineError::Execution(error.to_string())),
-            },
+            Done::Proposed { height, view, block } => {
+                if height == self.height() {
+                    inputs.push(Input::Built { view, block });
+                }
+            }
             Done::Validated { block_id, result } => {
                 if let Err(refusal) = &result {
                     tracing::warn!(block = %block_id.hash, "block refused: {refusal}");
@@ -340,7 +338,7 @@ impl Engine {
         self.applied = Some(applied.height);
         let state = &applied.state;
         let next = applied.height.increment();
-        let bytes_max = super::heights::block_bytes_max(&state.params);
+        let bytes_max = crate::execution::block::block_bytes_max(&state.params);
         self.parts.sets.learn(next, &state.validators, bytes_max);
         self.parts.sets.learn(next.increment(), &state.next_validators, bytes_max);
         self.work.applied(applied.height, app_hash_changed);
@@ -419,11 +417,11 @@ impl Engine {
     fn step(&mut self, inputs: Vec<Input>) -> Result<(), EngineError> {
         let mut early = Vec::new();
         let late = {
-            let (jobs, network, pool) = (&self.parts.jobs, &self.parts.network, &self.parts.pool);
+            let (jobs, network) = (&self.parts.jobs, &self.parts.network);
             self.parts.core.step(inputs, &mut |action| match action {
                 Action::Validate(block) => drop(jobs.send(Job::Validate(block))),
                 Action::Propose { height, view, last_commit } => {
-                    drop(jobs.send(Job::propose(height, view, last_commit, pool.clone())));
+                    drop(jobs.send(Job::Propose { height, view, last_commit }));
                 }
                 Action::Broadcast(message) => broadcast(network, &message),
                 other => early.push(other),

@@ -14,7 +14,7 @@ pub mod pool;
 
 use crate::engine::Event;
 use crate::network::{Inbound, Network, PeerId};
-use crate::rpc::{BoxFuture, PoolError, PoolStats};
+use crate::rpc::sources::{BoxFuture, PoolError, PoolStats};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};

@@ -6,7 +6,7 @@ use super::{Committed, Control, Counters, Intake, Parts, Queues};
 use crate::audit::Discarded;
 use crate::engine::Event;
 use crate::network::{Class, Inbound, PeerId};
-use crate::rpc::PoolError;
+use crate::rpc::sources::PoolError;
 use crate::wire;
 use bytes::Bytes;
 use crossbeam_channel::{TryRecvError, select};

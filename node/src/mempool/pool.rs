@@ -1,6 +1,6 @@
 //! The pool, pure: transactions in the order of arrival, found by hash, with a memory of those seen lately.
 
-use crate::rpc::{PoolError, PoolStats};
+use crate::rpc::sources::{PoolError, PoolStats};
 use bytes::Bytes;
 use lru::LruCache;
 use std::collections::{BTreeMap, HashMap};
@@ -111,10 +111,8 @@ impl Pool {
             return Err(PoolError::Seen);
         }
         self.limits.admit(size, &self.stats())?;
-        match &mut self.cache {
-            Some(cache) if cache.put(hash, ()).is_some() => Err(PoolError::Seen),
-            _ => Ok(()),
-        }
+        let seen = self.cache.as_mut().and_then(|cache| cache.put(hash, ()));
+        if seen.is_some() { Err(PoolError::Seen) } else { Ok(()) }
     }
 
     /// Forgets that a transaction was seen.

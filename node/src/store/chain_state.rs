@@ -1,7 +1,7 @@
 //! The chain's states, and what stands by height around them: validator sets, parameters, results.
 
 use super::StoreError;
-use super::chain::{Chain, Family, after, key};
+use super::chain::{Chain, Family, key};
 use super::state::{
     Applied, Lookups, RawState, State, decode_params, decode_validators, encode_params,
     encode_validators,
@@ -156,4 +156,17 @@ impl Chain {
         }
         Ok(())
     }
+
+    /// Reads how far the chain is applied; for [`Chain::open`].
+    pub(super) fn load_next(&self) -> Result<(), StoreError> {
+        if let Some((_, last, initial)) = self.raw_state()? {
+            self.0.next.store(next(last, initial), Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+/// The height of the next block to be applied.
+fn next(last: Option<Height>, initial: Height) -> u64 {
+    last.map_or(initial.value(), |last| last.value().saturating_add(1))
 }

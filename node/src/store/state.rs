@@ -165,5 +165,14 @@ pub(super) fn encode_params(params: &Params) -> Vec<u8> {
 
 /// The parameters in these bytes; none where they are malformed.
 pub(super) fn decode_params(bytes: &[u8]) -> Option<Params> {
-    Params::try_from(pb::ConsensusParams::decode(bytes).ok()?).ok()
+    let mut raw = pb::ConsensusParams::decode(bytes).ok()?;
+    // −1 stands for the largest of all; the conversion knows no negative sizes.
+    let block = raw.block.as_mut()?;
+    let unlimited = block.max_bytes == -1;
+    block.max_bytes = if unlimited { 1 } else { block.max_bytes };
+    let mut params = Params::try_from(raw).ok()?;
+    if unlimited {
+        params.block.max_bytes = u64::MAX;
+    }
+    Some(params)
 }

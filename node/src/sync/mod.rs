@@ -62,6 +62,6 @@ impl SyncHandle {
 
     fn notice(&self, notice: Notice) {
         // Full: the task looks at the published height at each turn anyway, and STATUS repeats the rest.
-        drop(self.notices.try_send(notice));
+        let _ = self.notices.try_send(notice);
     }
 }

@@ -1,0 +1,125 @@
+//! What the node asks of an application: ABCI 2.0 as an object-safe trait.
+
+use std::fmt;
+use tendermint_proto::v0_38::abci::{
+    RequestApplySnapshotChunk, RequestCheckTx, RequestExtendVote, RequestFinalizeBlock, RequestInfo,
+    RequestInitChain, RequestLoadSnapshotChunk, RequestOfferSnapshot, RequestPrepareProposal,
+    RequestProcessProposal, RequestQuery, RequestVerifyVoteExtension, ResponseApplySnapshotChunk,
+    ResponseCheckTx, ResponseCommit, ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo,
+    ResponseInitChain, ResponseListSnapshots, ResponseLoadSnapshotChunk, ResponseOfferSnapshot,
+    ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery, ResponseVerifyVoteExtension,
+};
+
+/// An application, as one role of the node sees it. Calls of one role come in order; calls of different roles may come at once.
+///
+/// # Errors
+/// Every call fails with [`AppError`] where the application did not answer; its state is unknown then, so the node must not go on
+/// as if the call had not been made.
+pub trait Application: Send {
+    /// Where the application is: asked at every start.
+    fn info(&mut self, request: RequestInfo) -> Result<ResponseInfo, AppError>;
+    /// Once a chain, before its first block.
+    fn init_chain(&mut self, request: RequestInitChain) -> Result<ResponseInitChain, AppError>;
+    /// Reads its state.
+    fn query(&mut self, request: RequestQuery) -> Result<ResponseQuery, AppError>;
+    /// Whether a transaction may enter the pool.
+    fn check_tx(&mut self, request: RequestCheckTx) -> Result<ResponseCheckTx, AppError>;
+    /// The primary asks for the transactions of its block.
+    fn prepare_proposal(
+        &mut self,
+        request: RequestPrepareProposal,
+    ) -> Result<ResponsePrepareProposal, AppError>;
+    /// A replica asks whether a proposed block is acceptable.
+    fn process_proposal(
+        &mut self,
+        request: RequestProcessProposal,
+    ) -> Result<ResponseProcessProposal, AppError>;
+    /// Asks for the extension of a COMMIT.
+    fn extend_vote(&mut self, request: RequestExtendVote) -> Result<ResponseExtendVote, AppError>;
+    /// Checks the extension of another validator's COMMIT.
+    fn verify_vote_extension(
+        &mut self,
+        request: RequestVerifyVoteExtension,
+    ) -> Result<ResponseVerifyVoteExtension, AppError>;
+    /// Executes a decided block.
+    fn finalize_block(
+        &mut self,
+        request: RequestFinalizeBlock,
+    ) -> Result<ResponseFinalizeBlock, AppError>;
+    /// Makes the executed block durable.
+    fn commit(&mut self) -> Result<ResponseCommit, AppError>;
+    /// The snapshots that it has.
+    fn list_snapshots(&mut self) -> Result<ResponseListSnapshots, AppError>;
+    /// Offers a snapshot found on a peer.
+    fn offer_snapshot(
+        &mut self,
+        request: RequestOfferSnapshot,
+    ) -> Result<ResponseOfferSnapshot, AppError>;
+    /// Reads a chunk of a snapshot.
+    fn load_snapshot_chunk(
+        &mut self,
+        request: RequestLoadSnapshotChunk,
+    ) -> Result<ResponseLoadSnapshotChunk, AppError>;
+    /// Takes a chunk of a snapshot.
+    fn apply_snapshot_chunk(
+        &mut self,
+        request: RequestApplySnapshotChunk,
+    ) -> Result<ResponseApplySnapshotChunk, AppError>;
+}
+
+/// One application, once for each role, in CometBFT's order of connections.
+pub struct Roles {
+    /// Queries of clients.
+    pub query: Box<dyn Application>,
+    /// Snapshots.
+    pub snapshot: Box<dyn Application>,
+    /// `CheckTx`.
+    pub mempool: Box<dyn Application>,
+    /// Proposals and blocks.
+    pub consensus: Box<dyn Application>,
+}
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roles").finish_non_exhaustive()
+    }
+}
+
+/// What a part of the node uses an application for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Queries of clients.
+    Query,
+    /// Snapshots.
+    Snapshot,
+    /// `CheckTx`.
+    Mempool,
+    /// Proposals and blocks.
+    Consensus,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Query => "query",
+            Role::Snapshot => "snapshot",
+            Role::Mempool => "mempool",
+            Role::Consensus => "consensus",
+        })
+    }
+}
+
+/// The application did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppError {
+    /// It panicked.
+    #[error("the application panicked in {method} ({role}): {message}")]
+    Panicked {
+        /// The ABCI method.
+        method: &'static str,
+        /// On whose behalf.
+        role: Role,
+        /// What the panic said.
+        message: String,
+    },
+}

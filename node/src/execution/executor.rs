@@ -1,0 +1,196 @@
+//! The thread that owns the application's consensus role. Jobs come in order and each is answered; the first failure ends it.
+
+use super::block::{check, data_bytes, data_bytes_max, header};
+use super::requests::{self, Prepare};
+use super::updates::after_block;
+use super::{Applied, Done, ExecutionError, Job, Outcome, Refusal, State};
+use crate::store::Chain;
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use std::sync::Arc;
+use tendermint::Time;
+use tendermint::block::Height;
+use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
+use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
+use tendermint_proto::v0_38::types as pb;
+use tercet_abci::Application;
+use tercet_consensus::block::{Block, SealedBlock};
+use tercet_consensus::commit::Commit;
+use tercet_consensus::key::Address;
+use tercet_consensus::view::View;
+
+/// How the executor reaches the rest of the node.
+pub struct Hooks {
+    /// Transactions for a block: at most so many bytes, as they count in a block, and so much gas (−1: no limit).
+    pub reap: Box<dyn Fn(usize, i64) -> Vec<Bytes> + Send>,
+    /// Answers a job.
+    pub done: Box<dyn Fn(Done) + Send>,
+    /// The application has executed a block; called before its `Commit`, so that clients hear at once.
+    pub executed: Box<dyn Fn(&Arc<SealedBlock>, &Arc<Applied>) + Send>,
+    /// The application has committed a block.
+    pub committed: Box<dyn Fn(&Arc<SealedBlock>, &Arc<Applied>) + Send>,
+    /// The application no longer needs blocks below this height.
+    pub retain: Box<dyn Fn(Height) + Send>,
+}
+
+/// The application's consensus role with the state that it is driven from.
+pub struct Executor {
+    app: Box<dyn Application>,
+    chain: Chain,
+    state: State,
+    /// The height that the application says it has committed; above the state's only after a crash.
+    app_height: u64,
+    /// The address that proposals carry; none for a full node.
+    me: Option<Address>,
+    hooks: Hooks,
+}
+
+/// What an [`Executor`] is made of.
+pub struct Parts {
+    /// The application's consensus role, after the handshake.
+    pub app: Box<dyn Application>,
+    /// The chain.
+    pub chain: Chain,
+    /// The state after the handshake.
+    pub state: State,
+    /// The height of the application after the handshake.
+    pub app_height: u64,
+    /// The validator's address; none for a full node.
+    pub me: Option<Address>,
+    /// The rest of the node.
+    pub hooks: Hooks,
+}
+
+impl Executor {
+    /// An executor.
+    #[must_use]
+    pub fn new(parts: Parts) -> Executor {
+        let Parts { app, chain, state, app_height, me, hooks } = parts;
+        Executor { app, chain, state, app_height, me, hooks }
+    }
+
+    /// Works until there are no more jobs, or one fails; the failure is told as [`Done::Failed`].
+    pub fn run(mut self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            if let Err(error) = self.work(job) {
+                (self.hooks.done)(Done::Failed(error));
+                return;
+            }
+        }
+    }
+
+    fn work(&mut self, job: Job) -> Result<(), ExecutionError> {
+        match job {
+            Job::Propose { height, view, last_commit } => self.propose(height, view, last_commit),
+            Job::Validate(block) => self.validate(&block),
+            Job::Apply { block, commit } => self.apply(&block, &commit),
+        }
+    }
+
+    /// Builds a block after the state. A job that came too late or too early (the state has moved on, or is not there yet) is dropped:
+    /// the replica asks again in its next view.
+    fn propose(
+        &mut self,
+        height: Height,
+        view: View,
+        last_commit: Option<Commit>,
+    ) -> Result<(), ExecutionError> {
+        let Some(me) = self.me.filter(|_| self.state.next_height() == height) else { return Ok(()) };
+        let Some(header) = header(&self.state, last_commit.as_ref(), me) else { return Ok(()) };
+        let bytes_max = data_bytes_max(&self.state);
+        let txs = (self.hooks.reap)(bytes_max, self.state.params.block.max_gas);
+        let prepare = Prepare { header: &header, last_commit: last_commit.as_ref(), txs, bytes_max };
+        let answer = self.app.prepare_proposal(requests::prepare(prepare, &self.state))?;
+        let mut txs = answer.txs;
+        if data_bytes(&txs) > bytes_max {
+            tracing::error!(
+                %height, bytes = data_bytes(&txs), bytes_max,
+                "the application answered PrepareProposal with too many bytes: proposing an empty block instead"
+            );
+            txs.clear();
+        }
+        let block = Block { header, txs, evidence: pb::EvidenceList::default(), last_commit };
+        let block = Arc::new(SealedBlock::seal(block));
+        (self.hooks.done)(Done::Proposed { height, view, block });
+        Ok(())
+    }
+
+    fn validate(&mut self, block: &SealedBlock) -> Result<(), ExecutionError> {
+        let result = self.judge(block)?;
+        (self.hooks.done)(Done::Validated { block_id: block.id(), result });
+        Ok(())
+    }
+
+    fn judge(&mut self, block: &SealedBlock) -> Result<Result<(), Refusal>, ExecutionError> {
+        if let Err(refusal) = check(block, &self.state, Time::now()) {
+            return Ok(Err(refusal));
+        }
+        let answer = self.app.process_proposal(requests::process(block, &self.state))?;
+        let accepted = answer.status == i32::from(ProposalStatus::Accept);
+        Ok(if accepted { Ok(()) } else { Err(Refusal::Application) })
+    }
+
+    /// Executes a decided block, once: one that the state already covers is answered by nothing.
+    fn apply(&mut self, block: &Arc<SealedBlock>, commit: &Commit) -> Result<(), ExecutionError> {
+        let height = block.header().height;
+        if height < self.state.next_height() {
+            return Ok(());
+        }
+        self.chain.save_block(block, commit)?;
+        let applied = Arc::new(self.execute(block)?);
+        let app_hash_changed = applied.state.app_hash != self.state.app_hash;
+        (self.hooks.executed)(block, &applied);
+        if height.value() > self.app_height {
+            // What the application answered must survive a crash after its Commit: it is never asked twice.
+            self.chain.apply(&applied)?;
+            self.chain.sync()?;
+            let retain = self.app.commit()?.retain_height;
+            self.app_height = height.value();
+            if let Ok(retain) = u64::try_from(retain)
+                && let Ok(retain) = Height::try_from(retain)
+                && retain.value() > 0
+            {
+                (self.hooks.retain)(retain);
+            }
+        } else {
+            self.chain.apply(&applied)?;
+        }
+        self.state = applied.state.clone();
+        (self.hooks.committed)(block, &applied);
+        (self.hooks.done)(Done::Applied(Outcome { applied, app_hash_changed }));
+        Ok(())
+    }
+
+    fn execute(&mut self, block: &SealedBlock) -> Result<Applied, ExecutionError> {
+        let height = block.header().height;
+        check_sequence(block, &self.state)?;
+        let results = if height.value() > self.app_height {
+            self.app.finalize_block(requests::finalize(block, &self.state))?
+        } else {
+            known_results(&self.chain, height)?
+        };
+        after_block(&self.state, block, results)
+    }
+}
+
+/// A decided block must follow the state in all that the state knows.
+pub(super) fn check_sequence(block: &SealedBlock, state: &State) -> Result<(), ExecutionError> {
+    let header = block.header();
+    let at = state.last_height.map_or(0, |height| height.value());
+    let wrong = |what: String| ExecutionError::Sequence { height: header.height, state: at, what };
+    // The clock does not matter for what is decided.
+    check(block, state, header.time).map_err(|refusal| wrong(refusal.to_string()))
+}
+
+/// What the application answered to a block that it has committed already.
+pub(super) fn known_results(
+    chain: &Chain,
+    height: Height,
+) -> Result<ResponseFinalizeBlock, ExecutionError> {
+    chain.results(height)?.ok_or_else(|| {
+        ExecutionError::Handshake(format!(
+            "the application has executed block {height}, and what it answered is not in this home: restore the application's \
+             data of the same moment, or reset both"
+        ))
+    })
+}

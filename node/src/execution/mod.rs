@@ -1,0 +1,150 @@
+//! Drives the application: builds and checks blocks, executes the decided ones, and brings application and chain to one height at a
+//! start.
+//!
+//! - [`executor`]: the thread that owns the application's consensus role; one job after the other.
+//! - [`block`]: what a header must say, from the state alone.
+//! - [`requests`]: a block as ABCI requests.
+//! - [`updates`]: what the application changes: validators and parameters.
+//! - [`handshake`]: `Info`, `InitChain` and the replay of what the application lacks.
+//!
+//! What the application answers to a block is durable before `Commit`, so that an application that is one block ahead of the chain after
+//! a crash is not asked to execute it twice.
+
+pub mod block;
+pub mod executor;
+pub mod handshake;
+mod requests;
+pub mod updates;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::store::{Applied, State};
+pub use executor::{Executor, Hooks};
+
+use crate::store::StoreError;
+use std::sync::Arc;
+use tendermint::block::Height;
+use tercet_abci::AppError;
+use tercet_consensus::block::{BlockId, SealedBlock};
+use tercet_consensus::commit::Commit;
+use tercet_consensus::view::View;
+
+/// What the executor is asked to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Build a fresh or free block for this view.
+    Propose {
+        /// The height.
+        height: Height,
+        /// The view.
+        view: View,
+        /// Commit(h−1), none at the initial height.
+        last_commit: Option<Commit>,
+    },
+    /// Check a proposed block: its header, then the application.
+    Validate(Arc<SealedBlock>),
+    /// Execute a decided block; it and its commit are durable.
+    Apply {
+        /// The block.
+        block: Arc<SealedBlock>,
+        /// What decided it.
+        commit: Commit,
+    },
+}
+
+/// What came of a [`Job`].
+#[derive(Debug)]
+pub enum Done {
+    /// A block was built.
+    Proposed {
+        /// The height.
+        height: Height,
+        /// The view it was asked for.
+        view: View,
+        /// The block.
+        block: Arc<SealedBlock>,
+    },
+    /// A block was checked.
+    Validated {
+        /// The block.
+        block_id: BlockId,
+        /// Whether it is valid, or why not.
+        result: Result<(), Refusal>,
+    },
+    /// A block was executed.
+    Applied(Outcome),
+    /// The application or the chain database failed: the node must end.
+    Failed(ExecutionError),
+}
+
+/// An executed block.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Height, results, state.
+    pub applied: Arc<Applied>,
+    /// Whether the application's hash is another than before the block.
+    pub app_hash_changed: bool,
+}
+
+/// Why a proposed block is not acceptable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A field of the header is not what the state says.
+    #[error("{field} is {found}, and {expected} is right")]
+    Header {
+        /// The field.
+        field: &'static str,
+        /// What the header says.
+        found: String,
+        /// What it should say.
+        expected: String,
+    },
+    /// The block is later than this node's clock allows.
+    #[error("its time {0} is more than {max} s ahead of this node's clock", max = block::CLOCK_DRIFT_MAX.as_secs())]
+    Future(String),
+    /// The block is larger than the parameters allow.
+    #[error("{0} bytes are more than block.max_bytes, which is {1}")]
+    TooLarge(usize, usize),
+    /// The block carries evidence, which this version does not judge.
+    #[error("it carries evidence, which this version of Tercet does not accept in blocks")]
+    Evidence,
+    /// `ProcessProposal` said REJECT.
+    #[error("the application rejects it")]
+    Application,
+}
+
+/// Why execution cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutionError {
+    /// The application did not answer.
+    #[error("{0}")]
+    App(#[from] AppError),
+    /// The application's answer breaks a rule of ABCI.
+    #[error("the application answered FinalizeBlock of height {height} with {what}")]
+    Answer {
+        /// The block.
+        height: Height,
+        /// What is wrong.
+        what: String,
+    },
+    /// The application's answer to `InitChain` breaks a rule.
+    #[error("the application answered InitChain with {0}")]
+    Init(String),
+    /// The chain database failed.
+    #[error("the chain database failed: {0}")]
+    Store(#[from] StoreError),
+    /// Application and chain do not belong together.
+    #[error("{0}")]
+    Handshake(String),
+    /// A decided block does not follow the state: a bug or a broken disk, never a peer.
+    #[error("the decided block {height} does not follow the state at {state}: {what}")]
+    Sequence {
+        /// The block.
+        height: Height,
+        /// The last executed height, 0 for none.
+        state: u64,
+        /// What does not fit.
+        what: String,
+    },
+}

@@ -1,0 +1,137 @@
+//! A block as ABCI requests.
+
+use super::State;
+use bytes::Bytes;
+use tendermint::account;
+use tendermint::block::Header;
+use tendermint_proto::v0_38::abci::{
+    CommitInfo, ExtendedCommitInfo, ExtendedVoteInfo, RequestFinalizeBlock, RequestPrepareProposal,
+    RequestProcessProposal, Validator, VoteInfo,
+};
+use tendermint_proto::v0_38::types::BlockIdFlag;
+use tercet_consensus::block::SealedBlock;
+use tercet_consensus::commit::Commit;
+use tercet_consensus::validators::Validators;
+
+/// `FinalizeBlock` of a block that was proposed after `state`.
+pub(super) fn finalize(block: &SealedBlock, state: &State) -> RequestFinalizeBlock {
+    let header = block.header();
+    RequestFinalizeBlock {
+        txs: block.txs().to_vec(),
+        decided_last_commit: Some(commit_info(block.last_commit(), state)),
+        misbehavior: Vec::new(),
+        hash: hash(block),
+        height: height(header),
+        time: Some(header.time.into()),
+        next_validators_hash: next_validators_hash(header),
+        proposer_address: address(header.proposer_address),
+    }
+}
+
+/// `ProcessProposal` of a block that was proposed after `state`.
+pub(super) fn process(block: &SealedBlock, state: &State) -> RequestProcessProposal {
+    let header = block.header();
+    RequestProcessProposal {
+        txs: block.txs().to_vec(),
+        proposed_last_commit: Some(commit_info(block.last_commit(), state)),
+        misbehavior: Vec::new(),
+        hash: hash(block),
+        height: height(header),
+        time: Some(header.time.into()),
+        next_validators_hash: next_validators_hash(header),
+        proposer_address: address(header.proposer_address),
+    }
+}
+
+/// What the primary asks for its block.
+pub(super) struct Prepare<'a> {
+    /// The header as far as it is known.
+    pub(super) header: &'a Header,
+    /// Commit(h−1), extended.
+    pub(super) last_commit: Option<&'a Commit>,
+    /// Transactions from the pool.
+    pub(super) txs: Vec<Bytes>,
+    /// The most bytes of transactions.
+    pub(super) bytes_max: usize,
+}
+
+/// `PrepareProposal`.
+pub(super) fn prepare(prepare: Prepare<'_>, state: &State) -> RequestPrepareProposal {
+    let Prepare { header, last_commit, txs, bytes_max } = prepare;
+    RequestPrepareProposal {
+        max_tx_bytes: i64::try_from(bytes_max).unwrap_or(i64::MAX),
+        txs,
+        local_last_commit: Some(extended_commit_info(last_commit, state)),
+        misbehavior: Vec::new(),
+        height: height(header),
+        time: Some(header.time.into()),
+        next_validators_hash: next_validators_hash(header),
+        proposer_address: address(header.proposer_address),
+    }
+}
+
+fn commit_info(commit: Option<&Commit>, state: &State) -> CommitInfo {
+    let Some((commit, validators)) = commit.zip(state.last_validators.as_deref()) else {
+        return CommitInfo::default();
+    };
+    let votes = signed(commit, validators).map(|(validator, entry)| VoteInfo {
+        validator: Some(validator),
+        block_id_flag: flag(entry.is_some()),
+    });
+    CommitInfo { round: round(commit), votes: votes.collect() }
+}
+
+fn extended_commit_info(commit: Option<&Commit>, state: &State) -> ExtendedCommitInfo {
+    let Some((commit, validators)) = commit.zip(state.last_validators.as_deref()) else {
+        return ExtendedCommitInfo::default();
+    };
+    let votes = signed(commit, validators).map(|(validator, entry)| {
+        let extension = entry.as_ref().and_then(|entry| entry.extension.clone());
+        let (data, signature) = extension
+            .map(|extension| (extension.data, Bytes::copy_from_slice(&extension.signature.0)))
+            .unwrap_or_default();
+        ExtendedVoteInfo {
+            validator: Some(validator),
+            vote_extension: data,
+            extension_signature: signature,
+            block_id_flag: flag(entry.is_some()),
+        }
+    });
+    ExtendedCommitInfo { round: round(commit), votes: votes.collect() }
+}
+
+type Entry = Option<tercet_consensus::commit::CommitSig>;
+
+fn signed<'a>(
+    commit: &'a Commit,
+    validators: &'a Validators,
+) -> impl Iterator<Item = (Validator, &'a Entry)> {
+    validators.list().iter().zip(&commit.signatures).map(|(validator, entry)| {
+        let power = i64::try_from(validator.power).unwrap_or(i64::MAX);
+        (Validator { address: address(validator.address), power }, entry)
+    })
+}
+
+fn flag(signed: bool) -> i32 {
+    (if signed { BlockIdFlag::Commit } else { BlockIdFlag::Absent }).into()
+}
+
+fn round(commit: &Commit) -> i32 {
+    i32::try_from(commit.view.number()).unwrap_or(i32::MAX)
+}
+
+fn height(header: &Header) -> i64 {
+    i64::try_from(header.height.value()).unwrap_or(i64::MAX)
+}
+
+fn hash(block: &SealedBlock) -> Bytes {
+    Bytes::copy_from_slice(block.id().hash.as_bytes())
+}
+
+fn next_validators_hash(header: &Header) -> Bytes {
+    Bytes::copy_from_slice(header.next_validators_hash.as_bytes())
+}
+
+fn address(address: account::Id) -> Bytes {
+    Bytes::copy_from_slice(address.as_bytes())
+}

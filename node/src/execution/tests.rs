@@ -1,0 +1,1 @@
+//! The executor and the handshake against a scripted application.
