@@ -9,6 +9,7 @@ pub mod execution;
 pub mod mempool;
 pub mod network;
 pub mod rpc;
+pub mod sources;
 pub mod store;
 pub mod sync;
 pub mod wire;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tendermint::Time;
 use tendermint::block::Height;
 use tercet_config::SignState;
-use tercet_consensus::message::{Message, SignedMessage};
+use tercet_consensus::message::Message;
 use tercet_consensus::record::Record;
 use tercet_consensus::replica::{Action, Input, Replica};
 
@@ -25,6 +25,8 @@ pub struct Journaled {
     state_file: PathBuf,
     /// Signing is allowed up to this height without another reservation.
     reserved: Option<Height>,
+    /// The highest height of which the journal had records at the start.
+    restore_upto: Option<Height>,
 }
 
 /// What a [`Journaled`] is made of.
@@ -47,7 +49,15 @@ impl Journaled {
     pub fn new(parts: Parts) -> Journaled {
         let Parts { replica, journal, signer, chain_id, state_file } = parts;
         let reserved = journal.reserved();
-        Journaled { replica, journal, signer, chain_id, state_file, reserved }
+        Journaled {
+            replica,
+            journal,
+            signer,
+            chain_id,
+            state_file,
+            reserved,
+            restore_upto: None,
+        }
     }
 
     /// The replica, to look at.
@@ -56,16 +66,27 @@ impl Journaled {
         &self.replica
     }
 
-    /// Replays the durable records of the replica's height.
+    /// Replays the durable records of the replica's height: at the start, and at each height after it of which the journal has some.
+    /// The replica is held meanwhile, so it asks for nothing to be signed; the caller lets it go when [`Journaled::is_restoring`] says so.
     ///
     /// # Errors
     /// Where the journal cannot be read.
     pub fn restore(&mut self) -> Result<Vec<Action>, EngineError> {
         let height = self.replica.height();
         let records = self.journal.replay(height).map_err(EngineError::Journal)?;
-        let steps = records.into_iter().map(|record| self.replica.step(Input::Restored(record)));
-        let actions: Vec<Action> = steps.collect::<Vec<_>>().into_iter().flatten().collect();
-        Ok(actions.into_iter().filter(|action| matches!(action, Action::Decide(_))).collect())
+        self.restore_upto = records.last().map(Record::height);
+        let mut actions = self.replica.step(Input::Hold(true));
+        for record in records.into_iter().filter(|record| record.height() == height) {
+            actions.extend(self.replica.step(Input::Restored(record)));
+        }
+        actions.retain(|action| matches!(action, Action::Decide(_) | Action::Alarm(_)));
+        Ok(actions)
+    }
+
+    /// Whether the journal has records of heights that the replica has not reached yet.
+    #[must_use]
+    pub fn is_restoring(&self) -> bool {
+        self.restore_upto.is_some_and(|upto| self.replica.height() < upto)
     }
 
     /// Steps through `inputs`, signs what is to be signed, makes every record durable with one sync, and only then returns what may
@@ -103,12 +124,6 @@ impl Journaled {
         }
         self.persist(&records)?;
         Ok(late)
-    }
-
-    /// A signature that came later, as an input.
-    #[must_use]
-    pub fn signed(message: SignedMessage) -> Input {
-        Input::Signed(message)
     }
 
     /// Forgets the records below `height`. The chain database holds those heights durably.

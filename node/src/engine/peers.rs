@@ -87,6 +87,20 @@ impl Peers {
         self.by_id.values().filter_map(|peer| peer.validator)
     }
 
+    /// To whom the transactions of each peer are passed on: the peers that are not known to be connected to it. A network in which every
+    /// validator is connected to every other passes nothing on.
+    #[must_use]
+    pub fn relay_map(&self) -> BTreeMap<PeerId, Vec<PeerId>> {
+        let knows = |a: &Peer, b: &Peer| b.validator.is_some_and(|b| a.direct.contains(&b));
+        let lacking = |from: &PeerId, a: &Peer| -> Vec<PeerId> {
+            let others = self.by_id.iter().filter(|(id, b)| {
+                *id != from && (a.heard || b.heard) && !knows(a, b) && !knows(b, a)
+            });
+            others.map(|(id, _)| *id).collect()
+        };
+        self.by_id.iter().map(|(from, a)| (*from, lacking(from, a))).collect()
+    }
+
     /// Who needs `frame`, signed by `author` and received from `from`: peers that are neither the author nor connected to it. Each frame
     /// is relayed once.
     pub fn relay_to(&mut self, frame: &[u8], from: &PeerId, author: &Address) -> Vec<PeerId> {

@@ -8,6 +8,7 @@ use super::timers::Timers;
 use super::work::{Work, WorkSettings};
 use super::{EngineError, Event, Origin};
 use crate::audit::{Audit, Discarded};
+use crate::mempool::RelayMap;
 use crate::execution::{Applied, Done, Job};
 use crate::network::{Class, Network, PeerId};
 use crate::store::Chain;
@@ -21,14 +22,17 @@ use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::key::Address;
 use tercet_consensus::message::{Decided, Message, Phase};
-use tercet_consensus::replica::{Action, HeightStart, Input, Note};
+use tercet_consensus::replica::{Action, HeightStart, Input, Note, VOTE_VIEWS_MAX};
 use tercet_consensus::status::Status;
+use tercet_consensus::view::View;
 
 /// The most events that are taken into one batch, that is, into one sync.
 const BATCH_MAX: usize = 512;
 /// The shortest time between two STATUS rounds.
 const STATUS_MIN: Duration = Duration::from_millis(75);
-/// After how many heights the chain database is synced and the journal pruned.
+/// The time between two STATUS rounds while nothing goes on.
+const STATUS_IDLE: Duration = Duration::from_millis(500);
+/// After how many heights the journal is pruned.
 const CHECKPOINT_HEIGHTS: u64 = 64;
 
 /// What the engine is made of.
@@ -57,6 +61,8 @@ pub struct Parts {
     pub work: WorkSettings,
     /// Sign nothing up to this height: the data is stale.
     pub stale_until: Option<Height>,
+    /// To whom transactions of peers are passed on, for the mempool.
+    pub relay: RelayMap,
     /// Where others read the engine's state.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
 }
@@ -112,6 +118,8 @@ pub struct Engine {
     applied: Option<Height>,
     hold: Hold,
     next_status: Instant,
+    /// Whether a message of this height has come, or there is something to order.
+    active: bool,
     /// The height at the last STATUS round.
     status_height: Option<Height>,
     view_changes: u64,
@@ -130,6 +138,10 @@ struct Hold {
     heard: BTreeSet<Address>,
     stale_until: Option<Height>,
     key_elsewhere: bool,
+    /// The journal has records of later heights.
+    restoring: bool,
+    /// Decided blocks are coming in.
+    ingesting: bool,
     /// What the replica was told last.
     told: bool,
 }
@@ -144,6 +156,8 @@ impl Engine {
             heard: BTreeSet::new(),
             stale_until: parts.stale_until,
             key_elsewhere: false,
+            restoring: false,
+            ingesting: false,
             told: false,
         };
         Engine {
@@ -154,6 +168,7 @@ impl Engine {
             applied,
             hold,
             next_status: now,
+            active: false,
             status_height: None,
             view_changes: 0,
             suspected_term: None,
@@ -168,9 +183,7 @@ impl Engine {
     /// # Errors
     /// Why it cannot go on.
     pub fn run(mut self) -> Result<(), EngineError> {
-        for action in self.parts.core.restore()? {
-            self.carry_out(action);
-        }
+        self.restore()?;
         self.parts.sets.publish(self.height());
         loop {
             let mut inputs = Vec::new();
@@ -186,6 +199,15 @@ impl Engine {
                 return Err(failure);
             }
         }
+    }
+
+    /// Replays what the journal has of this height.
+    fn restore(&mut self) -> Result<(), EngineError> {
+        self.hold.told = true;
+        for action in self.parts.core.restore()? {
+            self.carry_out(action);
+        }
+        Ok(())
     }
 
     fn height(&self) -> Height {
@@ -224,10 +246,14 @@ impl Engine {
             Event::PeerUp { peer, validator } => {
                 self.peers.up(peer, validator);
                 self.send_status(Some(peer));
+                self.map_relays();
                 self.point_pool();
                 inputs.extend(validator.map(|validator| Input::Down { validator, down: false }));
             }
-            Event::PeerDown { peer } => self.peers.down(&peer),
+            Event::PeerDown { peer } => {
+                self.peers.down(&peer);
+                self.map_relays();
+            }
             Event::PeerRefused { peer } => {
                 let validator = self.peers.validator_of(&peer);
                 inputs.extend(validator.map(|validator| Input::Down { validator, down: true }));
@@ -244,13 +270,14 @@ impl Engine {
         if let Some(origin) = &origin {
             self.relay(origin);
         }
+        self.set_active();
         if let Input::Vote(vote) = &input {
             if vote.message.phase == Phase::Commit {
-                self.parts.pace.commit(Instant::now());
+                self.parts.pace.commit(vote.message.height, Instant::now());
             }
             let mine = self.me == Some(vote.message.validator);
             if mine && !self.parts.core.replica().has_vote(&vote.message) {
-                self.own_vote_from_elsewhere(vote.message.height);
+                self.own_vote_from_elsewhere(vote.message.height, vote.message.view);
                 return;
             }
         }
@@ -258,8 +285,11 @@ impl Engine {
     }
 
     /// A valid signature of this key that the journal lacks: the data is stale, or another node has the key.
-    fn own_vote_from_elsewhere(&mut self, height: Height) {
-        if height != self.height() || self.parts.core.replica().is_decided() {
+    fn own_vote_from_elsewhere(&mut self, height: Height, view: View) {
+        let replica = self.parts.core.replica();
+        // Votes of views that lie far back are no longer kept.
+        let kept = u64::from(view.number()) + VOTE_VIEWS_MAX as u64 > u64::from(replica.view().number());
+        if height != self.height() || replica.is_decided() || !kept {
             return;
         }
         let until = height.value() + super::journaled::RESERVATION_HEIGHTS;
@@ -288,11 +318,15 @@ impl Engine {
         });
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.height = Some(status.height);
-        known.heard = true;
+        let before = known.direct.clone();
         if let Some(direct) = direct {
             known.direct = direct;
         }
+        let changed = !std::mem::replace(&mut known.heard, true) || before != known.direct;
         let validator = known.validator;
+        if changed {
+            self.map_relays();
+        }
         self.hold.heard.extend(validator);
         self.parts.sync.peer_is_at(peer, status.height);
         if status.height < height {
@@ -302,6 +336,10 @@ impl Engine {
         for message in self.parts.core.replica().answer(status) {
             self.send_message(peer, &message);
         }
+    }
+
+    fn map_relays(&self) {
+        self.parts.relay.store(Arc::new(self.peers.relay_map()));
     }
 
     fn serve_block(&mut self, peer: PeerId, height: Height, id: &tercet_consensus::block::BlockId) {
@@ -343,15 +381,10 @@ impl Engine {
         self.parts.sets.learn(next.increment(), &state.next_validators, bytes_max);
         self.work.applied(applied.height, app_hash_changed);
         self.parts.sets.publish(self.height());
-        if applied.height.value().is_multiple_of(CHECKPOINT_HEIGHTS) {
-            self.checkpoint(applied.height);
-        }
-    }
-
-    /// Makes the chain database durable up to `height`, then forgets the journal's records of those heights.
-    fn checkpoint(&mut self, height: Height) {
-        let result = self.parts.chain.sync().map_err(EngineError::Journal);
-        if let Err(error) = result.and_then(|()| self.parts.core.prune_below(height)) {
+        if applied.height.value().is_multiple_of(CHECKPOINT_HEIGHTS)
+            // The chain database holds the block and what it led to durably: it was synced before the application's Commit.
+            && let Err(error) = self.parts.core.prune_below(applied.height)
+        {
             self.failure = Some(error);
         }
     }
@@ -361,7 +394,7 @@ impl Engine {
         let now = Instant::now();
         inputs.extend(self.timers.due(now).into_iter().map(Input::Timer));
         if now >= self.next_status {
-            self.next_status = now + (self.parts.pace.timeout() / 4).max(STATUS_MIN);
+            self.next_status = now + self.status_interval();
             if self.status_height == Some(self.height()) {
                 self.send_status(None);
                 self.fetch_missing();
@@ -372,6 +405,19 @@ impl Engine {
         self.update_work(now, inputs);
     }
 
+    /// A quarter of T; longer while nothing goes on at this height, so that an idle network costs little.
+    fn status_interval(&self) -> Duration {
+        if self.active { (self.parts.pace.timeout() / 4).max(STATUS_MIN) } else { STATUS_IDLE }
+    }
+
+    /// Something goes on at this height: STATUS comes often from now on.
+    fn set_active(&mut self) {
+        if !self.active {
+            self.active = true;
+            self.next_status = self.next_status.min(Instant::now() + self.status_interval());
+        }
+    }
+
     fn update_hold(&mut self, now: Instant, inputs: &mut Vec<Input>) {
         if self.hold.restart.is_some_and(|until| now >= until || self.heard_enough()) {
             self.hold.restart = None;
@@ -380,6 +426,8 @@ impl Engine {
             self.hold.stale_until = None;
             tracing::info!("the chain has passed the signing reservation: signing again");
         }
+        self.hold.restoring = self.parts.core.is_restoring();
+        self.hold.ingesting = self.parts.sync.is_ingesting(now);
         let hold = self.hold.reason().is_some();
         if hold != self.hold.told {
             self.hold.told = hold;
@@ -402,9 +450,12 @@ impl Engine {
     fn update_work(&mut self, now: Instant, inputs: &mut Vec<Input>) {
         let height = self.height();
         let ready = self.applied.is_none_or(|applied| applied.increment() >= height);
-        let due = ready && self.work.is_due(now, height, self.parts.pool.has_work());
+        let due = self.work.is_due(now, height, self.parts.pool.has_work()) && ready;
         if self.work.tell(height, due) {
             inputs.push(Input::Work(due));
+        }
+        if due {
+            self.set_active();
         }
         let replica = self.parts.core.replica();
         let term = height.value() / self.parts.work.term.max(1);
@@ -432,7 +483,7 @@ impl Engine {
         }
         if !self.accepted_seen && self.parts.core.replica().has_accepted() {
             self.accepted_seen = true;
-            self.parts.pace.accepted(Instant::now());
+            self.parts.pace.accepted(self.height(), Instant::now());
         }
         Ok(())
     }
@@ -480,7 +531,9 @@ impl Engine {
 
     fn decided(&mut self, decided: Decided) {
         let replica = self.parts.core.replica();
-        self.parts.pace.height_over(replica.saw_view_change());
+        if replica.saw_view_change() {
+            self.parts.pace.view_change(replica.height());
+        }
         self.accepted_seen = false;
         self.work.decided(Instant::now());
         let Decided { block, commit } = decided;
@@ -505,10 +558,15 @@ impl Engine {
         let timeout = self.parts.pace.timeout();
         self.parts.sets.publish(next);
         self.work.new_height();
+        self.active = false;
         let mut inputs = vec![Input::Timeout(timeout), Input::Advance(start)];
         self.update_hold(Instant::now(), &mut inputs);
         self.update_work(Instant::now(), &mut inputs);
+        let restoring = self.parts.core.is_restoring();
         self.step(inputs)?;
+        if restoring {
+            self.restore()?;
+        }
         self.point_pool();
         self.parts.sync.height_is(next);
         Ok(true)
@@ -592,6 +650,10 @@ impl Hold {
             Some("another node holds this validator key")
         } else if self.stale_until.is_some() {
             Some("the data is older than the key's use")
+        } else if self.restoring {
+            Some("replaying the journal")
+        } else if self.ingesting {
+            Some("catching up")
         } else if self.restart.is_some() {
             Some("restarted: waiting to hear from peers")
         } else {

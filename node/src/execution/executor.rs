@@ -79,7 +79,7 @@ impl Executor {
         }
     }
 
-    fn work(&mut self, job: Job) -> Result<(), ExecutionError> {
+    pub(super) fn work(&mut self, job: Job) -> Result<(), ExecutionError> {
         match job {
             Job::Propose { height, view, last_commit } => self.propose(height, view, last_commit),
             Job::Validate(block) => self.validate(&block),

@@ -1,1 +1,434 @@
 //! The executor and the handshake against a scripted application.
+
+use super::executor::{Executor, Hooks, Parts};
+use super::handshake::{Ready, Start, catch_up, handshake};
+use super::{Done, ExecutionError, Job, Refusal, State, block, updates};
+use crate::store::Chain;
+use bytes::Bytes;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tendermint::block::Height;
+use tendermint::consensus::Params;
+use tendermint::{Hash, Time};
+use tendermint_proto::v0_38::abci::{
+    ExecTxResult, RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestPrepareProposal,
+    RequestProcessProposal, ResponseCommit, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+    ResponsePrepareProposal, ResponseProcessProposal, ValidatorUpdate,
+};
+use tendermint_proto::v0_38::crypto::{PublicKey as RawKey, public_key::Sum};
+use tercet_consensus::block::{Block, SealedBlock};
+use tercet_consensus::commit::{Commit, CommitSig};
+use tercet_consensus::message::{Phase, Vote};
+use tercet_consensus::sign_bytes;
+use tercet_consensus::testing::{public, sign, validators};
+use tercet_consensus::view::View;
+
+const CHAIN_ID: &str = "test-chain";
+
+/// An application whose hash is the number of its transactions, with a script for what it should do wrong.
+#[derive(Clone, Default)]
+struct App(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    height: i64,
+    txs: u64,
+    pending: u64,
+    calls: Vec<String>,
+    updates: Vec<ValidatorUpdate>,
+    results_missing: usize,
+    rejects: bool,
+    prepared: Option<Vec<Bytes>>,
+}
+
+fn hash(txs: u64) -> Bytes {
+    Bytes::copy_from_slice(&txs.to_be_bytes())
+}
+
+impl App {
+    fn with<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
+        change(&mut self.0.lock().expect("no test panics while it holds this"))
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.with(|inner| std::mem::take(&mut inner.calls))
+    }
+}
+
+impl tendermint_abci::Application for App {
+    fn info(&self, _: RequestInfo) -> ResponseInfo {
+        self.with(|inner| ResponseInfo {
+            last_block_height: inner.height,
+            last_block_app_hash: hash(inner.txs),
+            app_version: 3,
+            ..ResponseInfo::default()
+        })
+    }
+
+    fn init_chain(&self, request: RequestInitChain) -> ResponseInitChain {
+        self.with(|inner| {
+            inner.calls.push(format!("init {}", String::from_utf8_lossy(&request.app_state_bytes)));
+            ResponseInitChain { app_hash: hash(0), ..ResponseInitChain::default() }
+        })
+    }
+
+    fn prepare_proposal(&self, request: RequestPrepareProposal) -> ResponsePrepareProposal {
+        let txs = self.with(|inner| inner.prepared.clone()).unwrap_or(request.txs);
+        ResponsePrepareProposal { txs }
+    }
+
+    fn process_proposal(&self, _: RequestProcessProposal) -> ResponseProcessProposal {
+        ResponseProcessProposal { status: if self.with(|inner| inner.rejects) { 2 } else { 1 } }
+    }
+
+    fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
+        self.with(|inner| {
+            inner.calls.push(format!("finalize {}", request.height));
+            inner.pending = request.txs.len() as u64;
+            inner.height = request.height;
+            let results = request.txs.len().saturating_sub(inner.results_missing);
+            ResponseFinalizeBlock {
+                tx_results: vec![ExecTxResult::default(); results],
+                validator_updates: std::mem::take(&mut inner.updates),
+                app_hash: hash(inner.txs + inner.pending),
+                ..ResponseFinalizeBlock::default()
+            }
+        })
+    }
+
+    fn commit(&self) -> ResponseCommit {
+        self.with(|inner| {
+            inner.calls.push(format!("commit {}", inner.height));
+            inner.txs += std::mem::take(&mut inner.pending);
+            ResponseCommit::default()
+        })
+    }
+}
+
+fn params() -> Params {
+    Params {
+        block: tendermint::block::Size { max_bytes: 10_000, max_gas: -1, time_iota_ms: 1_000 },
+        evidence: tendermint::evidence::Params {
+            max_age_num_blocks: 100,
+            max_age_duration: tendermint::evidence::Duration(std::time::Duration::from_secs(100)),
+            max_bytes: 1_000,
+        },
+        validator: tendermint::consensus::params::ValidatorParams {
+            pub_key_types: vec![tendermint::public_key::Algorithm::Ed25519],
+        },
+        version: None,
+        abci: tendermint::consensus::params::AbciParams::default(),
+    }
+}
+
+fn genesis() -> State {
+    let set = Arc::new(validators(&[10]));
+    State {
+        chain_id: CHAIN_ID.into(),
+        initial_height: Height::from(1u32),
+        last_height: None,
+        last_block_id: None,
+        last_block_time: Time::from_unix_timestamp(1_700_000_000, 0).expect("a time"),
+        last_validators: None,
+        validators: set.clone(),
+        next_validators: set,
+        params: params(),
+        app_hash: Vec::new(),
+        last_results_hash: Some(updates::results_hash(&[])),
+        app_version: 0,
+    }
+}
+
+/// A node without consensus: it proposes, validates and applies by hand.
+struct Rig {
+    folder: TempDir,
+    app: App,
+    chain: Chain,
+    executor: Executor,
+    done: Receiver<Done>,
+    pool: Arc<Mutex<Vec<Bytes>>>,
+}
+
+fn shake(app: &App, chain: &Chain) -> Result<Ready, ExecutionError> {
+    let mut role = tercet_abci::in_process(app.clone()).consensus;
+    let start = Start {
+        app: role.as_mut(),
+        chain,
+        genesis: genesis(),
+        app_state: b"{}".to_vec(),
+        version: "0.38.25",
+    };
+    let mut ready = handshake(start)?;
+    catch_up(role.as_mut(), chain, &mut ready)?;
+    Ok(ready)
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let folder = tempfile::tempdir().expect("a folder");
+        let chain = Chain::open(&folder.path().join("chain")).expect("a chain");
+        Rig::start(folder, chain, App::default()).expect("a handshake")
+    }
+
+    fn start(folder: TempDir, chain: Chain, app: App) -> Result<Rig, ExecutionError> {
+        let Ready { state, app_height } = shake(&app, &chain)?;
+        let (sender, done) = channel();
+        let pool = Arc::new(Mutex::new(Vec::<Bytes>::new()));
+        let reaped = pool.clone();
+        let hooks = Hooks {
+            reap: Box::new(move |_, _| std::mem::take(&mut *reaped.lock().expect("the pool"))),
+            done: Box::new(move |done| sender.send(done).expect("the test listens")),
+            executed: Box::new(|_, _| {}),
+            committed: Box::new(|_, _| {}),
+            retain: Box::new(|_| {}),
+        };
+        let app_role = tercet_abci::in_process(app.clone()).consensus;
+        let me = Some(public(0).address());
+        let parts =
+            Parts { app: app_role, chain: chain.clone(), state, app_height, me, hooks };
+        Ok(Rig { folder, app, chain, executor: Executor::new(parts), done, pool })
+    }
+
+    /// The node dies and starts again, with this application.
+    fn restart(self, app: App) -> Result<Rig, ExecutionError> {
+        let Rig { folder, chain, executor, .. } = self;
+        drop((executor, chain));
+        let chain = Chain::open(&folder.path().join("chain")).expect("the chain opens again");
+        Rig::start(folder, chain, app)
+    }
+
+    fn work(&mut self, job: Job) -> Option<Done> {
+        match self.executor.work(job) {
+            Ok(()) => self.done.try_recv().ok(),
+            Err(error) => Some(Done::Failed(error)),
+        }
+    }
+
+    fn propose(&mut self, height: u32, txs: &[&str], last_commit: Option<Commit>) -> Arc<SealedBlock> {
+        let txs = txs.iter().map(|tx| Bytes::copy_from_slice(tx.as_bytes())).collect();
+        *self.pool.lock().expect("the pool") = txs;
+        let height = Height::from(height);
+        match self.work(Job::Propose { height, view: View::ZERO, last_commit }) {
+            Some(Done::Proposed { block, .. }) => block,
+            other => panic!("not proposed: {other:?}"),
+        }
+    }
+
+    fn judge(&mut self, block: SealedBlock) -> Result<(), Refusal> {
+        match self.work(Job::Validate(Arc::new(block))) {
+            Some(Done::Validated { result, .. }) => result,
+            other => panic!("not judged: {other:?}"),
+        }
+    }
+
+    fn apply(&mut self, block: &Arc<SealedBlock>) -> Result<State, ExecutionError> {
+        match self.work(Job::Apply { block: block.clone(), commit: commit(block) }) {
+            Some(Done::Applied(outcome)) => Ok(outcome.applied.state.clone()),
+            Some(Done::Failed(error)) => Err(error),
+            other => panic!("not applied: {other:?}"),
+        }
+    }
+
+    /// Applies a block with these transactions and gives the commit of it.
+    fn advance(&mut self, height: u32, txs: &[&str], last: Option<Commit>) -> (State, Commit) {
+        let block = self.propose(height, txs, last);
+        let state = self.apply(&block).expect("applied");
+        (state, commit(&block))
+    }
+}
+
+fn commit(block: &SealedBlock) -> Commit {
+    let (height, block_id, view) = (block.header().height, block.id(), View::ZERO);
+    let time = block.header().time.checked_add(std::time::Duration::from_secs(1)).expect("a time");
+    let validator = public(0).address();
+    let vote = Vote {
+        phase: Phase::Commit,
+        height,
+        view,
+        block_id,
+        time,
+        validator,
+        index: 0,
+        extension: None,
+    };
+    let signature = sign(0, &sign_bytes::vote(CHAIN_ID, &vote));
+    let entry = CommitSig { address: validator, time, signature, extension: None };
+    Commit { height, view, block_id, signatures: vec![Some(entry)] }
+}
+
+fn update(n: u8, power: i64) -> ValidatorUpdate {
+    let sum = Some(Sum::Ed25519(public(n).to_bytes().to_vec()));
+    ValidatorUpdate { pub_key: Some(RawKey { sum }), power }
+}
+
+#[test]
+fn a_block_is_proposed_accepted_and_executed_once() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.app.calls(), ["init {}"]);
+    let first = rig.propose(1, &["a", "b"], None);
+    assert_eq!(rig.judge((*first).clone()), Ok(()));
+    let state = rig.apply(&first).expect("applied");
+    assert_eq!(state.app_hash, hash(2));
+    assert_eq!(rig.app.calls(), ["finalize 1", "commit 1"]);
+    assert!(rig.work(Job::Apply { block: first.clone(), commit: commit(&first) }).is_none());
+    assert!(rig.app.calls().is_empty(), "a block is executed once");
+
+    let second = rig.propose(2, &[], Some(commit(&first)));
+    assert_eq!(second.header().app_hash.as_bytes(), &hash(2)[..]);
+    assert_eq!(second.header().last_block_id, Some(first.id()));
+    assert_eq!(second.header().last_results_hash, state.last_results_hash);
+    assert!(second.header().time > first.header().time);
+    assert_eq!(rig.judge((*second).clone()), Ok(()));
+}
+
+#[test]
+fn every_field_of_a_header_is_checked() {
+    let mut rig = Rig::new();
+    let (_, last) = rig.advance(1, &["a"], None);
+    let good = rig.propose(2, &["c"], Some(last)).block().clone();
+    let other = Hash::Sha256([7; 32]);
+    let cases: Vec<(&str, Box<dyn Fn(&mut Block)>)> = vec![
+        ("version.block", Box::new(|b| b.header.version.block += 1)),
+        ("version.app", Box::new(|b| b.header.version.app += 1)),
+        ("chain_id", Box::new(|b| b.header.chain_id = "other".parse().expect("an id"))),
+        ("height", Box::new(|b| b.header.height = Height::from(3u32))),
+        ("last_block_id", Box::new(|b| b.header.last_block_id = None)),
+        ("time", Box::new(|b| b.header.time = later(b.header.time))),
+        ("validators_hash", Box::new(move |b| b.header.validators_hash = other)),
+        ("next_validators_hash", Box::new(move |b| b.header.next_validators_hash = other)),
+        ("consensus_hash", Box::new(move |b| b.header.consensus_hash = other)),
+        ("app_hash", Box::new(|b| b.header.app_hash = vec![9; 8].try_into().expect("a hash"))),
+        ("last_results_hash", Box::new(move |b| b.header.last_results_hash = Some(other))),
+        ("proposer_address", Box::new(|b| b.header.proposer_address = public(9).address())),
+    ];
+    for (field, spoil) in cases {
+        let mut block = good.clone();
+        spoil(&mut block);
+        match rig.judge(SealedBlock::seal(block)) {
+            Err(Refusal::Header { field: found, .. }) => assert_eq!(found, field),
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+    assert_eq!(rig.judge(SealedBlock::seal(good)), Ok(()), "the unspoilt one is accepted");
+}
+
+fn later(time: Time) -> Time {
+    time.checked_add(std::time::Duration::from_nanos(1)).expect("a time")
+}
+
+#[test]
+fn what_the_application_rejects_or_is_too_large_is_refused() {
+    let mut rig = Rig::new();
+    let block = rig.propose(1, &["a"], None);
+    rig.app.with(|inner| inner.rejects = true);
+    assert_eq!(rig.judge((*block).clone()), Err(Refusal::Application));
+    rig.app.with(|inner| inner.rejects = false);
+    let mut large = block.block().clone();
+    large.txs = vec![Bytes::from(vec![0; 10_000])];
+    assert!(matches!(rig.judge(SealedBlock::seal(large)), Err(Refusal::TooLarge(_, 10_000))));
+}
+
+#[test]
+fn an_application_that_prepares_too_much_gets_an_empty_block() {
+    let mut rig = Rig::new();
+    rig.app.with(|inner| inner.prepared = Some(vec![Bytes::from(vec![0; 10_000])]));
+    let block = rig.propose(1, &["a"], None);
+    assert!(block.txs().is_empty());
+    assert_eq!(rig.judge((*block).clone()), Ok(()));
+}
+
+#[test]
+fn results_that_do_not_match_the_transactions_stop_the_node_before_commit() {
+    let mut rig = Rig::new();
+    let block = rig.propose(1, &["a", "b", "c"], None);
+    rig.app.with(|inner| inner.results_missing = 1);
+    let error = rig.apply(&block).expect_err("two results for three transactions");
+    assert!(error.to_string().contains("2 results for 3 transactions"), "{error}");
+    assert!(!rig.app.calls().contains(&"commit 1".to_owned()));
+}
+
+#[test]
+fn validator_updates_take_effect_two_heights_later() {
+    let mut rig = Rig::new();
+    rig.app.with(|inner| inner.updates = vec![update(1, 4)]);
+    let (state, last) = rig.advance(1, &[], None);
+    assert_eq!(state.validators.count(), 1);
+    assert_eq!(state.next_validators.count(), 2);
+    let (state, _) = rig.advance(2, &[], Some(last));
+    assert_eq!(state.validators.count(), 2);
+    assert_eq!(state.validators.total_power(), 14);
+}
+
+#[test]
+fn updates_that_break_a_rule_stop_the_node() {
+    let cases = [
+        (vec![update(1, 4), update(1, 5)], "two updates"),
+        (vec![update(1, -4)], "negative"),
+        (vec![update(1, 0)], "no validator"),
+        (vec![update(0, 0)], "empty"),
+        (vec![update(1, i64::MAX / 8)], "exceeds"),
+        (vec![ValidatorUpdate { pub_key: None, power: 1 }], "without a key"),
+    ];
+    for (updates, words) in cases {
+        let mut rig = Rig::new();
+        let block = rig.propose(1, &[], None);
+        rig.app.with(|inner| inner.updates = updates);
+        let error = rig.apply(&block).expect_err(words);
+        assert!(error.to_string().contains(words), "{words}: {error}");
+    }
+}
+
+#[test]
+fn an_application_that_lost_its_data_gets_the_chain_again() {
+    let mut rig = Rig::new();
+    let (_, last) = rig.advance(1, &["a"], None);
+    let (state, _) = rig.advance(2, &["b"], Some(last));
+    let rig = rig.restart(App::default()).expect("replayed");
+    assert_eq!(rig.app.calls(), ["init {}", "finalize 1", "commit 1", "finalize 2", "commit 2"]);
+    assert_eq!(rig.chain.state().expect("readable"), Some(state));
+}
+
+#[test]
+fn an_application_that_is_ahead_by_a_block_is_not_asked_twice() {
+    let mut rig = Rig::new();
+    let (_, last) = rig.advance(1, &["a"], None);
+    let second = rig.propose(2, &["b"], Some(last));
+    // The state of block 2 is lost, its answer is not.
+    let before = rig.chain.state().expect("readable").expect("there");
+    let after = rig.apply(&second).expect("applied");
+    rig.chain.init(&before).expect("written");
+    let app = rig.app.clone();
+    app.calls();
+    let rig = rig.restart(app).expect("a handshake");
+    assert!(rig.app.calls().is_empty());
+    assert_eq!(rig.chain.state().expect("readable"), Some(after));
+}
+
+#[test]
+fn an_application_of_another_chain_is_refused() {
+    let mut rig = Rig::new();
+    rig.advance(1, &["a"], None);
+    let stranger = App::default();
+    stranger.with(|inner| (inner.height, inner.txs) = (1, 77));
+    let error = rig.restart(stranger).err().expect("refused");
+    assert!(error.to_string().contains("not that of this chain"), "{error}");
+}
+
+#[test]
+fn an_application_that_computes_something_else_on_replay_is_refused() {
+    let mut rig = Rig::new();
+    let (_, last) = rig.advance(1, &["a"], None);
+    rig.advance(2, &["b"], Some(last));
+    let other = App::default();
+    other.with(|inner| inner.txs = 5);
+    let error = rig.restart(other).err().expect("refused");
+    assert!(error.to_string().contains("not deterministic"), "{error}");
+}
+
+#[test]
+fn limits_of_a_block_count_as_comet_bft_counts_them() {
+    let state = genesis();
+    assert_eq!(block::data_bytes_max(&state), 10_000 - 11 - 626 - 94);
+    assert_eq!(block::data_bytes(&[Bytes::from(vec![0; 127]), Bytes::from(vec![0; 128])]), 2 + 127 + 3 + 128);
+}

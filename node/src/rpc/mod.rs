@@ -24,5 +24,6 @@ mod uri;
 mod waiters;
 
 pub use cors::Cors;
+pub use json::node::COMPATIBLE_VERSION;
 pub use server::{BindError, Limits, Server};
 pub use waiters::{Committed, Waiters};

@@ -235,16 +235,18 @@ pub struct PbftState {
     pub height: Height,
     /// The view.
     pub view: View,
-    /// What the replica waits for, in one word.
-    pub phase: &'static str,
     /// The primary of the view.
     pub primary: Option<Address>,
-    /// The highest view that it has asked for.
-    pub promise: View,
+    /// The view that it has promised to move to, while it changes views.
+    pub promise: Option<View>,
     /// The view in which the height began.
     pub start_view: View,
-    /// What is prepared.
-    pub prepared: Option<(View, BlockId)>,
+    /// View and block hash of what is prepared.
+    pub prepared: Option<(View, Hash)>,
+    /// Why this node signs nothing, where that is so.
+    pub hold: Option<&'static str>,
+    /// View changes since the start.
+    pub view_changes: u64,
     /// The power of all validators.
     pub total_power: u64,
     /// The power that may be faulty.
@@ -253,11 +255,11 @@ pub struct PbftState {
     pub quorum: u64,
     /// The view-change timeout.
     pub timeout: Duration,
-    /// What was last heard of each validator.
+    /// The validators of the height.
     pub validators: Vec<ValidatorSeen>,
 }
 
-/// What was last heard of a validator.
+/// A validator as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatorSeen {
     /// Its address.
@@ -266,15 +268,9 @@ pub struct ValidatorSeen {
     pub power: u64,
     /// Whether there is a connection to it (always to oneself).
     pub connected: bool,
-    /// The height that it last said it was at.
-    pub height: Option<Height>,
-    /// The view that it last said it was in.
-    pub view: Option<View>,
-    /// How long ago that was.
-    pub last_seen: Option<Duration>,
 }
 
-/// What the node publishes about itself after every block and view change.
+/// What the node says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// What never changes.
@@ -295,6 +291,21 @@ pub struct Snapshot {
     pub pbft: PbftState,
     /// Why the node has stopped working, where it has.
     pub fault: Option<String>,
+}
+
+/// Where the node stands. Calls may block on the disk; the RPC makes them on its blocking threads.
+pub trait Status: Send + Sync {
+    /// Where it stands now.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    fn snapshot(&self) -> Result<Arc<Snapshot>, String>;
+}
+
+impl Status for ArcSwap<Snapshot> {
+    fn snapshot(&self) -> Result<Arc<Snapshot>, String> {
+        Ok(self.load_full())
+    }
 }
 
 /// The genesis document, parsed.
@@ -329,8 +340,8 @@ pub struct Sources {
     pub app: Arc<dyn App>,
     /// The network.
     pub net: Arc<dyn Net>,
-    /// What the node last published.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where the node stands.
+    pub status: Arc<dyn Status>,
     /// Who waits for a transaction to be committed.
     pub waiters: super::waiters::Waiters,
     /// The genesis document.

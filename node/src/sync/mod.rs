@@ -9,12 +9,15 @@ mod task;
 
 use crate::network::PeerId;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tokio::sync::mpsc;
 
 pub use task::{Parts, start};
 
+/// How long after the last block taken a replica counts as ingesting.
+const INGESTING: Duration = Duration::from_millis(200);
 /// The most notices that wait for the task; more are dropped, because the next STATUS says the same.
 const NOTICES_MAX: usize = 1_024;
 
@@ -34,6 +37,9 @@ enum Notice {
 pub struct SyncHandle {
     notices: mpsc::Sender<Notice>,
     behind: Arc<AtomicBool>,
+    /// When the last block was taken, in milliseconds after `start`, and at least 1; 0 for never.
+    last_taken_ms: Arc<AtomicU64>,
+    start: Instant,
 }
 
 impl SyncHandle {
@@ -52,6 +58,15 @@ impl SyncHandle {
     /// The replica has moved to another height.
     pub fn height_is(&self, _height: Height) {
         self.notice(Notice::Moved);
+    }
+
+    /// Whether decided blocks of peers were taken a moment ago: a replica signs nothing while it ingests them. Only blocks that verified
+    /// count, so no claim of a peer can keep a replica from voting.
+    #[must_use]
+    pub fn is_ingesting(&self, now: Instant) -> bool {
+        let last = self.last_taken_ms.load(Ordering::Relaxed);
+        let since = now.saturating_duration_since(self.start).as_millis();
+        last > 0 && since.saturating_sub(u128::from(last)) < INGESTING.as_millis()
     }
 
     /// Whether peers have decided more than the height that the replica is at.

@@ -12,7 +12,7 @@ use crate::wire::{ItemLimits, Sync, SyncItem, SyncRequest, SyncResponse, SyncTip
 use crossbeam_channel::Sender;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::replica::Input;
@@ -48,6 +48,8 @@ struct Task {
     parts: Parts,
     notices: mpsc::Receiver<Notice>,
     behind: Arc<AtomicBool>,
+    last_taken_ms: Arc<AtomicU64>,
+    start: Instant,
     plan: Plan<PeerId>,
     /// Blocks that wait for their turn, with who sent them.
     waiting: BTreeMap<u64, (PeerId, SyncItem)>,
@@ -60,15 +62,19 @@ struct Task {
 pub fn start(parts: Parts) -> (SyncHandle, tokio::task::JoinHandle<()>) {
     let (notices, queue) = mpsc::channel(NOTICES_MAX);
     let behind = Arc::new(AtomicBool::new(false));
+    let last_taken_ms = Arc::new(AtomicU64::new(0));
+    let start = Instant::now();
     let task = Task {
         parts,
         notices: queue,
         behind: behind.clone(),
+        last_taken_ms: last_taken_ms.clone(),
+        start,
         plan: Plan::default(),
         waiting: BTreeMap::new(),
         handed: 0,
     };
-    (SyncHandle { notices, behind }, tokio::spawn(task.run()))
+    (SyncHandle { notices, behind, last_taken_ms, start }, tokio::spawn(task.run()))
 }
 
 impl Task {
@@ -181,6 +187,8 @@ impl Task {
         match verified.await {
             Ok(Ok(decided)) => {
                 self.handed = current;
+                let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.last_taken_ms.store(elapsed.max(1), Ordering::Relaxed);
                 let input = Box::new(Input::Decided(decided));
                 let event = Event::Input { input, origin: None };
                 let events = self.parts.events.clone();

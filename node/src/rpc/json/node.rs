@@ -7,9 +7,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 use tendermint_proto::google::protobuf::Timestamp;
+use tercet_consensus::view::View;
 
 /// The CometBFT version that the interfaces are compatible with, by which clients choose their dialect.
-pub(crate) const COMPATIBLE_VERSION: &str = "0.38.25";
+pub const COMPATIBLE_VERSION: &str = "0.38.25";
 /// CometBFT's protocol version between peers.
 const P2P_PROTOCOL: u64 = 8;
 /// CometBFT's block protocol version.
@@ -240,11 +241,12 @@ pub(crate) struct UnconfirmedReply {
 pub(crate) struct PbftReply {
     height: Text<u64>,
     view: u32,
-    phase: String,
     primary: Option<Hex<Vec<u8>>>,
-    promise: u32,
+    promise: Option<u32>,
     start_view: u32,
     prepared: Option<Prepared>,
+    hold: Option<&'static str>,
+    view_changes: Text<u64>,
     total_power: Text<u64>,
     f: Text<u64>,
     quorum: Text<u64>,
@@ -263,9 +265,6 @@ struct Seen {
     address: Hex<Vec<u8>>,
     power: Text<u64>,
     connected: bool,
-    height: Option<Text<u64>>,
-    view: Option<u32>,
-    last_seen_ms: Option<u128>,
 }
 
 impl From<&PbftState> for PbftReply {
@@ -273,14 +272,15 @@ impl From<&PbftState> for PbftReply {
         PbftReply {
             height: Text(state.height.value()),
             view: state.view.number(),
-            phase: state.phase.to_owned(),
             primary: state.primary.map(|primary| Hex(primary.as_bytes().to_vec())),
-            promise: state.promise.number(),
+            promise: state.promise.map(View::number),
             start_view: state.start_view.number(),
-            prepared: state.prepared.map(|(view, id)| Prepared {
+            prepared: state.prepared.map(|(view, hash)| Prepared {
                 view: view.number(),
-                block_hash: Hex(id.hash.as_bytes().to_vec()),
+                block_hash: Hex(hash.as_bytes().to_vec()),
             }),
+            hold: state.hold,
+            view_changes: Text(state.view_changes),
             total_power: Text(state.total_power),
             f: Text(state.f),
             quorum: Text(state.quorum),
@@ -292,9 +292,6 @@ impl From<&PbftState> for PbftReply {
                     address: Hex(seen.address.as_bytes().to_vec()),
                     power: Text(seen.power),
                     connected: seen.connected,
-                    height: seen.height.map(|height| Text(height.value())),
-                    view: seen.view.map(|view| view.number()),
-                    last_seen_ms: seen.last_seen.map(|age| age.as_millis()),
                 })
                 .collect(),
         }

@@ -146,7 +146,7 @@ pub(super) fn blockchain(api: &Api, args: &Args) -> Result<Answer, String> {
 }
 
 pub(super) fn block_results(api: &Api, args: &Args) -> Result<Answer, String> {
-    let applied = api.sources.snapshot.load().latest.as_ref().map(|tip| tip.height);
+    let applied = api.sources.status.snapshot()?.latest.as_ref().map(|tip| tip.height);
     // Without a height: the highest block that is applied, not one that is only stored.
     let at = asked(api, args, head(api))?.or(applied).or_else(|| api.sources.blocks.height());
     let number = at.map_or(0, |height| height.value());
@@ -159,14 +159,14 @@ pub(super) fn block_results(api: &Api, args: &Args) -> Result<Answer, String> {
 }
 
 /// The height behind the highest applied block, for which validators and parameters are known too.
-fn next(api: &Api) -> u64 {
-    let snapshot = api.sources.snapshot.load();
+fn next(api: &Api) -> Result<u64, String> {
+    let snapshot = api.sources.status.snapshot()?;
     let applied = snapshot.latest.as_ref().map_or(0, |tip| tip.height.value());
-    applied.saturating_add(1).max(api.sources.genesis.initial_height.value())
+    Ok(applied.saturating_add(1).max(api.sources.genesis.initial_height.value()))
 }
 
 fn asked_or_next(api: &Api, args: &Args) -> Result<Height, String> {
-    let next = next(api);
+    let next = next(api)?;
     match asked(api, args, next)? {
         Some(height) => Ok(height),
         None => height(next),

@@ -126,9 +126,6 @@ const ANSWER_BYTES: usize = 1024;
 pub(crate) async fn call(api: &Api, method: Method, args: Args) -> Result<Answer, RpcError> {
     let answer = match method {
         Method::Health => Ok(Answer { json: b"{}".to_vec(), cacheable: false }),
-        Method::Status => node::status(api),
-        Method::NetInfo => node::net_info(api),
-        Method::PbftState => node::pbft_state(api),
         Method::Genesis => node::genesis(api),
         Method::GenesisChunked => node::genesis_chunked(api, &args),
         Method::AbciInfo => abci::info(api).await,
@@ -152,6 +149,9 @@ pub(crate) async fn call(api: &Api, method: Method, args: Args) -> Result<Answer
 async fn blocking(api: &Api, method: Method, args: Args) -> Result<Answer, String> {
     let api = api.clone();
     let read = move || match method {
+        Method::Status => node::status(&api),
+        Method::NetInfo => node::net_info(&api),
+        Method::PbftState => node::pbft_state(&api),
         Method::Blockchain => chain::blockchain(&api, &args),
         Method::Block => chain::block(&api, &args),
         Method::BlockByHash => chain::block_by_hash(&api, &args),

@@ -1,4 +1,4 @@
-//! What the node says of itself: from snapshots only.
+//! What the node says of itself.
 
 use super::super::json::chain::ChunkReply;
 use super::super::json::node::{NetInfoReply, PbftReply, StatusReply};
@@ -11,18 +11,18 @@ use super::Answer;
 pub(crate) const GENESIS_CHUNK_BYTES: usize = 16 << 20;
 
 pub(super) fn status(api: &Api) -> Result<Answer, String> {
-    let snapshot = api.sources.snapshot.load();
-    Answer::new(&StatusReply::from(&**snapshot))
+    let snapshot = api.sources.status.snapshot()?;
+    Answer::new(&StatusReply::from(&*snapshot))
 }
 
 pub(super) fn net_info(api: &Api) -> Result<Answer, String> {
-    let snapshot = api.sources.snapshot.load();
+    let snapshot = api.sources.status.snapshot()?;
     let peers = api.sources.net.peers();
     Answer::new(&NetInfoReply::new(api.sources.net.listening(), &snapshot, &peers))
 }
 
 pub(super) fn pbft_state(api: &Api) -> Result<Answer, String> {
-    let snapshot = api.sources.snapshot.load();
+    let snapshot = api.sources.status.snapshot()?;
     Answer::new(&PbftReply::from(&snapshot.pbft))
 }
 

@@ -290,9 +290,6 @@ pub(super) fn snapshot(chain: &Chain) -> Snapshot {
         address: member.address,
         power: member.power,
         connected: true,
-        height: Some(height(HEIGHTS)),
-        view: Some(View::ZERO),
-        last_seen: None,
     };
     Snapshot {
         node: Arc::new(NodeInfo {
@@ -312,11 +309,12 @@ pub(super) fn snapshot(chain: &Chain) -> Snapshot {
         pbft: PbftState {
             height: height(HEIGHTS + 1),
             view: View::ZERO,
-            phase: "propose",
             primary: Some(members.list()[0].address),
-            promise: View::ZERO,
+            promise: None,
             start_view: View::ZERO,
             prepared: None,
+            hold: None,
+            view_changes: 0,
             total_power: 40,
             f: 13,
             quorum: 27,
@@ -346,7 +344,7 @@ pub(super) fn sources() -> Sources {
         pool: Arc::new(FakePool(waiters.clone())),
         app: Arc::new(FakeApp),
         net: Arc::new(FakeNet),
-        snapshot,
+        status: snapshot,
         waiters,
         genesis: Arc::new(genesis),
     }

@@ -1,0 +1,116 @@
+//! Which part of the node ended first, and why: the node runs as long as all of them do.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+
+/// Why the node ends. Each kind has an exit code of its own (those of `sysexits.h`), so that a supervisor can tell them apart.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// Somebody asked for it.
+    #[error("stopped by {0}")]
+    Asked(&'static str),
+    /// The disk failed: what is on it is unknown, so nothing more may be signed.
+    #[error("{0}")]
+    Disk(String),
+    /// The application did not answer, or answered what it may not.
+    #[error("{0}")]
+    Application(String),
+    /// Consensus is broken, or a part of the node has a bug.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl End {
+    /// The exit code.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            End::Asked(_) => 0,
+            End::Application(_) => 69,
+            End::Internal(_) => 70,
+            End::Disk(_) => 74,
+        }
+    }
+}
+
+/// Where parts tell that they have ended. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ends(mpsc::UnboundedSender<End>);
+
+impl Ends {
+    /// A place to tell, and the place to listen.
+    #[must_use]
+    pub fn new() -> (Ends, mpsc::UnboundedReceiver<End>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Ends(sender), receiver)
+    }
+
+    /// Tells that the node must end. Only the first reason counts.
+    pub fn tell(&self, end: End) {
+        // Nobody listens where the node is stopping already.
+        let _ = self.0.send(end);
+    }
+
+    /// A callback for parts that know no more than that the application failed.
+    #[must_use]
+    pub fn on_application_failure(&self) -> Arc<dyn Fn(String) + Send + Sync> {
+        let ends = self.clone();
+        Arc::new(move |reason| ends.tell(End::Application(reason)))
+    }
+
+    /// Runs a critical part on a thread of its own: when it ends with a reason, or panics, the node ends.
+    ///
+    /// # Errors
+    /// Where the thread cannot be started.
+    pub fn spawn(
+        &self,
+        name: &'static str,
+        part: impl FnOnce() -> Option<End> + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let ends = self.clone();
+        std::thread::Builder::new().name(name.into()).spawn(move || {
+            match catch_unwind(AssertUnwindSafe(part)) {
+                Ok(None) => {}
+                Ok(Some(end)) => ends.tell(end),
+                Err(_) => ends.tell(End::Internal(format!("a bug: the {name} thread panicked (see the line above)"))),
+            }
+        })
+    }
+
+    /// Watches a critical task: when it ends before the node is asked to stop, the node ends.
+    pub fn watch(&self, name: &'static str, task: tokio::task::JoinHandle<()>) {
+        let ends = self.clone();
+        tokio::spawn(async move {
+            let what = match task.await {
+                Ok(()) => format!("the {name} task has ended"),
+                Err(error) => format!("a bug: the {name} task failed: {error}"),
+            };
+            ends.tell(End::Internal(what));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_panics_ends_the_node_with_its_name() {
+        let (ends, mut told) = Ends::new();
+        let thread = ends.spawn("engine", || panic!("for the test")).expect("a thread");
+        thread.join().expect("the panic is caught");
+        let end = told.blocking_recv().expect("it is told");
+        assert!(end.to_string().contains("engine"), "{end}");
+        assert_eq!(end.code(), 70);
+    }
+
+    #[test]
+    fn a_part_that_is_done_does_not_end_the_node() {
+        let (ends, mut told) = Ends::new();
+        ends.spawn("engine", || None).expect("a thread").join().expect("no panic");
+        drop(ends);
+        assert!(told.blocking_recv().is_none());
+    }
+}

@@ -1,0 +1,1 @@
+//! The state before the first block, by the genesis.

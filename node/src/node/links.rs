@@ -1,0 +1,54 @@
+//! The network's events, told to those who need them.
+
+use crate::engine::Event;
+use crate::network::{NetworkEvent, PeerId};
+use crossbeam_channel::Sender;
+use tercet_consensus::key::{Address, PublicKey};
+use tokio::sync::mpsc;
+
+/// Tells the engine of peers that come and go. `me` is this node's validator address, which no peer may prove to have as well.
+pub(super) async fn run(
+    mut events: mpsc::UnboundedReceiver<NetworkEvent>,
+    engine: Sender<Event>,
+    me: Option<Address>,
+) {
+    while let Some(event) = events.recv().await {
+        for event in translate(event, me) {
+            let engine = engine.clone();
+            // The engine's queue may be full for a moment; it fails only while the node is stopping.
+            let _ = tokio::task::spawn_blocking(move || engine.send(event)).await;
+        }
+    }
+}
+
+fn translate(event: NetworkEvent, me: Option<Address>) -> Vec<Event> {
+    match event {
+        NetworkEvent::Listening(address) => {
+            tracing::info!(%address, "accepting peers");
+            Vec::new()
+        }
+        NetworkEvent::Connected(info) => {
+            let key = info.validator().and_then(|key| PublicKey::ed25519(&key));
+            let validator = key.map(|key| key.address());
+            let peer: PeerId = info.peer;
+            match validator {
+                Some(address) => tracing::info!(%peer, validator = %address, "peer connected"),
+                None => tracing::info!(%peer, "peer connected"),
+            }
+            if validator.is_some() && validator == me {
+                vec![Event::KeyElsewhere { peer }, Event::PeerUp { peer, validator: None }]
+            } else {
+                vec![Event::PeerUp { peer, validator }]
+            }
+        }
+        NetworkEvent::Disconnected { peer, reason } => {
+            tracing::info!(%peer, reason, "peer disconnected");
+            vec![Event::PeerDown { peer }]
+        }
+        NetworkEvent::Refused { peer } => vec![Event::PeerRefused { peer }],
+        NetworkEvent::OwnIdentity { address } => {
+            tracing::error!(%address, "the node there has this node's own identity (node_key.json): a copied home; stop one of the two");
+            Vec::new()
+        }
+    }
+}

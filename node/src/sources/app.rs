@@ -1,0 +1,125 @@
+//! The application's query role on a thread of its own, so that a slow query holds up nobody but those who ask.
+
+use crate::rpc::COMPATIBLE_VERSION;
+use crate::rpc::sources::{self, BoxFuture};
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::sync::Arc;
+use tendermint_proto::v0_38::abci::{
+    CheckTxType, RequestCheckTx, RequestInfo, RequestQuery, ResponseCheckTx, ResponseInfo,
+    ResponseQuery,
+};
+use tercet_abci::{AppError, Application};
+use tokio::sync::oneshot;
+
+/// The most calls that wait for the application.
+const CALLS_MAX: usize = 1024;
+/// CometBFT's protocol versions and that of ABCI, as its `abci_info` tells them.
+const BLOCK_PROTOCOL: u64 = 11;
+const P2P_PROTOCOL: u64 = 8;
+const ABCI_VERSION: &str = "2.0.0";
+
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<Result<T, String>>;
+/// Ends the process: the application failed.
+type Failed = Arc<dyn Fn(String) + Send + Sync>;
+
+enum Call {
+    Query(RequestQuery, Reply<ResponseQuery>),
+    Info(Reply<ResponseInfo>),
+    CheckTx(Bytes, Reply<ResponseCheckTx>),
+}
+
+/// A handle on the thread, which ends with the last of them. Calls are carried out in order.
+#[derive(Clone)]
+pub struct App(Sender<Call>);
+
+impl App {
+    /// Starts the thread. `failed` is told once where the application does not answer; its state is unknown then, so it is asked
+    /// nothing more.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn start(app: Box<dyn Application>, failed: Failed) -> std::io::Result<App> {
+        let (sender, calls) = bounded(CALLS_MAX);
+        std::thread::Builder::new().name("query".into()).spawn(move || run(app, &calls, &failed))?;
+        Ok(App(sender))
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(Reply<T>) -> Call,
+    ) -> BoxFuture<Result<T, String>> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.0.try_send(call(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => format!("{CALLS_MAX} calls wait for the application already"),
+            TrySendError::Disconnected(_) => stopping(),
+        });
+        Box::pin(async move {
+            asked?;
+            answer.await.unwrap_or_else(|_| Err(stopping()))
+        })
+    }
+}
+
+fn stopping() -> String {
+    "the node is stopping".to_owned()
+}
+
+impl sources::App for App {
+    fn query(&self, request: RequestQuery) -> BoxFuture<Result<ResponseQuery, String>> {
+        self.ask(|reply| Call::Query(request, reply))
+    }
+
+    fn info(&self) -> BoxFuture<Result<ResponseInfo, String>> {
+        self.ask(Call::Info)
+    }
+
+    fn check_tx(&self, tx: Bytes) -> BoxFuture<Result<ResponseCheckTx, String>> {
+        self.ask(|reply| Call::CheckTx(tx, reply))
+    }
+}
+
+fn run(mut app: Box<dyn Application>, calls: &Receiver<Call>, failed: &Failed) {
+    for call in calls {
+        let done = match call {
+            Call::Query(request, reply) => answer(reply, || app.query(request)),
+            Call::Info(reply) => answer(reply, || app.info(request_info())),
+            Call::CheckTx(tx, reply) => answer(reply, || {
+                app.check_tx(RequestCheckTx { tx, r#type: CheckTxType::New.into() })
+            }),
+        };
+        if let Err(error) = done {
+            failed(error.to_string());
+            return;
+        }
+    }
+}
+
+/// Makes a call and hands its answer over, unless nobody waits for it any more.
+fn answer<T>(
+    reply: Reply<T>,
+    call: impl FnOnce() -> Result<T, AppError>,
+) -> Result<(), AppError> {
+    if reply.is_closed() {
+        return Ok(());
+    }
+    let answer = call();
+    let failure = answer.as_ref().err().cloned();
+    // Who asked may have left in the meantime.
+    let _ = reply.send(answer.map_err(|error| error.to_string()));
+    failure.map_or(Ok(()), Err)
+}
+
+fn request_info() -> RequestInfo {
+    RequestInfo {
+        version: COMPATIBLE_VERSION.to_owned(),
+        block_version: BLOCK_PROTOCOL,
+        p2p_version: P2P_PROTOCOL,
+        abci_version: ABCI_VERSION.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "app_tests.rs"]
+mod tests;

@@ -1,0 +1,67 @@
+use super::*;
+use crate::rpc::sources::App as _;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Waits in a query for `slow` until the test lets it go, and panics at `bad`.
+#[derive(Clone)]
+struct Slow(Arc<std::sync::Mutex<mpsc::Receiver<()>>>);
+
+impl tendermint_abci::Application for Slow {
+    fn query(&self, request: RequestQuery) -> ResponseQuery {
+        match request.path.as_str() {
+            "slow" => self.0.lock().unwrap().recv().unwrap(),
+            "bad" => panic!("for the test"),
+            _ => {}
+        }
+        ResponseQuery { info: request.path, ..ResponseQuery::default() }
+    }
+}
+
+fn start() -> (App, mpsc::Sender<()>, mpsc::Receiver<String>) {
+    let (go, wait) = mpsc::channel();
+    let (failed, failures) = mpsc::channel();
+    let slow = Slow(Arc::new(std::sync::Mutex::new(wait)));
+    let failed = Arc::new(move |reason| failed.send(reason).unwrap());
+    (App::start(tercet_abci::in_process(slow).query, failed).unwrap(), go, failures)
+}
+
+fn query(app: &App, path: &str) -> BoxFuture<Result<ResponseQuery, String>> {
+    app.query(RequestQuery { path: path.to_owned(), ..RequestQuery::default() })
+}
+
+#[tokio::test]
+async fn a_slow_query_blocks_no_task_and_answers_come_in_order() {
+    let (app, go, _failures) = start();
+    let slow = query(&app, "slow");
+    let next = query(&app, "next");
+    let early = tokio::time::timeout(Duration::from_millis(20), app.info()).await;
+    assert!(early.is_err());
+    go.send(()).unwrap();
+    assert_eq!(slow.await.unwrap().info, "slow");
+    assert_eq!(next.await.unwrap().info, "next");
+    assert!(app.info().await.is_ok());
+    assert!(app.check_tx(Bytes::from_static(b"a=b")).await.is_ok());
+}
+
+#[tokio::test]
+async fn too_many_waiting_calls_are_refused() {
+    let (app, go, _failures) = start();
+    let slow = query(&app, "slow");
+    // One call is with the application, so at least one of these finds no room.
+    let waiting: Vec<_> = (0..=CALLS_MAX).map(|_| query(&app, "next")).collect();
+    let refused = query(&app, "next").await.unwrap_err();
+    assert_eq!(refused, "1024 calls wait for the application already");
+    go.send(()).unwrap();
+    slow.await.unwrap();
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn an_application_that_panics_is_reported_and_asked_no_more() {
+    let (app, _go, failures) = start();
+    let error = query(&app, "bad").await.unwrap_err();
+    assert!(error.contains("panicked") && error.contains("for the test"), "{error}");
+    assert_eq!(failures.recv_timeout(Duration::from_secs(5)).unwrap(), error);
+    assert_eq!(query(&app, "next").await.unwrap_err(), "the node is stopping");
+}

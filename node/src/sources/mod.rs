@@ -1,0 +1,10 @@
+//! What the RPC reads from, made of the node's parts: one adapter for each trait of [`crate::rpc::sources`].
+
+mod app;
+mod chain;
+mod net;
+mod pool;
+mod status;
+
+pub use app::App;
+pub use status::{Fault, Status, StatusParts};

@@ -1,0 +1,24 @@
+//! The mempool.
+
+use crate::mempool::Mempool;
+use crate::rpc::sources::{BoxFuture, Pool, PoolError, PoolStats};
+use bytes::Bytes;
+use tendermint_proto::v0_38::abci::ResponseCheckTx;
+
+impl Pool for Mempool {
+    fn check_tx(&self, tx: Bytes) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
+        Mempool::check_tx(self, tx)
+    }
+
+    fn submit(&self, tx: Bytes) -> Result<(), PoolError> {
+        Mempool::submit(self, tx)
+    }
+
+    fn stats(&self) -> PoolStats {
+        Mempool::stats(self)
+    }
+
+    fn first(&self, limit: usize) -> BoxFuture<Vec<Bytes>> {
+        Mempool::first(self, limit)
+    }
+}
