@@ -19,11 +19,7 @@ impl Default for Cors {
     fn default() -> Cors {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let headers = ["Origin", "Accept", "Content-Type", "X-Requested-With", "X-Server-Time"];
-        Cors {
-            origins: vec![],
-            methods: list(&["HEAD", "GET", "POST"]),
-            headers: list(&headers),
-        }
+        Cors { origins: vec![], methods: list(&["HEAD", "GET", "POST"]), headers: list(&headers) }
     }
 }
 

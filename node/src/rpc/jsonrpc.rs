@@ -42,12 +42,9 @@ impl<'a> Id<'a> {
         if text.starts_with('"') || text.parse::<i64>().is_ok() {
             return Ok(Id::Raw(text));
         }
-        let number: f64 = text
-            .parse()
-            .map_err(|_| "json-rpc ID is neither a string nor a number".to_owned())?;
-        whole(number)
-            .map(Id::Number)
-            .ok_or_else(|| "json-rpc ID out of int64 range".to_owned())
+        let number: f64 =
+            text.parse().map_err(|_| "json-rpc ID is neither a string nor a number".to_owned())?;
+        whole(number).map(Id::Number).ok_or_else(|| "json-rpc ID out of int64 range".to_owned())
     }
 
     fn append(self, out: &mut Vec<u8>) {

@@ -1,8 +1,12 @@
 use super::*;
 use proptest::prelude::*;
 
-const ALL: &[Param] =
-    &[("path", Kind::Text), ("data", Kind::HexBytes), ("height", Kind::Int64), ("prove", Kind::Bool)];
+const ALL: &[Param] = &[
+    ("path", Kind::Text),
+    ("data", Kind::HexBytes),
+    ("height", Kind::Int64),
+    ("prove", Kind::Bool),
+];
 
 fn json(kind: Kind, text: &str) -> Result<Value, String> {
     let raw = format!("{{\"x\":{text}}}");
@@ -58,10 +62,7 @@ fn json_arguments_follow_comets_rules() {
     assert_eq!(json(Kind::Bytes, "\"Y!1i\""), error("illegal base64 data at input byte 1"));
     assert_eq!(json(Kind::HexBytes, "\"613D62\""), bytes("a=b"));
     assert_eq!(json(Kind::HexBytes, "\"6\""), error("encoding/hex: odd length hex string"));
-    assert_eq!(
-        json(Kind::HexBytes, "\"zz\""),
-        error("encoding/hex: invalid byte: U+007A 'z'")
-    );
+    assert_eq!(json(Kind::HexBytes, "\"zz\""), error("encoding/hex: invalid byte: U+007A 'z'"));
 }
 
 #[test]

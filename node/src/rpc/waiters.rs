@@ -103,7 +103,9 @@ impl Drop for Waiter {
     }
 }
 
-fn lock(shared: &Shared) -> MutexGuard<'_, HashMap<TxHash, Vec<(usize, oneshot::Sender<Committed>)>>> {
+fn lock(
+    shared: &Shared,
+) -> MutexGuard<'_, HashMap<TxHash, Vec<(usize, oneshot::Sender<Committed>)>>> {
     // Nothing that runs under the lock can panic halfway through a change.
     shared.by_hash.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -42,7 +42,9 @@ impl App {
     /// Where no thread can be started.
     pub fn start(app: Box<dyn Application>, failed: Failed) -> std::io::Result<App> {
         let (sender, calls) = bounded(CALLS_MAX);
-        std::thread::Builder::new().name("query".into()).spawn(move || run(app, &calls, &failed))?;
+        std::thread::Builder::new()
+            .name("query".into())
+            .spawn(move || run(app, &calls, &failed))?;
         Ok(App(sender))
     }
 
@@ -97,10 +99,7 @@ fn run(mut app: Box<dyn Application>, calls: &Receiver<Call>, failed: &Failed) {
 }
 
 /// Makes a call and hands its answer over, unless nobody waits for it any more.
-fn answer<T>(
-    reply: Reply<T>,
-    call: impl FnOnce() -> Result<T, AppError>,
-) -> Result<(), AppError> {
+fn answer<T>(reply: Reply<T>, call: impl FnOnce() -> Result<T, AppError>) -> Result<(), AppError> {
     if reply.is_closed() {
         return Ok(());
     }

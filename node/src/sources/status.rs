@@ -123,7 +123,10 @@ fn pbft(
         primary: engine.primary.parse().ok(),
         promise: engine.promise.map(view),
         start_view: view(engine.start_view),
-        prepared: engine.prepared.as_ref().and_then(|(number, hash)| Some((view(*number), hash.parse().ok()?))),
+        prepared: engine
+            .prepared
+            .as_ref()
+            .and_then(|(number, hash)| Some((view(*number), hash.parse().ok()?))),
         hold: engine.hold,
         view_changes: engine.view_changes,
         total_power,

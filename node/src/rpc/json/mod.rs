@@ -170,7 +170,10 @@ mod tests {
 
     #[test]
     fn strings_are_escaped_as_go_does() {
-        assert_eq!(json("a<b>&\u{2028}é\"\\\n\u{1}"), r#""a\u003cb\u003e\u0026\u2028é\"\\\n\u0001""#);
+        assert_eq!(
+            json("a<b>&\u{2028}é\"\\\n\u{1}"),
+            r#""a\u003cb\u003e\u0026\u2028é\"\\\n\u0001""#
+        );
         let mut out = Vec::new();
         append_text(&mut out, "");
         append_text(&mut out, "<");

@@ -109,7 +109,8 @@ impl<'a> From<&'a Snapshot> for StatusReply<'a> {
 fn sync_info(snapshot: &Snapshot) -> SyncInfo {
     // Without a block, CometBFT gives heights of 0 and the time 0 of Unix.
     let epoch = Rfc3339(Some(Timestamp { seconds: 0, nanos: 0 }));
-    let hash = |tip: &Option<Tip>| Hex(tip.as_ref().map_or(vec![], |tip| tip.hash.as_bytes().to_vec()));
+    let hash =
+        |tip: &Option<Tip>| Hex(tip.as_ref().map_or(vec![], |tip| tip.hash.as_bytes().to_vec()));
     let app_hash = |tip: &Option<Tip>| Hex(tip.as_ref().map_or(vec![], |tip| tip.app_hash.clone()));
     let height = |tip: &Option<Tip>| Text(tip.as_ref().map_or(0, |tip| tip.height.value()));
     let time = |tip: &Option<Tip>| tip.as_ref().map_or(epoch, |tip| tip.time.into());

@@ -2,7 +2,9 @@
 
 use super::super::json::Text;
 use super::super::json::abci::BlockResults;
-use super::super::json::block::{BlockReply, BlockchainReply, CommitReply, HeaderReply, SignedHeader};
+use super::super::json::block::{
+    BlockReply, BlockchainReply, CommitReply, HeaderReply, SignedHeader,
+};
 use super::super::json::chain::{ParamsReply, ValidatorEntry, ValidatorsReply};
 use super::super::params::Args;
 use super::super::server::Api;
@@ -106,7 +108,8 @@ pub(super) fn commit(api: &Api, args: &Args) -> Result<Answer, String> {
         return Ok(Answer { json: b"null".to_vec(), cacheable: false });
     };
     // The commit of the highest block stands in no block yet: another node may have seen other signatures.
-    let canonical = if height.value() < head(api) { blocks.canonical_commit(height)? } else { None };
+    let canonical =
+        if height.value() < head(api) { blocks.canonical_commit(height)? } else { None };
     let is_canonical = canonical.is_some();
     let commit = match canonical {
         Some(commit) => Some(commit),

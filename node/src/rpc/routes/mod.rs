@@ -55,8 +55,12 @@ const HEIGHT: &[Param] = &[("height", Kind::Int64)];
 const TX: &[Param] = &[("tx", Kind::Bytes)];
 const PAGED: &[Param] = &[("height", Kind::Int64), ("page", Kind::Int), ("per_page", Kind::Int)];
 const RANGE: &[Param] = &[("minHeight", Kind::Int64), ("maxHeight", Kind::Int64)];
-const QUERY: &[Param] =
-    &[("path", Kind::Text), ("data", Kind::HexBytes), ("height", Kind::Int64), ("prove", Kind::Bool)];
+const QUERY: &[Param] = &[
+    ("path", Kind::Text),
+    ("data", Kind::HexBytes),
+    ("height", Kind::Int64),
+    ("prove", Kind::Bool),
+];
 
 /// Every route (CometBFT `rpc/core/routes.go`; `pbft_state` is ours).
 pub(crate) const ROUTES: &[Route] = &[

@@ -173,8 +173,7 @@ impl Blocks for Chain {
 }
 
 fn event() -> Event {
-    let attribute =
-        EventAttribute { key: "key".to_owned(), value: "<v>".to_owned(), index: true };
+    let attribute = EventAttribute { key: "key".to_owned(), value: "<v>".to_owned(), index: true };
     Event { r#type: "app".to_owned(), attributes: vec![attribute] }
 }
 
@@ -185,9 +184,7 @@ impl FakePool {
     fn check(&self, tx: &Bytes) -> Result<ResponseCheckTx, PoolError> {
         match &tx[..] {
             b"seen" => Err(PoolError::Seen),
-            b"full" => {
-                Err(PoolError::Full { count: 5, count_max: 5, bytes: 70, bytes_max: 100 })
-            }
+            b"full" => Err(PoolError::Full { count: 5, count_max: 5, bytes: 70, bytes_max: 100 }),
             b"large" => Err(PoolError::TooLarge { max: 4, size: 5 }),
             b"bad" => Ok(ResponseCheckTx { code: 2, log: "a<b".to_owned(), ..Default::default() }),
             _ => Ok(ResponseCheckTx { gas_wanted: 1, ..Default::default() }),
@@ -326,9 +323,13 @@ pub(super) fn snapshot(chain: &Chain) -> Snapshot {
 }
 
 pub(super) fn sources() -> Sources {
+    let snapshot = snapshot(&Chain::new());
+    sources_with(Arc::new(ArcSwap::from_pointee(snapshot)))
+}
+
+fn sources_with(status: Arc<ArcSwap<Snapshot>>) -> Sources {
     let chain = Chain::new();
     let waiters = Waiters::new();
-    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&chain)));
     let genesis = Genesis {
         time: time(0),
         chain_id: "fake-chain".to_owned(),
@@ -344,7 +345,7 @@ pub(super) fn sources() -> Sources {
         pool: Arc::new(FakePool(waiters.clone())),
         app: Arc::new(FakeApp),
         net: Arc::new(FakeNet),
-        status: snapshot,
+        status,
         waiters,
         genesis: Arc::new(genesis),
     }
@@ -354,6 +355,7 @@ pub(super) fn sources() -> Sources {
 pub(super) struct Running {
     pub(super) address: SocketAddr,
     pub(super) sources: Sources,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     stop: CancellationToken,
 }
 
@@ -364,12 +366,13 @@ impl Drop for Running {
 }
 
 pub(super) async fn start(limits: Limits) -> Running {
-    let sources = sources();
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&Chain::new())));
+    let sources = sources_with(snapshot.clone());
     let server = Server::bind("tcp://127.0.0.1:0", sources.clone(), limits).await.unwrap();
     let address = server.local_addr().unwrap();
     let stop = CancellationToken::new();
     tokio::spawn(server.run(stop.clone()));
-    Running { address, sources, stop }
+    Running { address, sources, snapshot, stop }
 }
 
 /// A reply as it came.

@@ -212,7 +212,11 @@ async fn single_replies_are_as_documented() {
     let body = client.get("/validators").await.body;
     assert!(body.contains(r#""voting_power":"10","proposer_priority":"0"}"#));
     let body = client.get("/block_results?height=10").await.body;
-    assert!(body.contains(r#"{"Sum":{"type":"tendermint.crypto.PublicKey_Ed25519","value":{"ed25519":""#));
+    assert!(
+        body.contains(
+            r#"{"Sum":{"type":"tendermint.crypto.PublicKey_Ed25519","value":{"ed25519":""#
+        )
+    );
     assert!(body.contains(r#""value":"\u003cv\u003e""#));
     let body = client.get("/header_by_hash?hash=0x00").await.body;
     assert!(body.ends_with(r#""result":{"header":null}}"#));
@@ -220,16 +224,14 @@ async fn single_replies_are_as_documented() {
     let none = r#"{"block_id":{"hash":"","parts":{"total":0,"hash":""}},"block":null}}"#;
     assert!(body.ends_with(none));
     let body = client.get("/pbft_state").await.body;
-    assert!(body.contains(r#""height":"26","view":0,"phase":"propose","primary":""#), "{body}");
+    assert!(body.contains(r#""height":"26","view":0,"primary":""#), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tendermint_rpc_understands_every_reply() {
     let running = start(Limits::default()).await;
-    let url: tendermint_rpc::HttpClientUrl =
-        format!("http://{}", running.address).parse().unwrap();
-    let client =
-        HttpClient::builder(url).compat_mode(CompatMode::V0_38).build().unwrap();
+    let url: tendermint_rpc::HttpClientUrl = format!("http://{}", running.address).parse().unwrap();
+    let client = HttpClient::builder(url).compat_mode(CompatMode::V0_38).build().unwrap();
     client.health().await.unwrap();
     let status = client.status().await.unwrap();
     assert_eq!(status.sync_info.latest_block_height, height(HEIGHTS));

@@ -80,7 +80,8 @@ async fn a_refused_transaction_says_why_in_comets_words() {
 }
 
 #[tokio::test]
-async fn broadcast_tx_commit_answers_when_the_block_is_there_or_says_where_the_transaction_stands() {
+async fn broadcast_tx_commit_answers_when_the_block_is_there_or_says_where_the_transaction_stands()
+{
     let limits = Limits {
         timeout_broadcast_tx_commit: Duration::from_millis(20),
         max_subscription_clients: 1,
@@ -130,7 +131,8 @@ async fn batches_follow_comets_rules() {
 #[tokio::test]
 async fn what_is_no_request_is_a_parse_error() {
     let (_running, mut client) = client().await;
-    for wrong in ["{", "5", "[1]", "{\"id\":true}", "{\"id\":1,\"method\":5}", "\u{0}", "[{\"id\":[]}]"]
+    for wrong in
+        ["{", "5", "[1]", "{\"id\":true}", "{\"id\":1,\"method\":5}", "\u{0}", "[{\"id\":[]}]"]
     {
         let reply = client.post(wrong).await;
         assert_eq!(reply.status, 500, "{wrong}");
@@ -234,7 +236,9 @@ async fn forms_and_the_list_of_routes_are_served() {
     assert!(client.reply().await.unwrap().body.contains(r#""height":"3""#));
     let reply = client.get("/").await;
     assert!(reply.head.contains("content-type: text/html\r\n"));
-    assert!(reply.body.contains("<a href=\"/abci_query?path=_&amp;data=_&amp;height=_&amp;prove=_\">"));
+    assert!(
+        reply.body.contains("<a href=\"/abci_query?path=_&amp;data=_&amp;height=_&amp;prove=_\">")
+    );
 }
 
 #[tokio::test]
@@ -311,13 +315,13 @@ async fn health_tells_the_reason() {
     assert_eq!((reply.status, reply.body.as_str()), (200, "ok, at height 25\n"));
     let reply = client.get("/readyz").await;
     assert_eq!((reply.status, reply.body.as_str()), (200, "ok, at height 25, 1 peers\n"));
-    let mut snapshot = (**running.sources.snapshot.load()).clone();
+    let mut snapshot = (**running.snapshot.load()).clone();
     snapshot.catching_up = true;
-    running.sources.snapshot.store(Arc::new(snapshot.clone()));
+    running.snapshot.store(Arc::new(snapshot.clone()));
     let reply = client.get("/readyz").await;
     assert_eq!((reply.status, reply.body.as_str()), (503, "catching up, at height 25\n"));
     snapshot.fault = Some("the disk is full".to_owned());
-    running.sources.snapshot.store(Arc::new(snapshot));
+    running.snapshot.store(Arc::new(snapshot));
     for path in ["/healthz", "/readyz"] {
         let reply = client.get(path).await;
         assert_eq!((reply.status, reply.body.as_str()), (503, "the disk is full\n"));
@@ -354,7 +358,11 @@ async fn browsers_are_told_whether_they_may_call() {
 async fn an_address_needs_a_scheme_and_a_free_port() {
     let running = start(Limits::default()).await;
     let bind = |laddr: String| async move {
-        Server::bind(&laddr, sources(), Limits::default()).await.map(|_| ()).unwrap_err().to_string()
+        Server::bind(&laddr, sources(), Limits::default())
+            .await
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     };
     let error = bind("127.0.0.1:0".to_owned()).await;
     assert_eq!(error, "rpc.laddr \"127.0.0.1:0\" needs a scheme: tcp://host:port or unix://path");
@@ -388,7 +396,15 @@ fn garbage() -> impl Strategy<Value = String> {
         Just("[[[[{}]]]]".to_owned()),
     ];
     let object = (
-        prop::sample::select(vec!["height", "hash", "tx", "page", "per_page", "minHeight", "chunk"]),
+        prop::sample::select(vec![
+            "height",
+            "hash",
+            "tx",
+            "page",
+            "per_page",
+            "minHeight",
+            "chunk",
+        ]),
         argument.clone(),
     )
         .prop_map(|(name, argument)| format!("{{\"{name}\":{argument}}}"));
