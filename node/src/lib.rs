@@ -8,6 +8,7 @@ pub mod engine;
 pub mod execution;
 pub mod mempool;
 pub mod network;
+pub mod node;
 pub mod rpc;
 pub mod sources;
 pub mod store;

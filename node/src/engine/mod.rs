@@ -112,6 +112,9 @@ pub enum EngineError {
     /// The application or the chain database failed.
     #[error("{0}")]
     Execution(String),
+    /// The chain database failed.
+    #[error("the chain database failed: {0}")]
+    Chain(#[source] crate::store::StoreError),
     /// More than a third of the validators are faulty.
     #[error("consensus is broken, more than a third of the voting power must be faulty: {0}")]
     Alarm(String),

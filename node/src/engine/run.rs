@@ -9,7 +9,7 @@ use super::work::{Work, WorkSettings};
 use super::{EngineError, Event, Origin};
 use crate::audit::{Audit, Discarded};
 use crate::mempool::RelayMap;
-use crate::execution::{Applied, Done, Job};
+use crate::execution::{Applied, Done, ExecutionError, Job};
 use crate::network::{Class, Network, PeerId};
 use crate::store::Chain;
 use crate::sync::SyncHandle;
@@ -368,6 +368,7 @@ impl Engine {
                 inputs.push(Input::Validated { block_id, accepted: result.is_ok() });
             }
             Done::Applied(outcome) => self.take_applied(&outcome.applied, outcome.app_hash_changed),
+            Done::Failed(ExecutionError::Store(error)) => self.failure = Some(EngineError::Chain(error)),
             Done::Failed(error) => self.failure = Some(EngineError::Execution(error.to_string())),
         }
     }

@@ -27,9 +27,9 @@ pub struct Limits {
     pub validator_slots: usize,
     /// Inbound connections from one IP address, pending and established.
     pub per_ip: usize,
-    /// Inbound connections in their handshake.
+    /// Inbound connections whose hello is not done.
     pub pending: usize,
-    /// Inbound connections in their handshake from one IP address.
+    /// The same from one IP address.
     pub pending_per_ip: usize,
 }
 
@@ -89,6 +89,16 @@ impl Default for ClassLimits {
 }
 
 impl ClassLimits {
+    /// The same bounds, with room for blocks of `bytes_max` bytes.
+    #[must_use]
+    pub fn with_block_bytes(mut self, bytes_max: usize) -> Self {
+        for class in [&mut self.bodies, &mut self.sync] {
+            class.frame_bytes_max = class.frame_bytes_max.max(bytes_max.saturating_add(2 * MIB));
+            class.queue_bytes_max = class.queue_bytes_max.max(class.frame_bytes_max.saturating_mul(2));
+        }
+        self
+    }
+
     /// The bounds of `class`.
     #[must_use]
     pub fn of(&self, class: Class) -> ClassLimit {
@@ -104,7 +114,7 @@ impl ClassLimits {
 /// Why a connection was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Denied {
-    #[error("too many connections in their handshake")]
+    #[error("too many connections that have not said hello")]
     Pending,
     #[error("too many connections from this IP address")]
     PerIp,
@@ -118,7 +128,7 @@ pub(super) enum Denied {
     Key,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Admitted {
     ip: Option<IpAddr>,
     /// None while in the handshake, and for every dial.
@@ -127,6 +137,7 @@ struct Admitted {
     /// Persistent or unconditional: not counted.
     free: bool,
     reserved: bool,
+    greeted: bool,
 }
 
 /// Counts connections. One entry a connection, removed on every way out.
@@ -146,14 +157,13 @@ impl Gate {
 
     /// An inbound connection starts its handshake.
     pub(super) fn pending(&mut self, id: ConnectionId, ip: Option<IpAddr>) -> Result<(), Denied> {
-        let pending = || self.admitted.values().filter(|a| a.inbound && a.peer.is_none());
+        let pending = || self.admitted.values().filter(|a| a.inbound && !a.free && !a.greeted);
         if pending().count() >= self.limits.pending
             || pending().filter(|a| a.ip == ip).count() >= self.limits.pending_per_ip
         {
             return Err(Denied::Pending);
         }
-        let entry = Admitted { ip, peer: None, inbound: true, free: false, reserved: false };
-        self.admitted.insert(id, entry);
+        self.admitted.insert(id, Admitted { ip, inbound: true, ..Admitted::default() });
         Ok(())
     }
 
@@ -183,7 +193,8 @@ impl Gate {
             }
         }
         let reserved = !free && established >= self.limits.inbound;
-        let entry = Admitted { ip, peer: Some(peer), inbound: true, free, reserved };
+        let peer = Some(peer);
+        let entry = Admitted { ip, peer, inbound: true, free, reserved, greeted: false };
         self.admitted.insert(id, entry);
         Ok(())
     }
@@ -193,9 +204,15 @@ impl Gate {
         let node = NodeId::of_peer(&peer).ok_or(Denied::Key)?;
         self.check_per_peer(&peer)?;
         let free = self.free.contains(&node);
-        let entry = Admitted { ip: None, peer: Some(peer), inbound: false, free, reserved: false };
-        self.admitted.insert(id, entry);
+        self.admitted.insert(id, Admitted { peer: Some(peer), free, ..Admitted::default() });
         Ok(())
+    }
+
+    /// The hello of a connection is done.
+    pub(super) fn greeted(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.admitted.get_mut(&id) {
+            entry.greeted = true;
+        }
     }
 
     fn check_per_peer(&self, peer: &PeerId) -> Result<(), Denied> {
@@ -283,6 +300,18 @@ mod tests {
             gate.ended(id(n));
         }
         assert_eq!(gate.len(), 0);
+    }
+
+    #[test]
+    fn a_connection_is_pending_until_its_hello_is_done() {
+        let (mut gate, now) = (gate(), Instant::now());
+        for n in [1, 2] {
+            gate.pending(id(n), ip(1)).unwrap();
+            gate.inbound(id(n), peer(u8::try_from(n).unwrap()), now).unwrap();
+        }
+        assert_eq!(gate.pending(id(3), ip(1)), Err(Denied::Pending));
+        gate.greeted(id(1));
+        assert_eq!(gate.pending(id(3), ip(1)), Ok(()));
     }
 
     #[test]

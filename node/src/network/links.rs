@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) since: Instant,
     /// What the peer said; none while the hello is under way.
     pub(super) hello: Option<Arc<Hello>>,
+    /// Its hello was refused: the peer is to be left alone.
+    pub(super) refused: bool,
     pub(super) streams: mpsc::UnboundedSender<Opened>,
     /// Starts the delivery, once.
     pub(super) go: Option<oneshot::Sender<Arc<Peer>>>,

@@ -189,6 +189,8 @@ pub(super) struct Peer {
     pub(super) presence: u64,
     pub(super) lanes: [Lane; Class::COUNT],
     pub(super) traffic: Arc<Traffic>,
+    /// Whether it proved the key of a known validator when it connected.
+    pub(super) validator: bool,
     id: PeerId,
     cutting: AtomicBool,
     cuts: mpsc::UnboundedSender<Cut>,
@@ -203,12 +205,18 @@ impl Peer {
     ) -> Self {
         Self {
             presence,
+            validator: false,
             lanes: Class::ALL.map(|class| Lane::new(limits.of(class))),
             traffic: Arc::default(),
             id,
             cutting: AtomicBool::new(false),
             cuts,
         }
+    }
+
+    /// The same peer, as a validator or not.
+    pub(super) fn as_validator(self, validator: bool) -> Self {
+        Self { validator, ..self }
     }
 
     /// Queues a frame. A peer that lets its queue overflow is cut, except for transactions, where

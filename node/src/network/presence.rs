@@ -41,6 +41,8 @@ pub(super) struct Established {
     pub(super) remote: Multiaddr,
 }
 
+/// Most addresses that are taken up from one peer, so that none fills the table alone.
+const LEARN_MAX: usize = 16;
 /// How long a peer that we cut is kept out.
 const KEPT_OUT: Duration = Duration::from_secs(10);
 
@@ -75,6 +77,7 @@ impl Driver {
             remote,
             since: Instant::now(),
             hello: None,
+            refused: false,
             streams,
             go: Some(go),
             session,
@@ -86,36 +89,57 @@ impl Driver {
     pub(super) fn on_report(&mut self, report: Report) {
         match report {
             Report::Ready(id, hello) => self.on_hello(id, hello),
+            Report::Refused(id, error) => self.on_refused(id, &error),
             Report::Ended(id, end) => self.on_ended(id, &end),
         }
     }
 
     fn on_hello(&mut self, id: ConnectionId, hello: Hello) {
-        let in_validator_slot = self.swarm.behaviour().gate.in_validator_slot(id);
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let known = hello.validator.is_some_and(|key| (self.knows_validator)(&key));
-        if in_validator_slot && !known {
-            let peer = link.peer;
+        self.swarm.behaviour_mut().gate.greeted(id);
+        let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
+        let may_stay = hello.validator.is_some_and(|key| self.may_take_slot(&peer, &key));
+        if self.swarm.behaviour().gate.in_validator_slot(id) && !may_stay {
             self.discard(DiscardReason::ConnectionDenied, Some(peer), None);
             self.drop_link(id, "all inbound slots are taken", Again::KEPT_OUT);
             return;
         }
+        let Some(link) = self.links.get_mut(&id) else { return };
         link.hello = Some(Arc::new(hello));
-        let peer = link.peer;
         self.settle(peer, "", Again::Now);
+    }
+
+    /// Whether `peer` may use a slot for validators: one node a key, or a single bad validator
+    /// could fill all slots with nodes of its own.
+    fn may_take_slot(&self, peer: &PeerId, key: &[u8; 32]) -> bool {
+        let gate = &self.swarm.behaviour().gate;
+        let taken = self.links.iter().any(|(id, link)| {
+            let other = link.hello.as_ref().and_then(|hello| hello.validator);
+            link.peer != *peer && other.as_ref() == Some(key) && gate.in_validator_slot(*id)
+        });
+        !taken && (self.knows_validator)(key)
+    }
+
+    fn on_refused(&mut self, id: ConnectionId, error: &HelloError) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.refused = true;
+        let (peer, remote) = (link.peer, link.remote.clone());
+        self.discard(hello_discard(error), Some(peer), None);
+        if self.warn_refused.allows(Instant::now()) {
+            tracing::warn!("refused peer {peer} at {remote}: {error}");
+        } else {
+            tracing::debug!("refused peer {peer} at {remote}: {error}");
+        }
     }
 
     fn on_ended(&mut self, id: ConnectionId, end: &End) {
         let Some(link) = self.links.get(&id) else { return };
         let (peer, remote) = (link.peer, link.remote.clone());
         let again = match end {
-            End::Hello(error) => {
-                tracing::warn!("refused peer {peer} at {remote}: {error}");
-                self.discard(hello_discard(error), Some(peer), None);
-                Again::After(PENALTY)
-            }
+            End::Refused => Again::After(PENALTY),
             End::Stream(class, StreamError::Oversized { .. }) => {
-                tracing::warn!("dropped peer {peer} at {remote}: {end}");
+                if self.warn_refused.allows(Instant::now()) {
+                    tracing::warn!("dropped peer {peer} at {remote}: {end}");
+                }
                 self.discard(DiscardReason::Oversized, Some(peer), Some(*class));
                 Again::After(PENALTY)
             }
@@ -154,6 +178,7 @@ impl Driver {
     /// Ends a connection and draws the consequences.
     pub(super) fn drop_link(&mut self, id: ConnectionId, reason: &str, again: Again) {
         let Some(link) = self.close(id) else { return };
+        let again = if link.refused { Again::After(PENALTY) } else { again };
         if again != Again::Now {
             self.keep_out(link.peer);
         }
@@ -224,10 +249,14 @@ impl Driver {
         let (Some(hello), Some(go)) = (link.hello.clone(), link.go.take()) else { return };
         let (node, outbound, remote) = (link.node, link.outbound, link.remote.clone());
         let newly = !self.active.contains_key(&peer);
+        let validator = hello.validator.is_some_and(|key| (self.knows_validator)(&key));
         self.presences += u64::from(newly);
         let presence = self.presences;
         let active = self.active.entry(peer).or_insert_with(|| Active {
-            peer: Arc::new(Peer::new(peer, presence, &self.shared.classes, self.cuts.clone())),
+            peer: Arc::new(
+                Peer::new(peer, presence, &self.shared.classes, self.cuts.clone())
+                    .as_validator(validator),
+            ),
             node,
             link: None,
             listens: None,
@@ -303,7 +332,7 @@ impl Driver {
             return;
         }
         let own = NodeId::of_peer(&self.local);
-        for text in &hello.known_peers {
+        for text in hello.known_peers.iter().take(LEARN_MAX) {
             let Ok(PeerAddress::NodeId { id, host, port }) = text.parse() else { continue };
             let Ok(ip) = host.parse() else { continue };
             let known = Some(id) == own || self.active.values().any(|active| active.node == id);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::PeerId;
 use libp2p::swarm::{ConnectionId, Stream};
@@ -13,11 +12,15 @@ use tokio::time::timeout;
 
 use super::hello::{HELLO_BYTES_MAX, Hello, HelloContent, HelloError, VerifySignature};
 use super::peers::Peer;
-use super::streams::{FrameReader, FrameWriter, PREFIX_BYTES, StreamError};
+use super::streams::{Budget, FrameReader, FrameWriter, PREFIX_BYTES, Pace, Received, StreamError};
 use super::{Class, ClassLimits, Inbound, Inboxes, Timeouts};
 
 /// How long a connection stays open after a refused hello.
 const LINGER: Duration = Duration::from_millis(200);
+/// The least bytes a second of a frame under way from or to a validator.
+const VALIDATOR_RATE_BYTES_MIN: usize = 8 * 1024;
+/// The same for other peers (CometBFT's block sync asks as much).
+const RATE_BYTES_MIN: usize = 128 * 1024;
 
 /// A negotiated stream on its way to the session.
 #[derive(Debug)]
@@ -30,8 +33,9 @@ pub(super) struct Opened {
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum End {
-    #[error(transparent)]
-    Hello(#[from] HelloError),
+    /// Its hello was refused, which was reported already.
+    #[error("its hello was refused")]
+    Refused,
     #[error("no hello from it within {} s", .0.as_secs())]
     HelloTimeout(Duration),
     #[error("{1}")]
@@ -46,6 +50,8 @@ pub(super) enum End {
 pub(super) enum Report {
     /// The hello is done; the session waits for its peer entry.
     Ready(ConnectionId, Hello),
+    /// The hello is refused; the session stays a moment longer.
+    Refused(ConnectionId, HelloError),
     /// The session is over and the connection has to be closed.
     Ended(ConnectionId, End),
 }
@@ -57,7 +63,23 @@ pub(super) struct Shared {
     pub(super) classes: ClassLimits,
     pub(super) inboxes: Inboxes,
     pub(super) timeouts: Timeouts,
+    /// For long frames of peers that are no validators.
+    pub(super) budget: Budget,
     pub(super) reports: mpsc::UnboundedSender<Report>,
+}
+
+impl Shared {
+    /// How long frames of `class` may take; `validator`: from or to a validator.
+    fn pace(&self, class: Class, validator: bool) -> Pace {
+        // Only the consensus stream carries keep-alives.
+        let silence = (class == Class::Consensus).then_some(self.timeouts.silence);
+        Pace {
+            stall: self.timeouts.write_stall,
+            silence,
+            rate_bytes_min: if validator { VALIDATOR_RATE_BYTES_MIN } else { RATE_BYTES_MIN },
+            budget: (!validator).then(|| self.budget.clone()),
+        }
+    }
 }
 
 /// One connection.
@@ -125,19 +147,26 @@ impl Session {
         loop {
             streams.add(self.streams.recv().await.ok_or(End::Stopping)?);
             let Some((reader, writer)) = streams.consensus() else { continue };
-            let mut writer = FrameWriter::new(writer, self.shared.timeouts.write_stall);
+            let pace = self.shared.pace(Class::Consensus, false);
+            let mut writer = FrameWriter::new(writer, pace.clone());
             let (said, heard) =
-                tokio::join!(writer.write_one(&self.hello), reader.next(HELLO_BYTES_MAX, None));
+                tokio::join!(writer.write_one(&self.hello), reader.next(HELLO_BYTES_MAX, &pace));
             let failed = |error| End::Stream(Class::Consensus, error);
-            let heard = heard.map_err(failed)?;
+            let heard = heard.map_err(failed)?.bytes;
             let shared = &self.shared;
-            let checked = shared.hello.check(&heard, &self.peer, &*shared.verify);
-            said.map_err(failed)?;
-            if checked.is_err() {
-                // Leaves the peer the time to read our hello, so that both sides can say why.
-                let _ = timeout(LINGER, reader.next(HELLO_BYTES_MAX, None)).await;
+            match shared.hello.check(&heard, &self.peer, &*shared.verify) {
+                Ok(hello) => {
+                    said.map_err(failed)?;
+                    return Ok((hello, streams));
+                }
+                Err(error) => {
+                    // It fails only when the network has stopped.
+                    let _ = shared.reports.send(Report::Refused(self.connection, error));
+                    // Leaves the peer the time to read our hello, so that both sides can say why.
+                    let _ = timeout(LINGER, reader.next(HELLO_BYTES_MAX, &pace)).await;
+                    return Err(End::Refused);
+                }
             }
-            return Ok((checked?, streams));
         }
     }
 }
@@ -158,7 +187,7 @@ async fn carry(
             tasks.spawn(read(Arc::clone(&shared), id, Arc::clone(&peer), class, reader));
         }
         for (class, stream) in streams.outbound {
-            let writer = FrameWriter::new(stream, shared.timeouts.write_stall);
+            let writer = FrameWriter::new(stream, shared.pace(class, peer.validator));
             tasks.spawn(write(Arc::clone(&peer), class, writer, shared.timeouts.keep_alive));
         }
         tokio::select! {
@@ -178,11 +207,11 @@ async fn read<R: AsyncRead + Unpin>(
 ) -> End {
     let limit = shared.classes.of(class).frame_bytes_max;
     let inbox = shared.inboxes.of(class);
-    // Only the consensus stream carries keep-alives.
-    let silence = (class == Class::Consensus).then_some(shared.timeouts.silence);
+    let pace = shared.pace(class, peer.validator);
     loop {
-        let bytes: Bytes = match reader.next(limit, silence).await {
-            Ok(bytes) => bytes,
+        // What is reserved for the frame is held until the inbox has taken it.
+        let Received { bytes, reserved: _reserved } = match reader.next(limit, &pace).await {
+            Ok(received) => received,
             Err(error) => return End::Stream(class, error),
         };
         peer.traffic.add_received(class, PREFIX_BYTES + bytes.len());

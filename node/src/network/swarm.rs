@@ -22,6 +22,7 @@ use super::links::Link;
 use super::peers::{Cut, Peer, Table};
 use super::presence::{Again, Established};
 use super::session::{Opened, Report, Shared};
+use super::streams::Budget;
 use super::targets::{Failure, Origin, TargetId, Targets};
 use super::transport::{self, STREAMS_MAX};
 use super::{
@@ -33,8 +34,12 @@ use super::{
 const RESOLVE_MAX: Duration = Duration::from_secs(5);
 /// Time before a listener that closed is opened again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
-/// Time between two warnings about the same.
+/// Warnings about the same in the time of [`WARN_AGAIN`]; what comes beyond is the audit's.
+const WARNINGS_MAX: u32 = 4;
+/// See [`WARNINGS_MAX`].
 const WARN_AGAIN: Duration = Duration::from_secs(10);
+/// Memory for long frames under way from peers that are no validators.
+const BUDGET_BYTES: usize = 96 * 1024 * 1024;
 /// How long to sleep when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -48,6 +53,23 @@ pub(super) struct Active {
     pub(super) listens: Option<Place>,
     pub(super) since: Instant,
     pub(super) connected_since: SystemTime,
+}
+
+/// Bounds how often something is said that peers can cause.
+#[derive(Debug, Default)]
+pub(super) struct Occasional {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Occasional {
+    pub(super) fn allows(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WARN_AGAIN) {
+            *self = Self { since: Some(now), count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= WARNINGS_MAX
+    }
 }
 
 /// The answer to a DNS query.
@@ -72,7 +94,8 @@ pub(super) struct Driver {
     transport: Transport,
     listen: SocketAddr,
     listen_again: Option<Instant>,
-    accept_warning: Option<Instant>,
+    pub(super) warn_refused: Occasional,
+    warn_accept: Occasional,
     dials: HashMap<ConnectionId, TargetId>,
     resolved: mpsc::UnboundedSender<Resolved>,
     gauges: watch::Sender<Gauges>,
@@ -117,6 +140,7 @@ pub(super) fn start(
             classes: settings.classes,
             inboxes,
             timeouts: settings.timeouts,
+            budget: Budget::new(BUDGET_BYTES),
             reports,
         }),
         table: Arc::default(),
@@ -130,7 +154,8 @@ pub(super) fn start(
         transport: settings.transport,
         listen: settings.listen,
         listen_again: None,
-        accept_warning: None,
+        warn_refused: Occasional::default(),
+        warn_accept: Occasional::default(),
         dials: HashMap::new(),
         resolved,
         gauges,
@@ -257,9 +282,7 @@ impl Driver {
 
     /// Out of file descriptors, most likely: libp2p pauses and tries again, ten times a second.
     fn on_accept_failed(&mut self, error: &io::Error) {
-        let now = Instant::now();
-        if self.accept_warning.is_none_or(|last| now - last >= WARN_AGAIN) {
-            self.accept_warning = Some(now);
+        if self.warn_accept.allows(Instant::now()) {
             tracing::warn!(%error, "cannot accept a connection, trying again");
         }
     }
@@ -308,7 +331,11 @@ impl Driver {
         if let Some(target) = target {
             if let Err(expected) = self.targets.reached(target, node, now) {
                 let remote = endpoint.get_remote_address();
-                tracing::error!("{remote} is node {node}, not {expected}: check persistent_peers");
+                if self.targets.is_persistent(target) {
+                    tracing::error!(
+                        "{remote} is node {node}, not {expected}: check persistent_peers"
+                    );
+                }
                 self.discard(DiscardReason::WrongNode, Some(peer), None);
                 self.swarm.close_connection(id);
                 return;

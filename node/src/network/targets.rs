@@ -148,6 +148,10 @@ impl Targets {
         match target.place.expected {
             Some(expected) if expected != node => {
                 target.due = now + PENALTY;
+                // What peers told was wrong, or a lie.
+                if target.origin != Origin::Persistent {
+                    self.targets.remove(&id);
+                }
                 Err(expected)
             }
             _ => {
@@ -329,6 +333,9 @@ mod tests {
         let id = targets.add(place(1), Origin::Persistent, now).unwrap();
         assert_eq!(targets.reached(id, NodeId([2; 20]), now), Err(NODE));
         assert_eq!(targets.next(|_| false, true), Some((id, now + PENALTY)));
+        let told = targets.add(place(2), Origin::Learned, now).unwrap();
+        assert_eq!(targets.reached(told, NodeId([2; 20]), now), Err(NODE));
+        assert_eq!(targets.len(), 1);
     }
 
     #[test]

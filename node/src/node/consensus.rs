@@ -1,0 +1,129 @@
+//! The engine, put together.
+
+use super::{End, Settings};
+use crate::audit::Audit;
+use crate::engine::heights::Sets;
+use crate::engine::journaled::{Journaled, Parts as JournaledParts};
+use crate::engine::pace::Pace;
+use crate::engine::run::{Engine, Parts, Pool, Snapshot};
+use crate::engine::signer::{LocalSigner, Signer as _};
+use crate::engine::{EngineError, Event};
+use crate::execution::{Job, State, block};
+use crate::mempool::{Mempool, RelayMap};
+use crate::network::{Network, PeerId};
+use crate::store::{Chain, Journal};
+use crate::sync::SyncHandle;
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
+use tendermint::block::Height;
+use tercet_consensus::replica::{HeightStart, Replica, Settings as ReplicaSettings};
+
+/// What the engine starts from.
+pub(super) struct Start<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) journal: Journal,
+    pub(super) chain: Chain,
+    pub(super) sets: Sets,
+    pub(super) state: &'a State,
+    pub(super) signer: LocalSigner,
+    pub(super) network: Network,
+    pub(super) jobs: Sender<Job>,
+    pub(super) events: Receiver<Event>,
+    pub(super) mempool: Mempool,
+    pub(super) sync: SyncHandle,
+    pub(super) audit: Audit,
+    pub(super) stale_until: Option<Height>,
+    pub(super) relay: RelayMap,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+/// The validator sets around the next block.
+pub(super) fn learn(sets: &mut Sets, state: &State) {
+    let next = state.next_height();
+    let bytes_max = block::block_bytes_max(&state.params);
+    if let (Some(last), Some(validators)) = (state.last_height, &state.last_validators) {
+        sets.learn(last, validators, bytes_max);
+    }
+    sets.learn(next, &state.validators, bytes_max);
+    sets.learn(next.increment(), &state.next_validators, bytes_max);
+    sets.publish(next);
+}
+
+/// The engine at the height after the state.
+pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
+    let Start { settings, state, sets, chain, .. } = start;
+    let height = state.next_height();
+    let info = sets.at(height).context("the validators of the next height are known")?;
+    let prior = match state.last_height {
+        Some(last) => Some(chain.seen_commit(last)?.with_context(|| {
+            format!("the commit of block {last} is not stored: restore the chain, or reset it to fetch it from peers")
+        })?),
+        None => None,
+    };
+    let height_start = HeightStart {
+        height,
+        validators: info.validators.clone(),
+        schedule: info.schedule.clone(),
+        prior,
+        extensions: false,
+    };
+    let me = start.signer.address();
+    let pace = Pace::new(settings.pace);
+    let replica_settings = ReplicaSettings {
+        me: Some(me),
+        commit_grace: settings.pace.grace,
+        disconnect_grace: settings.disconnect_grace,
+        timeout: pace.timeout(),
+    };
+    let core = Journaled::new(JournaledParts {
+        replica: Replica::new(replica_settings, height_start),
+        journal: start.journal,
+        signer: Some(Box::new(start.signer)),
+        chain_id: settings.chain.id().to_owned(),
+        state_file: settings.sign_state.clone(),
+    });
+    let parts = Parts {
+        core,
+        sets,
+        chain,
+        network: start.network,
+        jobs: start.jobs,
+        events: start.events,
+        pool: Arc::new(start.mempool),
+        sync: start.sync,
+        audit: start.audit,
+        pace,
+        work: settings.work.clone(),
+        stale_until: start.stale_until,
+        relay: start.relay,
+        snapshot: start.snapshot,
+    };
+    Ok(Engine::new(parts, Some(me), state.last_height))
+}
+
+/// Why the engine ended, for the process.
+pub(super) fn end(error: EngineError) -> End {
+    match error {
+        EngineError::Journal(_) | EngineError::Chain(_) | EngineError::Reservation(_) => {
+            End::Disk(error.to_string())
+        }
+        EngineError::Execution(_) => End::Application(error.to_string()),
+        EngineError::Alarm(_) | EngineError::PartEnded(_) => End::Internal(error.to_string()),
+    }
+}
+
+impl Pool for Mempool {
+    fn has_work(&self) -> bool {
+        Mempool::has_work(self)
+    }
+
+    fn primary(&self, peer: Option<PeerId>) {
+        Mempool::primary(self, peer);
+    }
+
+    fn suspects(&self) -> bool {
+        Mempool::suspects(self)
+    }
+}

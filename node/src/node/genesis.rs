@@ -1,1 +1,0 @@
-//! The state before the first block, by the genesis.

@@ -1,0 +1,460 @@
+//! Assembly: opens the stores, brings application and chain together, builds the parts, wires their handles, waits for the first that
+//! ends, and stops all in order.
+
+mod consensus;
+mod ends;
+mod links;
+mod settings;
+mod stores;
+
+pub use ends::{End, Ends};
+pub use settings::{ChainSettings, NetworkSettings, RpcSettings, Settings};
+
+use crate::audit::Audit;
+use crate::engine::heights::Sets;
+use crate::engine::signer::LocalSigner;
+use crate::engine::verifier::Verifier;
+use crate::engine::{EVENTS_MAX, Event};
+use crate::execution::executor::Parts as ExecutorParts;
+use crate::execution::{Done, Executor, Hooks, Job, block};
+use crate::mempool::{Committed, Mempool, RelayMap};
+use crate::network::{
+    self, ClassLimits, HelloContent, Inbound, Inboxes, Limits, Network, NetworkEvent, Timeouts,
+    ValidatorProof,
+};
+use crate::rpc::sources::{NodeInfo, Sources};
+use crate::rpc::{COMPATIBLE_VERSION, Server, Waiters};
+use crate::sources::{App, Fault, Status, StatusParts};
+use crate::store::Chain;
+use crate::sync;
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use ed25519_dalek::SigningKey;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use stores::Opened;
+use tendermint::block::Height;
+use tercet_abci::Roles;
+use tercet_consensus::key::{Address, PublicKey, Signature};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Versions of the protocol between nodes that this build speaks.
+pub const PROTOCOL_VERSIONS: (u32, u32) = (1, 1);
+
+/// Frames of one class that wait to be decoded before the peers' streams wait.
+const INBOX_MAX: usize = 1_024;
+/// Threads for peers and for clients.
+const NETWORK_THREADS: usize = 2;
+const RPC_THREADS: usize = 2;
+/// Threads that verify signatures.
+const VERIFIER_THREADS: usize = 2;
+/// How long the parts may take to stop.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Runs the node until it is asked to stop or a part of it ends, and says why.
+///
+/// # Errors
+/// Where it cannot start: configuration, genesis, disk, ports, application.
+pub fn run(settings: Settings) -> anyhow::Result<End> {
+    let mut node = Node::start(settings)?;
+    let end = node.wait();
+    match &end {
+        End::Asked(signal) => tracing::info!("{signal}: stopping"),
+        end => tracing::error!("{end}"),
+    }
+    node.stop();
+    Ok(end)
+}
+
+/// A running node.
+pub struct Node {
+    running: Running,
+    ended: mpsc::UnboundedReceiver<End>,
+    network_runtime: Runtime,
+    rpc_runtime: Runtime,
+}
+
+impl Node {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// Where it cannot start: configuration, genesis, disk, ports, application.
+    pub fn start(settings: Settings) -> anyhow::Result<Node> {
+        let (ends, ended) = Ends::new();
+        let network_runtime = runtime("network", NETWORK_THREADS)?;
+        let rpc_runtime = runtime("rpc", RPC_THREADS)?;
+        let running = start(settings, &ends, &network_runtime, &rpc_runtime)?;
+        Ok(Node { running, ended, network_runtime, rpc_runtime })
+    }
+
+    /// Where the RPC listens; none without one, or on a Unix socket.
+    #[must_use]
+    pub fn rpc_address(&self) -> Option<SocketAddr> {
+        self.running.rpc_address
+    }
+
+    /// Waits until a signal asks the process to stop or a part of the node ends.
+    pub fn wait(&mut self) -> End {
+        let Node { ended, network_runtime, .. } = self;
+        network_runtime.block_on(async {
+            tokio::select! {
+                end = ended.recv() => end.unwrap_or(End::Asked("nobody")),
+                signal = asked() => End::Asked(signal),
+            }
+        })
+    }
+
+    /// Stops in order: clients first, then the engine (which ends the executor), then peers.
+    pub fn stop(self) {
+        let Node { running, network_runtime, rpc_runtime, .. } = self;
+        running.rpc.cancel();
+        rpc_runtime.shutdown_timeout(STOP_MAX / 4);
+        // A full queue means that the engine is busy or gone; the process ends either way.
+        let _ = running.events.send_timeout(Event::Stop, STOP_MAX / 4);
+        let (done, finished) = bounded::<()>(1);
+        let threads = [running.engine, running.executor];
+        std::thread::spawn(move || {
+            for thread in threads {
+                // A panic in it was told already.
+                let _ = thread.join();
+            }
+            drop(done);
+        });
+        let _ = finished.recv_timeout(STOP_MAX / 2);
+        running.mempool.stop();
+        running.network.stop();
+        network_runtime.shutdown_timeout(STOP_MAX / 4);
+    }
+}
+
+/// What runs, and how it is stopped.
+struct Running {
+    network: Network,
+    mempool: Mempool,
+    events: Sender<Event>,
+    engine: JoinHandle<()>,
+    executor: JoinHandle<()>,
+    rpc: CancellationToken,
+    rpc_address: Option<SocketAddr>,
+}
+
+/// The first signal that asks the process to stop.
+async fn asked() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    }
+}
+
+fn runtime(name: &'static str, threads: usize) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
+}
+
+/// Channels between the parts.
+struct Channels {
+    events: (Sender<Event>, Receiver<Event>),
+    jobs: (Sender<Job>, Receiver<Job>),
+    relay: RelayMap,
+}
+
+fn start(
+    settings: Settings,
+    ends: &Ends,
+    network_runtime: &Runtime,
+    rpc_runtime: &Runtime,
+) -> anyhow::Result<Running> {
+    let key = SigningKey::from_bytes(&settings.validator_secret);
+    let public = PublicKey::ed25519(key.verifying_key().as_bytes()).context("the validator key")?;
+    let me = public.address();
+    let Roles { query, mempool: mempool_app, mut consensus, snapshot: _ } =
+        tercet_abci::open(&settings.app, &settings.data)?;
+    let Opened { journal, chain, stale_until, ready } =
+        stores::open(&settings, public, consensus.as_mut())?;
+    let mut sets = Sets::new(settings.chain.id(), settings.chain.term, ready.state.next_height());
+    consensus::learn(&mut sets, &ready.state);
+
+    let channels = Channels {
+        events: bounded(EVENTS_MAX),
+        jobs: unbounded(),
+        relay: RelayMap::default(),
+    };
+    let audit = Audit::default();
+    let verifier = Verifier::new(
+        sets.published(),
+        channels.events.0.clone(),
+        audit.clone(),
+        VERIFIER_THREADS,
+    )?;
+    let peers = start_network(&settings, &key, &sets, &audit, network_runtime)?;
+    let network = peers.network.clone();
+
+    let failed = ends.on_application_failure();
+    let last_height = ready.state.last_height.unwrap_or(settings.chain.initial_height());
+    let mempool = Mempool::start(crate::mempool::Parts {
+        settings: settings.mempool.clone(),
+        app: mempool_app,
+        network: network.clone(),
+        relay: channels.relay.clone(),
+        events: channels.events.0.clone(),
+        audit: audit.clone(),
+        height: last_height,
+        failed: Box::new(move |reason| failed(reason)),
+    })?;
+
+    let waiters = Waiters::new();
+    let hooks = hooks(&channels, &mempool, &waiters, &chain, me);
+    let executor = Executor::new(ExecutorParts {
+        app: consensus,
+        chain: chain.clone(),
+        state: ready.state.clone(),
+        app_height: ready.app_height,
+        me: Some(me),
+        hooks,
+    });
+    let jobs = channels.jobs.1.clone();
+    let executor = ends.spawn("executor", move || {
+        executor.run(&jobs);
+        None
+    })?;
+
+    let sync = {
+        let _inside = network_runtime.enter();
+        let (handle, task) = sync::start(sync::Parts {
+            network: network.clone(),
+            inbox: peers.sync,
+            chain: chain.clone(),
+            verifier: verifier.clone(),
+            heights: sets.published(),
+            events: channels.events.0.clone(),
+            audit: audit.clone(),
+        });
+        ends.watch("sync", task);
+        ends.watch("network", peers.task);
+        tokio::spawn(verifier.clone().run(peers.consensus));
+        tokio::spawn(verifier.run(peers.bodies));
+        tokio::spawn(mempool.clone().run(peers.transactions));
+        tokio::spawn(links::run(peers.events, channels.events.0.clone(), Some(me)));
+        handle
+    };
+
+    let snapshot = Arc::new(ArcSwap::default());
+    let engine = consensus::engine(consensus::Start {
+        settings: &settings,
+        journal,
+        chain: chain.clone(),
+        sets,
+        state: &ready.state,
+        signer: LocalSigner::new(key),
+        network: network.clone(),
+        jobs: channels.jobs.0,
+        events: channels.events.1,
+        mempool: mempool.clone(),
+        sync,
+        audit,
+        stale_until,
+        relay: channels.relay,
+        snapshot: Arc::clone(&snapshot),
+    })?;
+    let engine = ends.spawn("engine", move || engine.run().err().map(consensus::end))?;
+
+    let node = Arc::new(node_info(&settings));
+    let fault = Fault::default();
+    let status = StatusParts { node, key: public, chain: chain.clone(), engine: snapshot, fault };
+    let sources = Sources {
+        blocks: Arc::new(chain),
+        pool: Arc::new(mempool.clone()),
+        app: Arc::new(App::start(query, ends.on_application_failure())?),
+        net: Arc::new(network.clone()),
+        status: Arc::new(Status::new(status)),
+        waiters,
+        genesis: Arc::new(settings.chain.shown.clone()),
+    };
+    let (rpc, rpc_address) = start_rpc(&settings, sources, rpc_runtime)?;
+    let events = channels.events.0;
+    Ok(Running { network, mempool, events, engine, executor, rpc, rpc_address })
+}
+
+/// How the executor reaches the rest.
+fn hooks(
+    channels: &Channels,
+    mempool: &Mempool,
+    waiters: &Waiters,
+    chain: &Chain,
+    me: Address,
+) -> Hooks {
+    let events = channels.events.0.clone();
+    let (reaping, committing) = (mempool.clone(), mempool.clone());
+    let (waiters, chain) = (waiters.clone(), chain.clone());
+    let pruning = Arc::new(AtomicBool::new(false));
+    Hooks {
+        reap: Box::new(move |bytes, gas| {
+            reaping.reap(u64::try_from(bytes).unwrap_or(u64::MAX), gas)
+        }),
+        // Fails only while the node is stopping.
+        done: Box::new(move |done: Done| drop(events.send(Event::Executed(Box::new(done))))),
+        executed: Box::new(move |block, applied| waiters.publish(block, &applied.results)),
+        committed: Box::new(move |block, applied| {
+            committing.committed(Committed {
+                block: Arc::clone(block),
+                codes: applied.results.tx_results.iter().map(|result| result.code).collect(),
+                block_bytes_max: block::block_bytes_max(&applied.state.params),
+                mine: block.header().proposer_address == me,
+            });
+        }),
+        retain: Box::new(move |height| prune(&chain, &pruning, height)),
+    }
+}
+
+/// Prunes in the background, one run at a time; what a run leaves is for the next.
+fn prune(chain: &Chain, pruning: &Arc<AtomicBool>, below: Height) {
+    if pruning.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let (chain, running) = (chain.clone(), Arc::clone(pruning));
+    let started = std::thread::Builder::new().name("prune".into()).spawn(move || {
+        match chain.prune(below) {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, %below, "pruned blocks"),
+            Err(error) => tracing::warn!(%error, "pruning failed; it is tried again later"),
+        }
+        running.store(false, Ordering::Release);
+    });
+    if let Err(error) = started {
+        pruning.store(false, Ordering::Release);
+        tracing::warn!(%error, "pruning could not start");
+    }
+}
+
+/// The network with the other ends of its inboxes.
+struct Peers {
+    network: Network,
+    task: tokio::task::JoinHandle<()>,
+    consensus: mpsc::Receiver<Inbound>,
+    bodies: mpsc::Receiver<Inbound>,
+    transactions: mpsc::Receiver<Inbound>,
+    sync: mpsc::Receiver<Inbound>,
+    events: mpsc::UnboundedReceiver<NetworkEvent>,
+}
+
+fn start_network(
+    settings: &Settings,
+    key: &SigningKey,
+    sets: &Sets,
+    audit: &Audit,
+    runtime: &Runtime,
+) -> anyhow::Result<Peers> {
+    let _inside = runtime.enter();
+    let (consensus_in, consensus) = mpsc::channel(INBOX_MAX);
+    let (bodies_in, bodies) = mpsc::channel(INBOX_MAX / 16);
+    let (transactions_in, transactions) = mpsc::channel(INBOX_MAX / 4);
+    let (sync_in, sync) = mpsc::channel(INBOX_MAX / 16);
+    let (events_in, events) = mpsc::unbounded_channel();
+    let inboxes = Inboxes {
+        consensus: consensus_in,
+        bodies: bodies_in,
+        transactions: transactions_in,
+        sync: sync_in,
+        events: events_in,
+    };
+    let audit = audit.clone();
+    let (network, task) = network::start(
+        network_settings(settings, key, sets)?,
+        inboxes,
+        Arc::new(move |discard| audit.discard(discard)),
+    )?;
+    Ok(Peers { network, task, consensus, bodies, transactions, sync, events })
+}
+
+fn network_settings(
+    settings: &Settings,
+    key: &SigningKey,
+    sets: &Sets,
+) -> anyhow::Result<network::Settings> {
+    let peer_id = network::peer_id(settings.node_secret).context("the node key cannot be used")?;
+    let proof = ValidatorProof {
+        key: key.verifying_key().to_bytes(),
+        signature: LocalSigner::new(key.clone()).hello(settings.chain.id(), &peer_id.to_bytes()),
+    };
+    let net = &settings.network;
+    let heights = sets.published();
+    let bytes_max = block::block_bytes_max(&settings.chain.genesis.params);
+    Ok(network::Settings {
+        secret: settings.node_secret,
+        listen: net.listen,
+        transport: net.transport,
+        persistent: net.persistent.clone(),
+        unconditional: net.unconditional.iter().copied().collect(),
+        private: net.private.iter().copied().collect(),
+        peer_exchange: net.peer_exchange,
+        limits: Limits {
+            inbound: net.inbound_max,
+            outbound: net.outbound_max,
+            per_ip: net.per_ip_max,
+            ..Limits::default()
+        },
+        classes: ClassLimits::default().with_block_bytes(bytes_max),
+        timeouts: Timeouts::default(),
+        hello: HelloContent {
+            version_min: PROTOCOL_VERSIONS.0,
+            version_max: PROTOCOL_VERSIONS.1,
+            genesis_hash: settings.chain.genesis_hash,
+            chain_id: settings.chain.id().to_owned(),
+            validator: Some(proof),
+            moniker: settings.moniker.clone(),
+            listen_address: net.external.clone().unwrap_or_else(|| net.listen.to_string()),
+            rpc_address: settings.rpc.laddr.clone().unwrap_or_default().replace("tcp://", ""),
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        verify: Arc::new(|key, message, signature| {
+            PublicKey::ed25519(key).is_some_and(|key| key.verify(message, &Signature(*signature)))
+        }),
+        knows_validator: Arc::new(move |key| {
+            let Some(key) = PublicKey::ed25519(key) else { return false };
+            let heights = heights.load();
+            let info = heights.at(heights.current);
+            info.is_some_and(|info| info.validators.index_of(&key.address()).is_some())
+        }),
+    })
+}
+
+fn node_info(settings: &Settings) -> NodeInfo {
+    let id = network::peer_id(settings.node_secret).and_then(|peer| network::NodeId::of_peer(&peer));
+    let net = &settings.network;
+    NodeInfo {
+        id: id.map(|id| id.to_string()).unwrap_or_default(),
+        listen_addr: net.external.clone().unwrap_or_else(|| format!("tcp://{}", net.listen)),
+        chain_id: settings.chain.id().to_owned(),
+        moniker: settings.moniker.clone(),
+        rpc_address: settings.rpc.laddr.clone().unwrap_or_default(),
+        tx_index: false,
+    }
+}
+
+fn start_rpc(
+    settings: &Settings,
+    sources: Sources,
+    runtime: &Runtime,
+) -> anyhow::Result<(CancellationToken, Option<SocketAddr>)> {
+    let stop = CancellationToken::new();
+    let mut address = None;
+    if let Some(laddr) = &settings.rpc.laddr {
+        let limits = settings.rpc.limits.clone();
+        let server = runtime.block_on(Server::bind(laddr, sources, limits))?;
+        tracing::info!(%laddr, compatible = COMPATIBLE_VERSION, "rpc");
+        address = server.local_addr();
+        runtime.spawn(server.run(stop.clone()));
+    }
+    Ok((stop, address))
+}

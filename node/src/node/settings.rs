@@ -1,0 +1,102 @@
+//! What the parts of the node need, from the configuration, the genesis and the keys.
+
+use crate::engine::pace::PaceSettings;
+use crate::engine::work::WorkSettings;
+use crate::execution::State;
+use crate::mempool;
+use crate::network::{PeerAddress, Transport};
+use crate::rpc;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tendermint::block::Height;
+
+/// Everything that the node is told, checked.
+pub struct Settings {
+    /// `data/`.
+    pub data: PathBuf,
+    /// `data/priv_validator_state.json`.
+    pub sign_state: PathBuf,
+    /// The chain.
+    pub chain: ChainSettings,
+    /// The name that the operator gave the node.
+    pub moniker: String,
+    /// The ed25519 secret of `node_key.json`.
+    pub node_secret: [u8; 32],
+    /// The ed25519 secret of `priv_validator_key.json`.
+    pub validator_secret: [u8; 32],
+    /// `proxy_app`.
+    pub app: String,
+    /// Peers.
+    pub network: NetworkSettings,
+    /// The pool.
+    pub mempool: mempool::Settings,
+    /// T.
+    pub pace: PaceSettings,
+    /// How long a timer runs where the primary's process died.
+    pub disconnect_grace: Duration,
+    /// When a block is due.
+    pub work: WorkSettings,
+    /// Clients.
+    pub rpc: RpcSettings,
+}
+
+/// What the genesis says.
+pub struct ChainSettings {
+    /// The state before the first block.
+    pub genesis: State,
+    /// `app_state`, byte for byte.
+    pub app_state: Vec<u8>,
+    /// The hash that peers compare.
+    pub genesis_hash: [u8; 32],
+    /// Genesis parameter `primary_term`.
+    pub term: u64,
+    /// The genesis as the RPC shows it.
+    pub shown: rpc::sources::Genesis,
+}
+
+/// Peers.
+pub struct NetworkSettings {
+    /// Where to accept them.
+    pub listen: SocketAddr,
+    /// The address that peers are told.
+    pub external: Option<String>,
+    /// What carries the bytes.
+    pub transport: Transport,
+    /// Peers to stay connected to.
+    pub persistent: Vec<PeerAddress>,
+    /// Peers that inbound limits do not count.
+    pub unconditional: Vec<crate::network::NodeId>,
+    /// Peers whose addresses are not told to others.
+    pub private: Vec<crate::network::NodeId>,
+    /// Whether to dial addresses that peers tell, and to tell them.
+    pub peer_exchange: bool,
+    /// Inbound and outbound connections.
+    pub inbound_max: usize,
+    /// Outbound connections to peers that are not persistent.
+    pub outbound_max: usize,
+    /// Connections from one IP address.
+    pub per_ip_max: usize,
+}
+
+/// Clients.
+pub struct RpcSettings {
+    /// Where to listen; none for no RPC.
+    pub laddr: Option<String>,
+    /// Limits.
+    pub limits: rpc::Limits,
+}
+
+impl ChainSettings {
+    /// The chain.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.genesis.chain_id
+    }
+
+    /// The height of its first block.
+    #[must_use]
+    pub fn initial_height(&self) -> Height {
+        self.genesis.initial_height
+    }
+}

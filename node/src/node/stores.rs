@@ -1,0 +1,74 @@
+//! What is on disk at a start: journal, chain, the signing watermark, and the application's state.
+
+use super::Settings;
+use crate::engine::journaled::{Reservation, compare};
+use crate::execution::handshake::{Ready, Start, catch_up, handshake};
+use crate::rpc::COMPATIBLE_VERSION;
+use crate::store::{Chain, Journal};
+use anyhow::Context as _;
+use tendermint::block::Height;
+use tercet_abci::Application;
+use tercet_config::SignState;
+use tercet_consensus::key::PublicKey;
+
+/// The stores, open and in step with the application.
+pub(super) struct Opened {
+    pub(super) journal: Journal,
+    pub(super) chain: Chain,
+    /// Sign nothing up to this height.
+    pub(super) stale_until: Option<Height>,
+    pub(super) ready: Ready,
+}
+
+pub(super) fn open(
+    settings: &Settings,
+    key: PublicKey,
+    app: &mut dyn Application,
+) -> anyhow::Result<Opened> {
+    let journal = Journal::open(&settings.data.join("journal"))?;
+    let chain = Chain::open(&settings.data.join("chain"))?;
+    let stale_until = watermark(settings, &journal)?;
+    if let Some(until) = stale_until {
+        tracing::error!(
+            %until, validator = %key.address(),
+            "the journal does not fit priv_validator_state.json: data/ was lost, restored or copied. This node signs nothing until the \
+             chain has passed that height"
+        );
+    }
+    if let Some(state) = chain.state()?
+        && state.chain_id != settings.chain.id()
+    {
+        anyhow::bail!(
+            "{} holds the chain {:?}, and the genesis is of {:?}: use the right genesis.json, or another home",
+            settings.data.display(),
+            state.chain_id,
+            settings.chain.id()
+        );
+    }
+    let mut ready = handshake(Start {
+        app,
+        chain: &chain,
+        genesis: settings.chain.genesis.clone(),
+        app_state: settings.chain.app_state.clone(),
+        version: COMPATIBLE_VERSION,
+    })?;
+    catch_up(app, &chain, &mut ready)?;
+    Ok(Opened { journal, chain, stale_until, ready })
+}
+
+/// Compares the journal's watermark with the file's, and completes an interrupted write.
+fn watermark(settings: &Settings, journal: &Journal) -> anyhow::Result<Option<Height>> {
+    let path = &settings.sign_state;
+    let file = SignState::load(path)?;
+    let height = |state: &SignState| Height::try_from(state.height).ok();
+    match compare(journal.reserved(), file.as_ref().and_then(height)) {
+        Reservation::Stale(until) => Ok(Some(until)),
+        Reservation::Sound => {
+            let reserved = journal.reserved().map_or(0, |height| height.value());
+            if file.is_none_or(|file| file.height != reserved) {
+                SignState { height: reserved }.save(path).context("the signing watermark")?;
+            }
+            Ok(None)
+        }
+    }
+}
