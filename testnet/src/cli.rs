@@ -119,6 +119,9 @@ pub(crate) struct UpArgs {
     /// Validators 0 and 1 are connected to nothing but the first full node.
     #[arg(long)]
     pub(crate) sentry: bool,
+    /// The node program is CometBFT's (name it with --node-binary), to compare with.
+    #[arg(long)]
+    pub(crate) cometbft: bool,
     /// Transactions to commit and show once the chain runs.
     #[arg(long, default_value_t = 0)]
     pub(crate) demo_txs: u32,
@@ -212,6 +215,9 @@ pub(crate) struct ChaosArgs {
     /// Transactions a second meanwhile; 0: none.
     #[arg(long, default_value_t = 200)]
     pub(crate) load_rate: u64,
+    /// Seconds that a killed or frozen primary stays away while the blocks are watched.
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) struck_for: Duration,
 }
 
 /// A time written in seconds, with a fraction if need be.

@@ -97,6 +97,7 @@ async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
         settings: args.settings,
         genesis_settings: args.genesis_settings,
         sentry: args.sentry,
+        cometbft: args.cometbft,
     };
     let up = up::Up {
         layout,
@@ -227,6 +228,7 @@ async fn chaos(args: ChaosArgs) -> anyhow::Result<ExitCode> {
         times: args.times,
         seed: args.seed.unwrap_or_else(rand::random),
         load_rate: args.load_rate,
+        struck_for: args.struck_for,
     };
     let outcome = chaos::run(chaos).await?;
     say(&outcome.to_string());

@@ -140,6 +140,15 @@ pub(crate) fn memory_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Processor time used so far, as the system counts it: in hundredths of a second.
+pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the name, which ends with the last parenthesis, field 3 comes first.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    Some(Duration::from_millis((ticks(14)? + ticks(15)?) * 10))
+}
+
 /// The last lines of a log, oldest first.
 pub(crate) fn tail(log: &Path, lines: usize) -> Vec<String> {
     let read = || -> io::Result<Vec<u8>> {
@@ -182,6 +191,7 @@ mod tests {
         let (mut child, mut node) = sleeper(&home);
         assert_eq!(running(&node), Some(child.id()));
         assert!(memory_bytes(child.id()).is_some());
+        assert!(cpu_time(child.id()).is_some());
         node.home = PathBuf::from("/tmp/a home");
         assert!(matches!(signal(&node, Signal::SIGKILL), Err(ProcessError::NotRunning(_))));
         node.home = home;

@@ -157,9 +157,16 @@ impl Rpc {
         self.call("blockchain", params).await
     }
 
-    /// `pbft_state`: the view and the primary of the height that is being decided.
+    /// The view and the primary of the height that is being decided: `pbft_state`, or round and
+    /// proposer of `consensus_state` where the node is CometBFT and does not know that route.
     pub(crate) async fn pbft_state(&mut self) -> Result<PbftState, RpcError> {
-        self.call("pbft_state", json!({})).await
+        match self.call("pbft_state", json!({})).await {
+            Err(error) if error.is_unknown_method() => {
+                let reply: ConsensusState = self.call("consensus_state", json!({})).await?;
+                Ok(reply.round_state.into())
+            }
+            other => other,
+        }
     }
 
     /// `net_info`: how many peers are connected.
@@ -239,8 +246,34 @@ pub(crate) struct PbftState {
     pub(crate) height: u64,
     /// Its view.
     pub(crate) view: u64,
-    /// Address of that view's primary, in upper-case hex.
-    pub(crate) primary: String,
+    /// Address of that view's primary in upper-case hex, where it is known.
+    pub(crate) primary: Option<String>,
+}
+
+/// Reply of CometBFT's `consensus_state`.
+#[derive(Deserialize)]
+struct ConsensusState {
+    round_state: RoundState,
+}
+
+#[derive(Deserialize)]
+struct RoundState {
+    #[serde(rename = "height/round/step")]
+    position: String,
+    proposer: Proposer,
+}
+
+#[derive(Deserialize)]
+struct Proposer {
+    address: String,
+}
+
+impl From<RoundState> for PbftState {
+    fn from(state: RoundState) -> Self {
+        let mut numbers = state.position.split('/').map(|text| text.parse().unwrap_or(0));
+        let (height, view) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        Self { height, view, primary: Some(state.proposer.address) }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -261,5 +294,15 @@ mod tests {
         for written in ["", "127.0.0.1", ":26657", "host:port", "https://example.org"] {
             assert!(host_port(written).is_err(), "{written}");
         }
+    }
+
+    #[test]
+    fn the_proposer_of_cometbft_stands_for_the_primary() {
+        let reply = json!({"round_state": {"height/round/step": "12/1/3", "start_time": "-",
+            "proposer": {"address": "AB", "index": 0}}});
+        let reply: ConsensusState = serde_json::from_value(reply).expect("read");
+        let state = PbftState::from(reply.round_state);
+        assert_eq!((state.height, state.view), (12, 1));
+        assert_eq!(state.primary.as_deref(), Some("AB"));
     }
 }

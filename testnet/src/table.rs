@@ -130,7 +130,7 @@ async fn row(net: &Net, node: &Node, watch: &mut Watch) -> Row {
     row.peers = watch.rpc.peers().await.ok();
     if let Ok(state) = watch.rpc.pbft_state().await {
         row.view = Some(state.view);
-        row.primary = Some(net.name_of(&state.primary));
+        row.primary = state.primary.map(|address| net.name_of(&address));
     }
     row
 }

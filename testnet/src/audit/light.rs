@@ -26,6 +26,8 @@ const PAGE: u64 = 100;
 const PAGES_MAX: u64 = 100;
 /// Validator sets that are kept.
 const SETS_MAX: usize = 4_096;
+/// Changes of the validator set that are jumped over, at most.
+const CHANGES_MAX: usize = 1_024;
 /// Old chains must stay verifiable: trust does not expire here.
 const TRUSTING_PERIOD: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 /// Block times may be ahead of this machine's clock by this much.
@@ -77,12 +79,16 @@ pub(crate) struct Light {
     options: Options,
     verifier: ProdVerifier,
     known: BTreeMap<Vec<u8>, Arc<validator::Set>>,
+    /// The height before that.
+    older: Option<Trusted>,
     last: Option<Trusted>,
     /// The height under way, from which the next one is verified.
     current: Option<Trusted>,
     /// Pairs of heights to jump between.
     planned: Vec<(u64, u64)>,
     kept: BTreeMap<u64, Trusted>,
+    /// Headers two heights apart with different validators between them.
+    changes: Vec<(Trusted, Trusted)>,
     /// Signatures verified one by one so far.
     pub(crate) signatures: u64,
 }
@@ -108,10 +114,12 @@ impl Light {
             },
             verifier: ProdVerifier::default(),
             known: BTreeMap::new(),
+            older: None,
             last: None,
             current: None,
             planned,
             kept: BTreeMap::new(),
+            changes: Vec::new(),
             signatures: 0,
         }
     }
@@ -178,11 +186,12 @@ impl Light {
     ) -> Result<(), String> {
         let height = signed.header.height.value();
         if reference {
-            self.last = self.current.take();
+            self.older = std::mem::replace(&mut self.last, self.current.take());
         }
         let before = self.last.as_ref().filter(|last| last.height() + 1 == height);
         let result = match before {
-            Some(trusted) => text(self.judge(trusted, signed, sets)),
+            Some(trusted) => follows(&trusted.signed, signed)
+                .and_then(|()| text(self.judge(trusted, signed, sets))),
             None => text(self.verifier.verify_validator_sets(&untrusted(signed, sets)))
                 .and_then(|()| text(self.verifier.verify_commit(&untrusted(signed, sets)))),
         };
@@ -191,9 +200,24 @@ impl Light {
             if self.planned.iter().any(|(a, b)| [*a, *b].contains(&height)) {
                 self.kept.insert(height, trusted.clone());
             }
+            self.note_change(&trusted);
             self.current = Some(trusted);
         }
         result
+    }
+
+    /// Plans a jump to `trusted` over the height before, where other validators sign than two
+    /// heights ago.
+    fn note_change(&mut self, trusted: &Trusted) {
+        let Some(older) = &self.older else { return };
+        let two_apart = older.height() + 2 == trusted.height();
+        let (before, now) = (&older.signed.header, &trusted.signed.header);
+        if two_apart
+            && before.validators_hash != now.validators_hash
+            && self.changes.len() < CHANGES_MAX
+        {
+            self.changes.push((older.clone(), trusted.clone()));
+        }
     }
 
     fn judge(&self, trusted: &Trusted, signed: &SignedHeader, sets: &Sets) -> Verdict {
@@ -210,12 +234,20 @@ impl Light {
         self.verifier.verify_update_header(untrusted, state, &self.options, Time::now())
     }
 
-    /// Tries the planned jumps: each must succeed exactly where more than 1/3 of the trusted set
+    /// How many jumps over changes of the validator set are planned.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Tries the planned jumps, and one over each change of the validator set: each must succeed exactly where more than 1/3 of the trusted set
     /// signed. Returns how many succeeded.
     pub(crate) fn jumps(&self, findings: &mut Findings) -> usize {
         let mut succeeded = 0;
-        for (a, b) in &self.planned {
-            let (Some(from), Some(to)) = (self.kept.get(a), self.kept.get(b)) else { continue };
+        let planned = self.planned.iter();
+        let planned = planned.filter_map(|(a, b)| self.kept.get(a).zip(self.kept.get(b)));
+        let over_changes = self.changes.iter().map(|(from, to)| (from, to));
+        for (from, to) in planned.chain(over_changes) {
+            let (a, b) = (from.height(), to.height());
             let Some(next) = from.sets.next.as_deref() else { continue };
             let possible = signs_a_third(next, &to.signed);
             match (self.judge(from, &to.signed, &to.sets), possible) {
@@ -238,6 +270,16 @@ impl Trusted {
     fn height(&self) -> u64 {
         self.signed.header.height.value()
     }
+}
+
+/// Whether a header names the block before it.
+fn follows(before: &SignedHeader, signed: &SignedHeader) -> Result<(), String> {
+    let (named, expected) = (signed.header.last_block_id, before.commit.block_id);
+    if named == Some(expected) {
+        return Ok(());
+    }
+    let named = named.map_or_else(|| "none".to_owned(), |id| id.hash.to_string());
+    Err(format!("the header names {named} as the block before, that is {}", expected.hash))
 }
 
 fn untrusted<'a>(signed: &'a SignedHeader, sets: &'a Sets) -> UntrustedBlockState<'a> {

@@ -2,9 +2,11 @@
 //!
 //! - The same block and application hash at every height that the nodes share, and the same
 //!   application hash computed by each of them at the highest.
+//! - Every header names the block before it.
 //! - Every commit that any node serves is accepted by `tendermint-light-client-verifier`, from the
-//!   lowest height one by one, and in jumps wherever more than 1/3 of the trusted set still signs
-//!   (`light`). Every single signature in it is good.
+//!   lowest height one by one, and in jumps (random ones, and one over each change of the validator
+//!   set) exactly where more than 1/3 of the trusted set still signs (`light`). Every single
+//!   signature in it is good.
 //! - No two signatures of one validator for one height and view over different blocks
 //!   (`signatures`).
 //! - No evidence in any block: the header commits to an empty list.
@@ -177,11 +179,11 @@ pub(crate) async fn run(audit: &Audit) -> Result<Findings, AuditError> {
         }
         at = end + 1;
     }
-    let jumps = light.jumps(&mut findings);
+    let (jumps, changes) = (light.jumps(&mut findings), light.changes());
     same_computed_hash(to, &mut witnesses, &mut findings).await;
     findings.summary = format!(
         "{} node(s), heights {from} to {to}, {commits} commits and {} signatures verified, \
-         {jumps} light client jumps",
+         {jumps} light client jumps, {changes} jumps over changes of the validator set tried",
         witnesses.len(),
         light.signatures,
     );

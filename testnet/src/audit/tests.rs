@@ -41,29 +41,33 @@ fn hash(bytes: &[u8]) -> Hash {
     Hash::Sha256(Sha256::digest(bytes).into())
 }
 
-/// Who signs a height: the first four, from height 11 on four others if `rotate`.
-fn signers(height: u64, rotate: bool) -> Vec<SigningKey> {
-    keys(if rotate && height > 10 { 101 } else { 1 }, 4)
+/// Who signs a height: four, of whom the first are `replaced` from height 11 on.
+fn signers(height: u64, replaced: u8) -> Vec<SigningKey> {
+    let replaced = if height > 10 { replaced } else { 0 };
+    [keys(101, replaced), keys(1 + replaced, 4 - replaced)].concat()
 }
 
-fn set(height: u64, rotate: bool) -> validator::Set {
-    validator::Set::without_proposer(signers(height, rotate).iter().map(info).collect())
+fn set(height: u64, replaced: u8) -> validator::Set {
+    validator::Set::without_proposer(signers(height, replaced).iter().map(info).collect())
 }
 
 /// A chain that is all right; what `mark` says goes into the headers from height 10 on.
-fn chain(rotate: bool, mark: &str) -> Chain {
+fn chain(replaced: u8, mark: &str) -> Chain {
     let mut chain = Chain { blocks: BTreeMap::new(), sets: BTreeMap::new(), computed: vec![7; 8] };
+    let mut before = None;
     for height in 1..=LAST {
-        let signed = signed(header(height, rotate, mark), &signers(height, rotate));
+        let header = Header { last_block_id: before, ..header(height, replaced, mark) };
+        let signed = signed(header, &signers(height, replaced));
+        before = Some(signed.commit.block_id);
         chain.blocks.insert(height, signed);
     }
     for height in 1..=LAST + 1 {
-        chain.sets.insert(height, set(height, rotate).validators().clone());
+        chain.sets.insert(height, set(height, replaced).validators().clone());
     }
     chain
 }
 
-fn header(height: u64, rotate: bool, mark: &str) -> Header {
+fn header(height: u64, replaced: u8, mark: &str) -> Header {
     let mark = if height < 10 { "" } else { mark };
     let time = Time::from_unix_timestamp(1_700_000_000 + i64::try_from(height).expect("small"), 0);
     Header {
@@ -74,13 +78,13 @@ fn header(height: u64, rotate: bool, mark: &str) -> Header {
         last_block_id: None,
         last_commit_hash: None,
         data_hash: Some(hash(mark.as_bytes())),
-        validators_hash: set(height, rotate).hash(),
-        next_validators_hash: set(height + 1, rotate).hash(),
+        validators_hash: set(height, replaced).hash(),
+        next_validators_hash: set(height + 1, replaced).hash(),
         consensus_hash: hash(b"params"),
         app_hash: AppHash::try_from(vec![1; 8]).expect("hash"),
         last_results_hash: None,
         evidence_hash: Some(hash(b"")),
-        proposer_address: account::Id::from(info(&signers(height, rotate)[0]).pub_key),
+        proposer_address: account::Id::from(info(&signers(height, replaced)[0]).pub_key),
     }
 }
 
@@ -187,7 +191,7 @@ fn has(findings: &Findings, words: &[&str]) -> bool {
 
 #[tokio::test]
 async fn an_honest_chain_is_clean() {
-    let findings = audit(vec![chain(false, ""), chain(false, "")]).await;
+    let findings = audit(vec![chain(0, ""), chain(0, "")]).await;
     assert!(findings.clean(), "{findings}");
     assert!(findings.summary.contains("heights 1 to 20"), "{findings}");
     assert!(findings.summary.contains("80 signatures verified, 30 light client jumps"));
@@ -195,14 +199,32 @@ async fn an_honest_chain_is_clean() {
 
 #[tokio::test]
 async fn where_all_validators_changed_no_jump_is_expected() {
-    let findings = audit(vec![chain(true, "")]).await;
+    let findings = audit(vec![chain(4, "")]).await;
     assert!(findings.clean(), "{findings}");
     assert!(!findings.summary.contains(" 30 light client jumps"), "{findings}");
 }
 
 #[tokio::test]
+async fn where_one_validator_changed_every_jump_succeeds() {
+    let findings = audit(vec![chain(1, "")]).await;
+    assert!(findings.clean(), "{findings}");
+    let all = "32 light client jumps, 2 jumps over changes";
+    assert!(findings.summary.contains(all), "{findings}");
+}
+
+#[tokio::test]
+async fn a_block_that_does_not_follow_the_one_before_is_found() {
+    let mut torn = chain(0, "");
+    torn.blocks.insert(5, signed(header(5, 0, ""), &signers(5, 0)));
+    let findings = audit(vec![torn]).await;
+    assert!(has(&findings, &["height 5: commit of node0", "names none"]), "{findings}");
+    assert!(has(&findings, &["height 6: commit of node0", "as the block before"]), "{findings}");
+    assert!(!has(&findings, &["height 7:"]), "{findings}");
+}
+
+#[tokio::test]
 async fn a_fork_is_found_with_those_who_signed_both() {
-    let findings = audit(vec![chain(false, ""), chain(false, "forked")]).await;
+    let findings = audit(vec![chain(0, ""), chain(0, "forked")]).await;
     assert!(!findings.clean());
     assert!(has(&findings, &["height 10: fork", "node1 has block", "node0 has"]), "{findings}");
     assert!(has(&findings, &["height 10:", "signed twice in view 0"]));
@@ -212,19 +234,19 @@ async fn a_fork_is_found_with_those_who_signed_both() {
 
 #[tokio::test]
 async fn another_application_hash_is_found() {
-    let mut other = chain(false, "");
-    let mut header = header(12, false, "");
+    let mut other = chain(0, "");
+    let mut header = other.blocks[&12].header.clone();
     header.app_hash = AppHash::try_from(vec![2; 8]).expect("hash");
-    other.blocks.insert(12, signed(header, &signers(12, false)));
+    other.blocks.insert(12, signed(header, &signers(12, 0)));
     other.computed = vec![8; 8];
-    let findings = audit(vec![chain(false, ""), other]).await;
+    let findings = audit(vec![chain(0, ""), other]).await;
     assert!(has(&findings, &["height 12: application hash 0202"]), "{findings}");
     assert!(has(&findings, &["height 20: node1 computed application hash"]));
 }
 
 #[tokio::test]
 async fn a_bad_signature_is_found_even_beyond_two_thirds() {
-    let mut bad = chain(false, "");
+    let mut bad = chain(0, "");
     let block = bad.blocks.get_mut(&5).expect("block");
     if let Some(CommitSig::BlockIdFlagCommit { signature, .. }) = block.commit.signatures.last_mut()
     {
@@ -236,19 +258,19 @@ async fn a_bad_signature_is_found_even_beyond_two_thirds() {
 
 #[tokio::test]
 async fn a_commit_without_enough_power_is_found() {
-    let mut weak = chain(false, "");
-    let header = header(5, false, "");
-    weak.blocks.insert(5, signed(header, &signers(5, false)[..2]));
+    let mut weak = chain(0, "");
+    let header = weak.blocks[&5].header.clone();
+    weak.blocks.insert(5, signed(header, &signers(5, 0)[..2]));
     let findings = audit(vec![weak]).await;
     assert!(has(&findings, &["height 5: commit of node0"]), "{findings}");
 }
 
 #[tokio::test]
 async fn evidence_and_false_validator_sets_are_found() {
-    let mut guilty = chain(false, "");
-    let mut header = header(5, false, "");
+    let mut guilty = chain(0, "");
+    let mut header = guilty.blocks[&5].header.clone();
     header.evidence_hash = Some(hash(b"evidence"));
-    guilty.blocks.insert(5, signed(header, &signers(5, false)));
+    guilty.blocks.insert(5, signed(header, &signers(5, 0)));
     guilty.sets.insert(1, keys(50, 4).iter().map(info).collect());
     let findings = audit(vec![guilty]).await;
     assert!(has(&findings, &["height 5: evidence in the block of node0"]), "{findings}");

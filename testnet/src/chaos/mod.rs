@@ -2,6 +2,7 @@
 //! and that every node comes back, and audits the chain at the end.
 
 mod observe;
+mod struck;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::rpc::{Rpc, RpcError};
 use crate::state::{Net, Node, StateError, note};
 use crate::table::say;
 use observe::Observer;
+use struck::Struck;
 
 /// A restarted node must be at the tip within this.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -31,10 +33,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(10);
 const GIVE_UP: Duration = Duration::from_secs(120);
 /// A killed primary must cost less than this in the median.
 const PRIMARY_GAP_MEDIAN_MAX: Duration = Duration::from_millis(1_500);
-/// How long a primary stays dead or frozen while the blocks are watched.
-const DEAD_TIME: Duration = Duration::from_secs(5);
-/// Gaps longer than this are counted while a validator is dead.
-const LONG_GAP: Duration = Duration::from_millis(100);
+/// How long blocks are watched before the primary is struck.
+const WATCH_BEFORE: Duration = Duration::from_millis(300);
 /// How often a returning node is asked.
 const LOOK: Duration = Duration::from_millis(10);
 /// Patience with one answer.
@@ -53,9 +53,9 @@ pub(crate) enum Kind {
     KillRandom,
     /// kill -9 of all nodes at once, all restarted.
     KillAll,
-    /// kill -9 of the primary, restarted after five seconds.
+    /// kill -9 of the primary, restarted after --struck-for.
     KillPrimary,
-    /// The primary frozen for five seconds; its connections stay open.
+    /// The primary frozen (SIGSTOP) for --struck-for; its connections stay open.
     PausePrimary,
 }
 
@@ -72,6 +72,8 @@ pub(crate) struct Chaos {
     pub(crate) seed: u64,
     /// Transactions a second meanwhile; 0: none.
     pub(crate) load_rate: u64,
+    /// How long a primary stays killed or frozen.
+    pub(crate) struck_for: Duration,
 }
 
 /// Why a run ended early.
@@ -99,7 +101,7 @@ pub(crate) enum ChaosError {
     #[error("{0} is not running: `tercet-testnet restart {1}` starts it")]
     Down(String, usize),
     /// Nobody tells who the primary is.
-    #[error("the nodes do not tell who is primary (no `pbft_state` route): use --kind kill-random")]
+    #[error("the nodes do not tell which validator is primary: use --kind kill-random")]
     NoPrimary,
     /// Too few validators.
     #[error("this needs at least two validators")]
@@ -144,7 +146,7 @@ struct Run {
     outcome: Outcome,
     children: Vec<Child>,
     back: Vec<Duration>,
-    gaps: Vec<Duration>,
+    struck: Vec<Struck>,
 }
 
 /// Runs all rounds under load, then audits the chain.
@@ -166,7 +168,7 @@ pub(crate) async fn run(chaos: Chaos) -> Result<Outcome, ChaosError> {
         outcome: Outcome::default(),
         children: Vec::new(),
         back: Vec::new(),
-        gaps: Vec::new(),
+        struck: Vec::new(),
     };
     let rounds = run.rounds().await;
     stop.store(true, Ordering::Relaxed);
@@ -276,43 +278,57 @@ impl Run {
 
     async fn strike_primary(&mut self) -> Result<String, ChaosError> {
         let net = Net::load(&self.chaos.dir)?;
-        let (primary, survivor, height) = primary(&net).await?;
-        let observer = Observer::start(&survivor.rpc);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // Two are watched, because only one of them can be the one that is struck.
+        let watch = |node: &Node| (node.index, Observer::start(&node.rpc));
+        let observers: Vec<_> = net.validators().take(2).map(watch).collect();
+        tokio::time::sleep(WATCH_BEFORE).await;
+        let (primary, height) = primary(&net).await?;
         let struck = Instant::now();
-        let kill_it = self.chaos.kind == Kind::KillPrimary;
-        if kill_it {
-            kill(&self.chaos.dir, &primary).await?;
-        } else {
-            note(&self.chaos.dir, primary.index, primary.pid, Some("paused"))?;
-            process::signal(&primary, Signal::SIGSTOP)?;
+        self.strike(&primary).await?;
+        tokio::time::sleep(self.chaos.struck_for.saturating_sub(struck.elapsed())).await;
+        let mut gaps = Vec::new();
+        for (index, observer) in observers {
+            match index == primary.index || !gaps.is_empty() {
+                true => observer.abandon(),
+                false => gaps = observer.stop().await?.gaps(struck, Instant::now()),
+            }
         }
-        tokio::time::sleep(DEAD_TIME).await;
-        let mut gaps = observer.stop().await?.gaps(struck, Instant::now());
-        if kill_it {
-            self.restart(primary.index)?;
-        } else {
-            process::signal(&primary, Signal::SIGCONT)?;
-            note(&self.chaos.dir, primary.index, primary.pid, None)?;
-        }
+        self.revive(&primary)?;
         let others = net.nodes.iter().filter(|other| other.index != primary.index).cloned();
         let others: Vec<Node> = others.collect();
         let back = self.wait_back(&primary, &others, height).await?;
-        gaps.sort_unstable();
-        let largest = gaps.last().copied().unwrap_or(DEAD_TIME);
-        self.gaps.push(largest);
-        let long = gaps.iter().filter(|gap| **gap > LONG_GAP).count();
-        Ok(format!(
-            "{} {} as primary of height {height}: largest gap {}, then {} blocks in {} s with \
-             {long} gaps over {}; back at the tip after {}",
+        let struck = Struck::new(&gaps);
+        let told = format!(
+            "{} {} as primary of height {height}: {struck}; back at the tip after {}",
             primary.name(),
-            if kill_it { "killed" } else { "frozen" },
-            millis(largest),
-            gaps.len().saturating_sub(1),
-            DEAD_TIME.as_secs(),
-            millis(LONG_GAP),
+            if self.chaos.kind == Kind::KillPrimary { "killed" } else { "frozen" },
             millis(back)
-        ))
+        );
+        self.struck.push(struck);
+        Ok(told)
+    }
+
+    /// Kills or freezes a node: the signal first, because it must find the primary.
+    async fn strike(&self, node: &Node) -> Result<(), ChaosError> {
+        let (signal, word) = match self.chaos.kind {
+            Kind::PausePrimary => (Signal::SIGSTOP, "paused"),
+            _ => (Signal::SIGKILL, "killed"),
+        };
+        process::signal(node, signal)?;
+        note(&self.chaos.dir, node.index, node.pid, Some(word))?;
+        if signal == Signal::SIGKILL {
+            ended(node, BACK_WITHIN).await;
+        }
+        Ok(())
+    }
+
+    fn revive(&mut self, node: &Node) -> Result<(), ChaosError> {
+        if self.chaos.kind != Kind::PausePrimary {
+            return self.restart(node.index);
+        }
+        process::signal(node, Signal::SIGCONT)?;
+        note(&self.chaos.dir, node.index, node.pid, None)?;
+        Ok(())
     }
 
     fn restart(&mut self, index: usize) -> Result<(), ChaosError> {
@@ -363,20 +379,13 @@ impl Run {
             let line = format!("back at the tip: median {}, max {}", millis(median), millis(max));
             self.outcome.figures.push(line);
         }
-        if let Some((median, max)) = median_max(&mut self.gaps) {
-            let line = format!(
-                "largest gap between blocks per round: median {}, max {}",
-                millis(median),
-                millis(max)
-            );
-            self.outcome.figures.push(line);
-            if median >= PRIMARY_GAP_MEDIAN_MAX {
-                self.fail(format!(
-                    "median gap {}, allowed are under {}",
-                    millis(median),
-                    millis(PRIMARY_GAP_MEDIAN_MAX)
-                ));
-            }
+        self.outcome.figures.extend(struck::figures(&self.struck));
+        let median = struck::largest(&self.struck).map(|(median, _)| median);
+        if self.chaos.kind == Kind::KillPrimary
+            && let Some(median) = median.filter(|gap| *gap >= PRIMARY_GAP_MEDIAN_MAX)
+        {
+            let (median, allowed) = (millis(median), millis(PRIMARY_GAP_MEDIAN_MAX));
+            self.fail(format!("median gap {median}, allowed are under {allowed}"));
         }
         if let Some(report) = report {
             let (accepted, committed) = (report.accepted, report.committed);
@@ -464,15 +473,14 @@ async fn block_id(node: &Node, height: u64) -> Result<String, RpcError> {
     Ok(reply.signed_header.commit.block_id.hash)
 }
 
-/// Who is primary now, another validator, and the height that is being decided.
-async fn primary(net: &Net) -> Result<(Node, Node, u64), ChaosError> {
+/// Who is primary now, and the height that is being decided.
+async fn primary(net: &Net) -> Result<(Node, u64), ChaosError> {
     let asked = net.validators().next().ok_or(ChaosError::TooFew)?;
     let state = match Rpc::new(&asked.rpc).patient(PATIENCE).pbft_state().await {
         Err(error) if error.is_unknown_method() => return Err(ChaosError::NoPrimary),
         other => other?,
     };
-    let is_primary = |node: &&Node| node.validator.as_deref() == Some(state.primary.as_str());
+    let is_primary = |node: &&Node| node.validator.is_some() && node.validator == state.primary;
     let primary = net.validators().find(is_primary).ok_or(ChaosError::NoPrimary)?;
-    let survivor = net.validators().find(|node| !is_primary(node)).ok_or(ChaosError::TooFew)?;
-    Ok((primary.clone(), survivor.clone(), state.height))
+    Ok((primary.clone(), state.height))
 }

@@ -53,6 +53,11 @@ impl Observer {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await
     }
+
+    /// Ends at once, where nobody wants to know.
+    pub(crate) fn abandon(self) {
+        self.task.abort();
+    }
 }
 
 async fn observe(mut rpc: Rpc, stop: Arc<AtomicBool>) -> Growth {

@@ -18,6 +18,9 @@ const PORT_STEP: u16 = 10;
 /// Power of a validator where none is given.
 const POWER: u64 = 10;
 
+/// `priv_validator_state.json` of a validator that has signed nothing yet.
+const NOTHING_SIGNED: &str = "{\"height\": \"0\", \"round\": 0, \"step\": 0}\n";
+
 /// How nodes are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Transport {
@@ -60,6 +63,8 @@ pub(crate) struct Layout {
     pub(crate) genesis_settings: Vec<String>,
     /// Validators 0 and 1 are connected only to the first full node.
     pub(crate) sentry: bool,
+    /// The nodes are CometBFT's: their homes have the files that it does not make by itself.
+    pub(crate) cometbft: bool,
 }
 
 impl Layout {
@@ -129,6 +134,10 @@ pub(crate) fn lay_out(layout: &Layout) -> Result<Vec<Node>, LayoutError> {
         let config = home::config(layout, node, &peers)?;
         create(&node.home.join("config"))?;
         create(&node.home.join("data"))?;
+        if layout.cometbft {
+            // Without it CometBFT refuses a home that has a validator key.
+            secret(&node.home.join("data/priv_validator_state.json"), NOTHING_SIGNED)?;
+        }
         let config_dir = node.home.join("config");
         write(&config_dir.join("config.toml"), &config)?;
         write(&config_dir.join("genesis.json"), &home::pretty(&genesis))?;

@@ -21,6 +21,7 @@ fn layout(dir: &Path) -> Layout {
         ],
         genesis_settings: vec!["tercet.min_block_interval=100ms".to_owned()],
         sentry: false,
+        cometbft: false,
     }
 }
 
@@ -99,6 +100,17 @@ fn every_node_lists_all_others_and_the_settings() {
         assert!(config.contains(&format!("laddr = \"tcp://{}\"", node.rpc)));
     }
     assert_eq!(nodes[2].rpc, "127.0.0.1:30021");
+}
+
+#[test]
+fn only_homes_of_cometbft_have_its_signing_state() {
+    for cometbft in [false, true] {
+        let dir = tempfile::tempdir().expect("folder");
+        let nodes = lay_out(&Layout { cometbft, ..layout(dir.path()) }).expect("laid out");
+        let state = nodes[0].home.join("data/priv_validator_state.json");
+        assert_eq!(state.exists(), cometbft);
+        assert!(!cometbft || json(&state)["height"] == "0");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::process::cpu_time;
 use crate::rpc::{RpcError, host_port};
 use follow::Follower;
 use http::{Connection, HttpError};
@@ -123,6 +124,8 @@ pub(crate) struct Tally {
     pub(crate) rejected: BTreeMap<String, u64>,
     /// Sends that were more than `LATE` behind the schedule.
     pub(crate) late: u64,
+    /// Processor time of the loader while it sent.
+    pub(crate) cpu: Duration,
 }
 
 impl Tally {
@@ -195,6 +198,7 @@ pub(crate) async fn run(load: Load, stop: Arc<AtomicBool>) -> Result<Report, Loa
     let watched = load.endpoints.first().cloned().unwrap_or_default();
     let follower = Follower::open(&watched, transactions.clone(), load.poll).await?;
     let start = Instant::now();
+    let cpu_before = cpu_time(std::process::id());
     let plan = Arc::new(Plan { load, transactions, start, next: AtomicU64::new(0), stop });
     let done = Arc::new(follow::Goal::default());
     let following = tokio::spawn(follower.run(start, done.clone()));
@@ -209,6 +213,8 @@ pub(crate) async fn run(load: Load, stop: Arc<AtomicBool>) -> Result<Report, Loa
         tally.add(worker.await?);
     }
     let sending = start.elapsed();
+    let cpu = cpu_time(std::process::id()).zip(cpu_before);
+    tally.cpu = cpu.map(|(after, before)| after.saturating_sub(before)).unwrap_or_default();
     done.set(u64::try_from(tally.sent.len()).unwrap_or(u64::MAX));
     let followed = following.await?;
     Ok(Report::new(&plan.load, sending, &tally, &followed))

@@ -20,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) accepted: u64,
     /// Transactions that they did not take, by reason.
     pub(crate) rejected: BTreeMap<String, u64>,
+    /// Processor time that the loader took while it sent, in seconds.
+    pub(crate) loader_cpu_s: f64,
     /// Sends more than 10 ms behind the schedule.
     pub(crate) late: u64,
     /// Transactions seen in blocks.
@@ -110,6 +112,7 @@ impl Report {
             sending_s: sending.as_secs_f64(),
             accepted: u64::try_from(tally.sent.len()).unwrap_or(u64::MAX),
             rejected: tally.rejected.clone(),
+            loader_cpu_s: tally.cpu.as_secs_f64(),
             late: tally.late,
             committed,
             heights: loaded.first().zip(loaded.last()).map(|(a, b)| (a.height, b.height)),
@@ -191,6 +194,12 @@ impl fmt::Display for Report {
         if self.late > 0 {
             writeln!(f, "late        {} sends over 10 ms behind the schedule", self.late)?;
         }
+        writeln!(
+            f,
+            "loader      {:.2} s of processor time: {:.0} % of a core",
+            self.loader_cpu_s,
+            self.loader_cpu_s / self.sending_s * 100.0
+        )?;
         match self.heights {
             Some((from, to)) => {
                 writeln!(f, "committed   {} in heights {from} to {to}", self.committed)?;
