@@ -1,1 +1,31 @@
-//! Node configuration, genesis and keys of Tercet.
+//! Node configuration, genesis and keys of Tercet, in CometBFT's formats.
+//!
+//! `config.toml` becomes a [`Loaded`] with its [`Config`], `genesis.json` a [`Genesis`], and a [`Home`] says where all
+//! files are. Nothing here runs a node; errors are one line with the place and the remedy.
+
+mod address;
+mod check;
+mod config;
+mod duration;
+mod home;
+mod keys;
+mod load;
+mod peers;
+mod sign_state;
+mod template;
+mod unused;
+mod value;
+mod words;
+
+pub use address::{Listen, ListenError};
+pub use config::{
+    Config, ConsensusConfig, EMPTY_BLOCK_INTERVAL, InstrumentationConfig, LogFormat, LogLevel,
+    MempoolConfig, P2pConfig, ProxyApp, RpcConfig, Transport,
+};
+pub use duration::{DURATION_MAX, DurationError, format_duration, parse_duration};
+pub use home::{Home, HomeError};
+pub use load::{ConfigError, ENV_PREFIX, Loaded};
+pub use peers::{NodeIdText, PeerText, PeerTextError};
+pub use sign_state::{SignState, SignStateError};
+pub use template::keys_as_markdown;
+pub use words::WordError;
