@@ -46,10 +46,18 @@ pub(super) enum Family {
     Results,
 }
 
-const FAMILIES: &[&str] =
-    &["block", "meta", "hash", "commit", "state", "validators", "params", "results"];
-
 impl Family {
+    const ALL: [Family; 8] = [
+        Family::Block,
+        Family::Meta,
+        Family::Hash,
+        Family::Commit,
+        Family::State,
+        Family::Validators,
+        Family::Params,
+        Family::Results,
+    ];
+
     fn name(self) -> &'static str {
         match self {
             Family::Block => "block",
@@ -61,6 +69,11 @@ impl Family {
             Family::Params => "params",
             Family::Results => "results",
         }
+    }
+
+    /// Whether its values are large.
+    fn is_large(self) -> bool {
+        matches!(self, Family::Block | Family::Results)
     }
 }
 
@@ -101,7 +114,8 @@ impl Chain {
     /// Where another process has it, its format is unknown, it is damaged, or the disk fails.
     pub fn open(dir: &Path) -> Result<Chain, StoreError> {
         let folder = Folder::open(dir, FORMAT)?;
-        let families = options::families(FAMILIES);
+        let families = Family::ALL.iter().map(|family| (family.name(), family.is_large()));
+        let families = options::families(families);
         let db = DB::open_cf_with_opts(&options::chain(), dir, families);
         let db = db.map_err(|error| folder.failed(error))?;
         let chain = Chain(Arc::new(Inner {
@@ -288,7 +302,11 @@ impl Chain {
         self.0.db.cf_handle(family.name()).expect("every column family is opened")
     }
 
-    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
+    pub(super) fn get(
+        &self,
+        family: Family,
+        key: &[u8],
+    ) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
         let found = self.0.db.get_pinned_cf(self.family(family), key);
         found.map_err(|error| self.0.folder.failed(error))
     }
@@ -297,7 +315,12 @@ impl Chain {
         self.0.db.write(batch).map_err(|error| self.0.folder.failed(error))
     }
 
-    pub(super) fn damaged(&self, family: Family, height: Height, what: impl ToString) -> StoreError {
+    pub(super) fn damaged(
+        &self,
+        family: Family,
+        height: Height,
+        what: impl ToString,
+    ) -> StoreError {
         self.0.folder.damaged(format!("{} {height}", family.name()), what)
     }
 

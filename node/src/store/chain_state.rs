@@ -6,6 +6,7 @@ use super::state::{
     Applied, Lookups, RawState, State, decode_params, decode_validators, encode_params,
     encode_validators,
 };
+use crate::wire;
 use prost::Message as _;
 use rocksdb::WriteBatch;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::atomic::Ordering;
 use tendermint::block::Height;
 use tendermint::consensus::Params;
 use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
+use tercet_consensus::commit::Commit;
 use tercet_consensus::validators::Validators;
 
 /// Key of the state.
@@ -39,14 +41,15 @@ impl Chain {
     }
 
     /// Stores what an application answered to a block and the state after it, with V(h+2) and the parameters of h+1 where they
-    /// change: one batch, not synced.
+    /// change: one batch, not synced. The last one may be stored again.
     ///
     /// # Errors
-    /// Where it leaves a gap or the disk fails.
+    /// Where it leaves a gap, is of a height before the last, or the disk fails.
     pub fn apply(&self, applied: &Applied) -> Result<(), StoreError> {
         let Applied { height, results, state } = applied;
         let last = self.0.next.load(Ordering::Acquire).saturating_sub(1);
-        if height.value() > last.saturating_add(1) || state.last_height != Some(*height) {
+        let follows = height.value() == last || height.value() == last.saturating_add(1);
+        if !follows || state.last_height != Some(*height) {
             let last = Height::try_from(last).unwrap_or(*height);
             return Err(StoreError::Gap { height: *height, last });
         }
@@ -80,6 +83,23 @@ impl Chain {
         self.write_state(batch, state)?;
         self.cache().clear();
         self.sync()
+    }
+
+    /// Stores the state behind which this node begins, with the commit that decided its last block: what a node needs that has no
+    /// earlier blocks. Synced.
+    ///
+    /// # Errors
+    /// Where the commit is not of the state's last block, or the disk fails.
+    pub fn begin(&self, state: &State, commit: &Commit) -> Result<(), StoreError> {
+        if state.last_block_id != Some(commit.block_id) || state.last_height != Some(commit.height)
+        {
+            return Err(StoreError::Conflict { height: commit.height });
+        }
+        let mut batch = WriteBatch::default();
+        let family = self.family(Family::Commit);
+        batch.put_cf(family, key(commit.height), wire::encode_commit(commit));
+        self.write(batch)?;
+        self.init(state)
     }
 
     /// What the application answered to the block at `height`.

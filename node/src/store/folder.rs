@@ -48,11 +48,6 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), _lock: lock })
     }
 
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// A failure of the database in it.
     pub(super) fn failed(&self, source: rocksdb::Error) -> StoreError {
         StoreError::Database { folder: self.path.clone(), source }

@@ -7,7 +7,8 @@ use super::folder::Folder;
 use super::{StoreError, options, wal};
 use crate::wire::{decode_record, encode_record};
 use bytes::Bytes;
-use rocksdb::{DB, DBRawIterator, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBRawIterator, Options, WriteBatch, WriteOptions};
+use std::collections::BTreeMap;
 use std::path::Path;
 use tendermint::block::Height;
 use tercet_consensus::record::Record;
@@ -19,14 +20,17 @@ const RECORD: u8 = b'r';
 /// Key of the signing watermark.
 const RESERVED: &[u8] = b"m/reserved";
 
+/// Heights of which the number of the next record is kept.
+const HEIGHTS_MAX: usize = 4;
+
 /// The journal of one replica.
 #[derive(Debug)]
 pub struct Journal {
     db: DB,
     folder: Folder,
     reserved: Option<Height>,
-    /// The height of the last record appended, and the number that follows it.
-    next: Option<(Height, u64)>,
+    /// The number of the next record, of the last heights appended to.
+    next: BTreeMap<Height, u64>,
     /// Heights below are pruned.
     pruned: u64,
 }
@@ -37,10 +41,14 @@ impl Journal {
     /// # Errors
     /// Where another process has it, its format is unknown, it is damaged before its end, or the disk fails.
     pub fn open(dir: &Path) -> Result<Journal, StoreError> {
+        Journal::open_with(dir, &options::journal())
+    }
+
+    pub(super) fn open_with(dir: &Path, options: &Options) -> Result<Journal, StoreError> {
         let folder = Folder::open(dir, FORMAT)?;
         wal::check(dir)?;
-        let db = DB::open(&options::journal(), dir).map_err(|error| folder.failed(error))?;
-        let mut journal = Journal { db, folder, reserved: None, next: None, pruned: 0 };
+        let db = DB::open(options, dir).map_err(|error| folder.failed(error))?;
+        let mut journal = Journal { db, folder, reserved: None, next: BTreeMap::new(), pruned: 0 };
         journal.reserved = journal.read_reserved()?;
         Ok(journal)
     }
@@ -55,20 +63,52 @@ impl Journal {
             let height = record.height();
             let number = self.next_number(height)?;
             batch.put(key(height.value(), number), encode_record(record));
-            self.next = Some((height, number + 1));
+            self.next.insert(height, number.saturating_add(1));
         }
-        self.write(batch, sync)
+        self.write(batch, sync)?;
+        while self.next.len() > HEIGHTS_MAX {
+            self.next.pop_first();
+        }
+        Ok(())
     }
 
-    /// All records of heights from `from` on, by height and within it in the order in which they were appended.
+    /// All records of heights from `from` on, by height and within it in the order in which they were appended. Of one height at a
+    /// time, see [`Journal::records`]: all at once may be large.
     ///
     /// # Errors
     /// Where a record is damaged or the disk fails.
     pub fn replay(&self, from: Height) -> Result<Vec<Record>, StoreError> {
+        self.read(from.value(), u64::MAX)
+    }
+
+    /// The records of `height`, in the order in which they were appended.
+    ///
+    /// # Errors
+    /// Where a record is damaged or the disk fails.
+    pub fn records(&self, height: Height) -> Result<Vec<Record>, StoreError> {
+        self.read(height.value(), height.value())
+    }
+
+    /// The highest height that has records.
+    ///
+    /// # Errors
+    /// Where a key is damaged or the disk fails.
+    pub fn last_height(&self) -> Result<Option<Height>, StoreError> {
+        let mut iterator = self.db.raw_iterator();
+        iterator.seek_for_prev(key(u64::MAX, u64::MAX));
+        let Some((height, _)) = self.record_at(&iterator)? else { return Ok(None) };
+        let damaged = |_| self.folder.damaged(format!("record {height}"), "not a height");
+        Height::try_from(height).map(Some).map_err(damaged)
+    }
+
+    /// The records of the heights from `first` to `last`.
+    fn read(&self, first: u64, last: u64) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::new();
         let mut iterator = self.db.raw_iterator();
-        iterator.seek(key(from.value(), 0));
-        while let Some((height, number)) = record_at(&iterator) {
+        iterator.seek(key(first, 0));
+        while let Some((height, number)) = self.record_at(&iterator)?
+            && height <= last
+        {
             let name = format!("record {height}/{number}");
             let value = Bytes::copy_from_slice(iterator.value().unwrap_or_default());
             let record =
@@ -79,7 +119,6 @@ impl Journal {
             records.push(record);
             iterator.next();
         }
-        iterator.status().map_err(|error| self.folder.failed(error))?;
         Ok(records)
     }
 
@@ -135,18 +174,26 @@ impl Journal {
 
     /// The number of the next record of `height`.
     fn next_number(&self, height: Height) -> Result<u64, StoreError> {
-        if let Some((last, number)) = self.next
-            && last == height
-        {
-            return Ok(number);
+        if let Some(number) = self.next.get(&height) {
+            return Ok(*number);
         }
         let mut iterator = self.db.raw_iterator();
         iterator.seek_for_prev(key(height.value(), u64::MAX));
-        iterator.status().map_err(|error| self.folder.failed(error))?;
-        Ok(match record_at(&iterator) {
+        Ok(match self.record_at(&iterator)? {
             Some((found, number)) if found == height.value() => number.saturating_add(1),
             _ => 0,
         })
+    }
+
+    /// Height and number of the record that the iterator is at; none at the end, or before the first record.
+    fn record_at(&self, iterator: &DBRawIterator<'_>) -> Result<Option<(u64, u64)>, StoreError> {
+        iterator.status().map_err(|error| self.folder.failed(error))?;
+        let Some(found) = iterator.key() else { return Ok(None) };
+        if found == RESERVED {
+            return Ok(None);
+        }
+        let parsed = parse_key(found);
+        parsed.map(Some).ok_or_else(|| self.folder.damaged(format!("{found:?}"), "not a key"))
     }
 
     #[cfg(test)]
@@ -159,9 +206,9 @@ pub(super) fn key(height: u64, number: u64) -> Vec<u8> {
     [&[RECORD][..], &height.to_be_bytes(), &number.to_be_bytes()].concat()
 }
 
-/// Height and number of the record that the iterator is at; none where it is at no record.
-fn record_at(iterator: &DBRawIterator<'_>) -> Option<(u64, u64)> {
-    let (&kind, rest) = iterator.key()?.split_first()?;
+/// Height and number in the key of a record.
+fn parse_key(key: &[u8]) -> Option<(u64, u64)> {
+    let (&kind, rest) = key.split_first()?;
     let (height, number) = rest.split_first_chunk()?;
     let number = u64::from_be_bytes(number.try_into().ok()?);
     (kind == RECORD).then_some((u64::from_be_bytes(*height), number))

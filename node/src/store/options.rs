@@ -6,18 +6,26 @@
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
 
 const MIB: usize = 1 << 20;
-/// Memory for what the journal has not written to a table yet: small, so that no compaction stalls a vote.
-const JOURNAL_BUFFER_BYTES: usize = 4 * MIB;
+/// Memory for what the journal has not written to a table yet: some six blocks of 1.25 MB.
+const JOURNAL_BUFFER_BYTES: usize = 8 * MIB;
+/// Records of the journal from this size on, those with a block, go to blob files. A table keeps a reference, so compaction never
+/// copies them, and a file goes as a whole once all in it are pruned: 600 blocks of 1.25 MB are written 2.0 times (log and blob file)
+/// in place of 5.3 times, for half the processor time.
+const JOURNAL_BLOB_BYTES_MIN: u64 = 16 << 10;
 /// Cache of the journal, which is read at start alone.
 const JOURNAL_CACHE_BYTES: usize = MIB;
 /// Length of the journal's logs from which a flush is forced.
 const JOURNAL_WAL_BYTES_MAX: u64 = 16 << 20;
-/// Memory of one column family of the chain for what is not in a table yet.
-const CHAIN_BUFFER_BYTES: usize = 16 * MIB;
+/// Memory of one column family of the chain for what is not in a table yet. Larger ones are no faster (2 GB of 1 MB values).
+const CHAIN_BUFFER_BYTES: usize = 8 * MIB;
 /// The same over all column families.
-const CHAIN_BUFFERS_BYTES_MAX: usize = 32 * MIB;
-/// Cache of the chain, over all column families.
-const CHAIN_CACHE_BYTES: usize = 16 * MIB;
+const CHAIN_BUFFERS_BYTES_MAX: usize = 16 * MIB;
+/// Cache of the chain, over all column families. What stands in blob files is not cached.
+const CHAIN_CACHE_BYTES: usize = 8 * MIB;
+/// Blocks and results from this size on go to blob files. With pruning, 2 GB of 1 MB values take 6.7 s of processor time in place of
+/// 11.3 s, and 3.4 GB of writes in place of 4.9 GB. Blob files need no collection: heights grow and the oldest go first, so a file is
+/// garbage as a whole or not at all.
+const CHAIN_BLOB_BYTES_MIN: u64 = 4 << 10;
 /// Length of the chain's logs from which a flush is forced.
 const CHAIN_WAL_BYTES_MAX: u64 = 64 << 20;
 /// Files that one database keeps open.
@@ -36,6 +44,8 @@ pub(super) fn journal() -> Options {
     options.set_write_buffer_size(JOURNAL_BUFFER_BYTES);
     options.set_compression_type(DBCompressionType::None);
     options.set_block_based_table_factory(&tables(&Cache::new_lru_cache(JOURNAL_CACHE_BYTES)));
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(JOURNAL_BLOB_BYTES_MIN);
     options
 }
 
@@ -49,15 +59,22 @@ pub(super) fn chain() -> Options {
     options
 }
 
-/// The column families of the chain, which share one cache.
-pub(super) fn families<'a>(names: &'a [&'a str]) -> impl Iterator<Item = (&'a str, Options)> {
+/// The column families of the chain, which share one cache; each says whether its values are large.
+pub(super) fn families<'a>(
+    families: impl Iterator<Item = (&'a str, bool)>,
+) -> impl Iterator<Item = (&'a str, Options)> {
     let cache = Cache::new_lru_cache(CHAIN_CACHE_BYTES);
-    names.iter().map(move |name| {
+    families.map(move |(name, large)| {
         let mut options = Options::default();
         options.set_write_buffer_size(CHAIN_BUFFER_BYTES);
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_block_based_table_factory(&tables(&cache));
-        (*name, options)
+        if large {
+            options.set_enable_blob_files(true);
+            options.set_min_blob_size(CHAIN_BLOB_BYTES_MIN);
+            options.set_blob_compression_type(DBCompressionType::Lz4);
+        }
+        (name, options)
     })
 }
 

@@ -2,18 +2,22 @@
 //!
 //! RocksDB's recovery takes a damaged length in the last 32 KiB of a log for a torn tail and silently drops every durable record
 //! behind it, and a damaged type for a recycled log's end. For a journal that would mean to forget a promise. So: a log may end in an
-//! incomplete record, and nothing valid may follow where it stops making sense.
+//! incomplete record, and nothing valid may follow where it stops making sense. An incomplete record is also one whose last pages are
+//! zeros: after a loss of power a file system may have the length of the file and not yet its pages. RocksDB takes that for damage, so
+//! it is cut off here.
 //!
 //! Format (RocksDB `db/log_format.h`): blocks of 32 KiB; records of checksum (4 bytes, masked CRC-32C of type and payload), length
 //! (2), type (1) and payload, none of which crosses a block; fewer than 7 bytes at the end of a block are filling.
 
 use super::StoreError;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 const BLOCK_BYTES: usize = 32_768;
 const HEADER_BYTES: usize = 7;
+/// What reaches the disk as a whole.
+const PAGE_BYTES: usize = 4_096;
 /// Full, first, middle and last: the types that are written in the configuration of the journal.
 const TYPES: std::ops::RangeInclusive<u8> = 1..=4;
 
@@ -31,36 +35,79 @@ pub(super) fn check(folder: &Path) -> Result<(), StoreError> {
 
 fn check_file(path: PathBuf) -> Result<(), StoreError> {
     let found = match File::open(&path) {
-        Ok(file) => damage(file),
+        Ok(file) => end(file),
         Err(error) => Err(error),
     };
-    match found {
-        Ok(None) => Ok(()),
-        Ok(Some(offset)) => Err(StoreError::Log { file: path, offset }),
-        Err(source) => Err(StoreError::File { path, source }),
-    }
+    let done = match found {
+        Ok(End::Whole) => Ok(()),
+        Ok(End::Torn(offset)) => cut(&path, offset),
+        Ok(End::Damaged(offset)) => return Err(StoreError::Log { file: path, offset }),
+        Err(source) => Err(source),
+    };
+    done.map_err(|source| StoreError::File { path, source })
 }
 
-/// Where the log is damaged; none where it is whole or ends in an incomplete record.
-pub(super) fn damage(mut log: impl Read) -> std::io::Result<Option<u64>> {
+/// Removes a torn tail that RocksDB would take for damage.
+fn cut(path: &Path, offset: u64) -> std::io::Result<()> {
+    tracing::warn!(file = %path.display(), offset, "a torn write at the end of the log is dropped");
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(offset)?;
+    file.sync_all()
+}
+
+/// How a log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With a whole record, or with one that lacks its end, which RocksDB drops.
+    Whole,
+    /// With zeros from this offset on, or with a record there whose last pages are zeros: the machine lost power before it was synced.
+    Torn(u64),
+    /// It makes no sense from this offset on.
+    Damaged(u64),
+}
+
+fn end(mut log: impl Read) -> std::io::Result<End> {
     let mut block = Vec::with_capacity(BLOCK_BYTES);
     let mut offset = 0u64;
+    let mut torn = None;
     let mut ended = false;
     loop {
         block.clear();
         read_block(&mut log, &mut block)?;
         let good = if ended { 0 } else { valid_prefix(&block) };
         let rest = block.get(good..).unwrap_or_default();
-        if !is_tail(rest, block.len()) {
-            return Ok(Some(offset.saturating_add(u64::try_from(good).unwrap_or(u64::MAX))));
+        let at = offset.saturating_add(u64::try_from(good).unwrap_or(u64::MAX));
+        let zeros = rest.iter().all(|byte| *byte == 0);
+        if ended {
+            // Behind a tail only zeros may follow, of space that was reserved.
+            if !zeros {
+                return Ok(End::Damaged(torn.unwrap_or(at)));
+            }
+        } else if (zeros && rest.len() >= HEADER_BYTES) || is_unwritten(rest, good) {
+            torn = Some(at);
+            ended = true;
+        } else if !is_tail(rest, block.len()) {
+            return Ok(End::Damaged(at));
         }
-        // Behind a tail only zeros may follow, of space that was reserved.
-        ended |= rest.len() >= HEADER_BYTES;
         if block.len() < BLOCK_BYTES {
-            return Ok(None);
+            return Ok(torn.map_or(End::Whole, End::Torn));
         }
         offset = offset.saturating_add(u64::try_from(block.len()).unwrap_or(u64::MAX));
     }
+}
+
+/// Whether `rest`, which starts at `good` in its block, is a record whose last pages are zeros, with nothing valid in the others.
+fn is_unwritten(rest: &[u8], good: usize) -> bool {
+    let Some((&[.., low, high, kind], payload)) = rest.split_first_chunk::<HEADER_BYTES>() else {
+        return false;
+    };
+    let length = usize::from(u16::from_le_bytes([low, high]));
+    let written = payload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let page = (good + HEADER_BYTES + written).next_multiple_of(PAGE_BYTES);
+    let end = (good + HEADER_BYTES + length).min(good + rest.len());
+    TYPES.contains(&kind)
+        && page < end
+        && !holds_a_record(payload.get(..written).unwrap_or_default())
 }
 
 fn read_block(log: &mut impl Read, block: &mut Vec<u8>) -> std::io::Result<()> {
@@ -90,10 +137,10 @@ fn record_bytes(bytes: &[u8]) -> Option<usize> {
     valid.then_some(HEADER_BYTES + payload.len())
 }
 
-/// Whether `rest`, where a block of `block_bytes` stops making sense, is how a log ends: filling, zeros, or a record that lacks its
-/// end, with nothing valid behind it.
+/// Whether `rest`, where a block of `block_bytes` stops making sense, is filling, or a record that lacks its end, with nothing valid
+/// behind it.
 fn is_tail(rest: &[u8], block_bytes: usize) -> bool {
-    if rest.len() < HEADER_BYTES || rest.iter().all(|byte| *byte == 0) {
+    if rest.len() < HEADER_BYTES {
         return true;
     }
     let Some((&[a, b, c, d, low, high, kind], payload)) = rest.split_first_chunk() else {

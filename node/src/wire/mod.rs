@@ -27,7 +27,7 @@ mod golden_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 
 pub use body::{Body, decode_block, decode_last_commit};
 pub use commit::{decode_commit, encode_commit};
