@@ -560,6 +560,10 @@ impl Engine {
         self.parts.sets.publish(next);
         self.work.new_height();
         self.active = false;
+        if self.hold.ingesting {
+            // What this validator signed here before its data was lost comes with the answers.
+            self.set_active();
+        }
         let mut inputs = vec![Input::Timeout(timeout), Input::Advance(start)];
         self.update_hold(Instant::now(), &mut inputs);
         self.update_work(Instant::now(), &mut inputs);

@@ -62,7 +62,8 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// # Errors
 /// Where it cannot start: configuration, genesis, disk, ports, application.
 pub fn run(settings: Settings) -> anyhow::Result<End> {
-    let mut node = Node::start(settings)?;
+    let app = tercet_abci::open(&settings.app, &settings.data)?;
+    let mut node = Node::start(settings, app)?;
     let end = node.wait();
     match &end {
         End::Asked(signal) => tracing::info!("{signal}: stopping"),
@@ -81,15 +82,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node.
+    /// Starts a node that drives `app`.
     ///
     /// # Errors
     /// Where it cannot start: configuration, genesis, disk, ports, application.
-    pub fn start(settings: Settings) -> anyhow::Result<Node> {
+    pub fn start(settings: Settings, app: Roles) -> anyhow::Result<Node> {
         let (ends, ended) = Ends::new();
         let network_runtime = runtime("network", NETWORK_THREADS)?;
         let rpc_runtime = runtime("rpc", RPC_THREADS)?;
-        let running = start(settings, &ends, &network_runtime, &rpc_runtime)?;
+        let running = start(&settings, app, &ends, (&network_runtime, &rpc_runtime))?;
         Ok(Node { running, ended, network_runtime, rpc_runtime })
     }
 
@@ -170,18 +171,17 @@ struct Channels {
 }
 
 fn start(
-    settings: Settings,
+    settings: &Settings,
+    app: Roles,
     ends: &Ends,
-    network_runtime: &Runtime,
-    rpc_runtime: &Runtime,
+    (network_runtime, rpc_runtime): (&Runtime, &Runtime),
 ) -> anyhow::Result<Running> {
     let key = SigningKey::from_bytes(&settings.validator_secret);
     let public = PublicKey::ed25519(key.verifying_key().as_bytes()).context("the validator key")?;
     let me = public.address();
-    let Roles { query, mempool: mempool_app, mut consensus, snapshot: _ } =
-        tercet_abci::open(&settings.app, &settings.data)?;
+    let Roles { query, mempool: mempool_app, mut consensus, snapshot: _ } = app;
     let Opened { journal, chain, stale_until, ready } =
-        stores::open(&settings, public, consensus.as_mut())?;
+        stores::open(settings, public, consensus.as_mut())?;
     let mut sets = Sets::new(settings.chain.id(), settings.chain.term, ready.state.next_height());
     consensus::learn(&mut sets, &ready.state);
 
@@ -197,7 +197,7 @@ fn start(
         audit.clone(),
         VERIFIER_THREADS,
     )?;
-    let peers = start_network(&settings, &key, &sets, &audit, network_runtime)?;
+    let peers = start_network(settings, &key, &sets, &audit, network_runtime)?;
     let network = peers.network.clone();
 
     let failed = ends.on_application_failure();
@@ -251,7 +251,7 @@ fn start(
 
     let snapshot = Arc::new(ArcSwap::default());
     let engine = consensus::engine(consensus::Start {
-        settings: &settings,
+        settings,
         journal,
         chain: chain.clone(),
         sets,
@@ -269,7 +269,7 @@ fn start(
     })?;
     let engine = ends.spawn("engine", move || engine.run().err().map(consensus::end))?;
 
-    let node = Arc::new(node_info(&settings));
+    let node = Arc::new(node_info(settings));
     let fault = Fault::default();
     let status = StatusParts { node, key: public, chain: chain.clone(), engine: snapshot, fault };
     let sources = Sources {
@@ -281,7 +281,7 @@ fn start(
         waiters,
         genesis: Arc::new(settings.chain.shown.clone()),
     };
-    let (rpc, rpc_address) = start_rpc(&settings, sources, rpc_runtime)?;
+    let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
     let events = channels.events.0;
     Ok(Running { network, mempool, events, engine, executor, rpc, rpc_address })
 }

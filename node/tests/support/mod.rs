@@ -1,0 +1,361 @@
+//! Whole nodes in this process, on loopback, with an application that can be looked at.
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tendermint::Time;
+use tendermint::block::Height;
+use tendermint::consensus::Params;
+use tendermint_proto::v0_38::abci::{
+    ExecTxResult, RequestFinalizeBlock, RequestInfo, RequestInitChain, ResponseCommit,
+    ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+};
+use tercet_consensus::key::PublicKey;
+use tercet_consensus::validators::Validators;
+use tercet_node::engine::pace::PaceSettings;
+use tercet_node::engine::work::WorkSettings;
+use tercet_node::execution::{State, updates};
+use tercet_node::mempool;
+use tercet_node::network::{self, NodeId, PeerAddress, Transport};
+use tercet_node::node::{ChainSettings, NetworkSettings, Node, RpcSettings, Settings};
+use tercet_node::rpc;
+
+/// How long anything may take before a test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+const MS: Duration = Duration::from_millis(1);
+
+/// An application that remembers which block held which transaction, and lets tests wait for one.
+#[derive(Clone, Default)]
+pub(crate) struct App(Arc<(Mutex<Chain>, Condvar)>);
+
+/// What the application has seen.
+#[derive(Default)]
+pub(crate) struct Chain {
+    /// The height of the last block.
+    pub(crate) height: u64,
+    /// The transactions, with the heights of their blocks.
+    pub(crate) txs: BTreeMap<Bytes, u64>,
+    /// The hash of each block, by height: what must be the same everywhere.
+    pub(crate) hashes: BTreeMap<u64, Bytes>,
+}
+
+impl App {
+    /// Waits until `wanted` says so.
+    pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&Chain) -> bool) {
+        let (chain, changed) = &*self.0;
+        let deadline = Instant::now() + PATIENCE;
+        let mut chain = chain.lock().expect("no panic holds it");
+        while !wanted(&chain) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{what}: still not at height {}", chain.height);
+            chain = changed.wait_timeout(chain, left).expect("no panic holds it").0;
+        }
+    }
+
+    /// Looks at what it has seen.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&Chain) -> R) -> R {
+        look(&self.0.0.lock().expect("no panic holds it"))
+    }
+
+    /// Another application that has seen the same.
+    pub(crate) fn copy(&self) -> App {
+        let chain = self.look(|chain| Chain {
+            height: chain.height,
+            txs: chain.txs.clone(),
+            hashes: chain.hashes.clone(),
+        });
+        App(Arc::new((Mutex::new(chain), Condvar::new())))
+    }
+
+    /// Waits for a transaction.
+    pub(crate) fn wait_for(&self, tx: &str) {
+        self.wait(tx, |chain| chain.txs.contains_key(tx.as_bytes()));
+    }
+}
+
+fn app_hash(chain: &Chain) -> Bytes {
+    Bytes::copy_from_slice(&(chain.txs.len() as u64).to_be_bytes())
+}
+
+impl tendermint_abci::Application for App {
+    fn info(&self, _: RequestInfo) -> ResponseInfo {
+        self.look(|chain| ResponseInfo {
+            last_block_height: chain.height as i64,
+            last_block_app_hash: app_hash(chain),
+            ..ResponseInfo::default()
+        })
+    }
+
+    fn init_chain(&self, _: RequestInitChain) -> ResponseInitChain {
+        ResponseInitChain { app_hash: self.look(app_hash), ..ResponseInitChain::default() }
+    }
+
+    fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
+        let mut chain = self.0.0.lock().expect("no panic holds it");
+        let height = request.height as u64;
+        chain.height = height;
+        chain.hashes.insert(height, request.hash);
+        let results = vec![ExecTxResult::default(); request.txs.len()];
+        for tx in request.txs {
+            chain.txs.insert(tx, height);
+        }
+        ResponseFinalizeBlock {
+            tx_results: results,
+            app_hash: app_hash(&chain),
+            ..ResponseFinalizeBlock::default()
+        }
+    }
+
+    fn commit(&self) -> ResponseCommit {
+        self.0.1.notify_all();
+        ResponseCommit::default()
+    }
+}
+
+/// A network of validators with these powers.
+pub(crate) struct Net {
+    folder: TempDir,
+    ports: Vec<u16>,
+    /// What each node's application has seen; it outlives the node.
+    pub(crate) apps: Vec<App>,
+    nodes: Vec<Option<Node>>,
+    validators: Arc<Validators>,
+    transport: Transport,
+    /// Whom each node dials.
+    peers: Vec<Vec<usize>>,
+    genesis_time: Time,
+    initial_height: Height,
+    /// Whose validator key each node has; its own unless told otherwise.
+    keys: Vec<usize>,
+}
+
+fn secret(kind: u8, index: usize) -> [u8; 32] {
+    let mut secret = [kind; 32];
+    secret[0] = u8::try_from(index).expect("few nodes");
+    secret
+}
+
+fn public(index: usize) -> PublicKey {
+    let key = SigningKey::from_bytes(&secret(1, index));
+    PublicKey::ed25519(key.verifying_key().as_bytes()).expect("a key")
+}
+
+impl Net {
+    /// A network whose nodes are connected all to all; none is started. Nodes beyond the powers are full nodes.
+    pub(crate) fn new(powers: &[u64], full_nodes: usize, transport: Transport) -> Net {
+        let count = powers.len() + full_nodes;
+        let listeners: Vec<TcpListener> =
+            (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
+        let members = powers.iter().enumerate().map(|(index, power)| (public(index), *power));
+        Net {
+            folder: tempfile::tempdir().expect("a folder"),
+            ports: listeners.iter().map(port).collect(),
+            apps: (0..count).map(|_| App::default()).collect(),
+            nodes: (0..count).map(|_| None).collect(),
+            validators: Arc::new(Validators::new(members).expect("a set")),
+            transport,
+            peers: (0..count).map(|i| (0..count).filter(|j| *j != i).collect()).collect(),
+            genesis_time: Time::now(),
+            initial_height: Height::from(1u32),
+            keys: (0..count).collect(),
+        }
+    }
+
+    /// Lets node `index` dial only these.
+    pub(crate) fn connect(&mut self, index: usize, to: &[usize]) {
+        self.peers[index] = to.to_vec();
+    }
+
+    /// Lets the chain begin at this height.
+    pub(crate) fn begin_at(&mut self, height: u32) {
+        self.initial_height = Height::from(height);
+    }
+
+    /// Gives node `index` the validator key of node `of`.
+    pub(crate) fn copy_key(&mut self, index: usize, of: usize) {
+        self.keys[index] = of;
+    }
+
+    /// Starts a node, or starts it again.
+    pub(crate) fn start(&mut self, index: usize) {
+        let settings = self.settings(index);
+        let roles = tercet_abci::in_process(self.apps[index].clone());
+        self.nodes[index] = Some(Node::start(settings, roles).expect("the node starts"));
+    }
+
+    /// Starts all nodes.
+    pub(crate) fn start_all(&mut self) {
+        (0..self.nodes.len()).for_each(|index| self.start(index));
+    }
+
+    /// Stops a node.
+    pub(crate) fn stop(&mut self, index: usize) {
+        self.nodes[index].take().expect("it runs").stop();
+    }
+
+    /// Where a node's RPC listens.
+    pub(crate) fn rpc(&self, index: usize) -> SocketAddr {
+        self.nodes[index].as_ref().and_then(Node::rpc_address).expect("it runs")
+    }
+
+    /// A node's data folder.
+    pub(crate) fn data(&self, index: usize) -> PathBuf {
+        self.folder.path().join(format!("node{index}")).join("data")
+    }
+
+    /// Sends a transaction to a node, which must take it.
+    pub(crate) fn send(&self, index: usize, tx: &str) {
+        let reply = self.get(index, &format!("broadcast_tx_sync?tx=%22{tx}%22"));
+        assert!(reply.contains("\"code\":0"), "{reply}");
+    }
+
+    /// One GET.
+    pub(crate) fn get(&self, index: usize, path: &str) -> String {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(self.rpc(index)).expect("connected");
+        write!(stream, "GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("a reply");
+        reply
+    }
+
+    /// Every block that two applications have both seen is the same block.
+    pub(crate) fn assert_one_chain(&self) {
+        let chains: Vec<_> = self.apps.iter().map(|app| app.look(|chain| chain.hashes.clone())).collect();
+        for (index, chain) in chains.iter().enumerate() {
+            for other in &chains[..index] {
+                for (height, hash) in chain {
+                    assert!(other.get(height).is_none_or(|found| found == hash), "two blocks at height {height}");
+                }
+            }
+        }
+    }
+
+    fn settings(&self, index: usize) -> Settings {
+        let data = self.data(index);
+        std::fs::create_dir_all(&data).expect("a folder");
+        let sign_state = data.join("priv_validator_state.json");
+        if !sign_state.exists() {
+            tercet_config::SignState { height: 0 }.save(&sign_state).expect("written");
+        }
+        Settings {
+            sign_state,
+            data,
+            chain: self.chain(),
+            moniker: format!("node{index}"),
+            node_secret: secret(2, index),
+            validator_secret: secret(1, self.keys[index]),
+            app: "in process".into(),
+            network: self.network(index),
+            mempool: mempool::Settings {
+                limits: mempool::pool::Limits {
+                    count_max: 5_000,
+                    bytes_max: 1 << 30,
+                    tx_bytes_max: 1 << 20,
+                    cache_max: 10_000,
+                },
+                recheck: true,
+                broadcast: true,
+                keep_invalid: false,
+                batch_max: 10_000,
+            },
+            pace: PaceSettings {
+                initial: 1_000 * MS,
+                floor: 300 * MS,
+                ceiling: 3_000 * MS,
+                grace: 20 * MS,
+            },
+            disconnect_grace: 20 * MS,
+            work: WorkSettings {
+                empty_block_interval: Some(1_000 * MS),
+                proof_block_delay: 100 * MS,
+                min_block_interval: Duration::ZERO,
+                initial_height: self.initial_height,
+                term: 64,
+            },
+            rpc: RpcSettings {
+                laddr: Some("tcp://127.0.0.1:0".into()),
+                limits: rpc::Limits::default(),
+            },
+        }
+    }
+
+    fn network(&self, index: usize) -> NetworkSettings {
+        let address = |peer: &usize| PeerAddress::NodeId {
+            id: network::peer_id(secret(2, *peer)).and_then(|id| NodeId::of_peer(&id)).expect("an id"),
+            host: "127.0.0.1".into(),
+            port: self.ports[*peer],
+        };
+        NetworkSettings {
+            listen: SocketAddr::from(([127, 0, 0, 1], self.ports[index])),
+            external: None,
+            transport: self.transport,
+            persistent: self.peers[index].iter().map(address).collect(),
+            unconditional: Vec::new(),
+            private: Vec::new(),
+            peer_exchange: false,
+            inbound_max: 40,
+            outbound_max: 10,
+            per_ip_max: 100,
+        }
+    }
+
+    fn chain(&self) -> ChainSettings {
+        let params = params();
+        let genesis = State {
+            chain_id: "test-chain".into(),
+            initial_height: self.initial_height,
+            last_height: None,
+            last_block_id: None,
+            last_block_time: self.genesis_time,
+            last_validators: None,
+            validators: self.validators.clone(),
+            next_validators: self.validators.clone(),
+            params: params.clone(),
+            app_hash: Vec::new(),
+            last_results_hash: Some(updates::results_hash(&[])),
+            app_version: 0,
+        };
+        let shown = rpc::sources::Genesis {
+            time: self.genesis_time,
+            chain_id: "test-chain".into(),
+            initial_height: self.initial_height,
+            params,
+            validators: Vec::new(),
+            app_hash: Vec::new(),
+            app_state: None,
+            tercet: None,
+        };
+        ChainSettings { genesis, app_state: Vec::new(), genesis_hash: [7; 32], term: 64, shown }
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        self.nodes.iter_mut().filter_map(Option::take).for_each(Node::stop);
+    }
+}
+
+fn params() -> Params {
+    use tendermint::consensus::params::{AbciParams, ValidatorParams};
+    Params {
+        block: tendermint::block::Size { max_bytes: 1 << 20, max_gas: -1, time_iota_ms: 1_000 },
+        evidence: tendermint::evidence::Params {
+            max_age_num_blocks: 100_000,
+            max_age_duration: tendermint::evidence::Duration(Duration::from_secs(172_800)),
+            max_bytes: 1 << 16,
+        },
+        validator: ValidatorParams {
+            pub_key_types: vec![tendermint::public_key::Algorithm::Ed25519],
+        },
+        version: None,
+        abci: AbciParams::default(),
+    }
+}
