@@ -76,15 +76,31 @@ pub(crate) fn running(node: &Node) -> Option<u32> {
         if !arguments.is_empty() {
             return arguments.split(|byte| *byte == 0).any(|arg| arg == home).then_some(pid);
         }
-        // Without arguments it has ended and waits to be reaped, or it only just begins.
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())?;
-        if matches!(state, 'Z' | 'X') {
+        // Without arguments it ends, has ended and waits to be reaped, or only just begins.
+        if is_zombie(pid)? {
             return None;
         }
         std::thread::sleep(EXEC_LOOK);
     }
     None
+}
+
+/// Whether the process has ended and waits to be reaped; nothing where there is no such process.
+fn is_zombie(pid: u32) -> Option<bool> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())?;
+    Some(matches!(state, 'Z' | 'X'))
+}
+
+/// Whether a killed process still lets go of what it has: its arguments are gone, but some of its
+/// threads are not, and with them its files and their locks.
+fn is_ending(pid: u32) -> bool {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline"));
+    if !arguments.is_ok_and(|arguments| arguments.is_empty()) {
+        return false;
+    }
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    threads > 1 || is_zombie(pid) == Some(false)
 }
 
 /// Sends a signal to the node's process.
@@ -98,10 +114,10 @@ pub(crate) fn signal(node: &Node, signal: Signal) -> Result<(), ProcessError> {
     }
 }
 
-/// Waits until the node's process has ended; whether it did in time.
+/// Waits until the node's process has ended and holds nothing any more; whether it did in time.
 pub(crate) async fn ended(node: &Node, within: Duration) -> bool {
     let start = Instant::now();
-    while running(node).is_some() {
+    while running(node).is_some() || node.pid.is_some_and(is_ending) {
         if start.elapsed() > within {
             return false;
         }

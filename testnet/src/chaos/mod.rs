@@ -43,6 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ENDLESS: Duration = Duration::from_secs(24 * 3_600);
 /// Connections of the load per node.
 const CONNECTIONS: usize = 4;
+/// Lines of the log that are shown of a node that died.
+const LAST_LINES: usize = 5;
 /// Jumps of the light client in the final audit.
 const JUMPS: usize = 32;
 
@@ -106,6 +108,9 @@ pub(crate) enum ChaosError {
     /// Too few validators.
     #[error("this needs at least two validators")]
     TooFew,
+    /// A node ended after its restart.
+    #[error("{0} ended by itself after its restart; its log ends:\n{1}")]
+    Died(String, String),
     /// A node did not come back at all.
     #[error("{name} is not at the tip {secs} s after its restart: see {log}")]
     Lost {
@@ -262,7 +267,7 @@ impl Run {
         }
         for node in &net.nodes {
             while height_of(node).await <= Some(height) {
-                give_up(start, node)?;
+                give_up(&self.chaos.dir, start, node)?;
                 tokio::time::sleep(LOOK).await;
             }
             let after = block_id(node, height).await.ok();
@@ -350,7 +355,7 @@ impl Run {
             if height_of(node).await >= Some(tip) {
                 break;
             }
-            give_up(start, node)?;
+            give_up(&self.chaos.dir, start, node)?;
             tokio::time::sleep(LOOK).await;
         }
         let took = start.elapsed();
@@ -412,7 +417,13 @@ fn median_max(durations: &mut [Duration]) -> Option<(Duration, Duration)> {
     quantile(durations, 50).zip(quantile(durations, 100))
 }
 
-fn give_up(start: Instant, node: &Node) -> Result<(), ChaosError> {
+/// Ends the wait for a node that takes too long, or whose process has ended.
+fn give_up(dir: &Path, start: Instant, node: &Node) -> Result<(), ChaosError> {
+    let node = Net::load(dir)?.node(node.index)?.clone();
+    if running(&node).is_none() {
+        let last = process::tail(&node.log(), LAST_LINES).join("\n");
+        return Err(ChaosError::Died(node.name(), last));
+    }
     if start.elapsed() < GIVE_UP {
         return Ok(());
     }
