@@ -1,18 +1,21 @@
-//! What was thrown away: every discarded message is counted by reason, peer and class, and written to a bounded, rate-limited audit log
-//! (`tracing` target `audit`), so that an operator can show who attacked him and with what.
+//! What was thrown away: every discarded message is counted by reason, peer and class, and written
+//! to a bounded, rate-limited audit log (`tracing` target `audit`), so that an operator can show
+//! who attacked him and with what. One noisy peer cannot crowd the others out of the log.
 
 use crate::network::{Class, Discard, PeerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tercet_consensus::key::Address;
 use tercet_consensus::verify::Reject;
 
-/// The most lines in the audit log within one [`WINDOW`].
-const LINES_MAX: u32 = 20;
+/// The most lines in the audit log within one [`WINDOW`]; one of them at most about a peer, and
+/// one about peers that are not known.
+const LINES_MAX: usize = 20;
 /// The window of the rate limit.
 const WINDOW: Duration = Duration::from_secs(1);
-/// The most (reason, peer, class) that are counted apart; what comes beyond is counted under no peer.
+/// The most (reason, peer, class) that are counted apart; what comes beyond is counted under no
+/// peer.
 const COUNTERS_MAX: usize = 4_096;
 
 /// One discarded message.
@@ -74,7 +77,8 @@ pub type Counter = (&'static str, Option<PeerId>, Option<Class>);
 struct Inner {
     counts: BTreeMap<Counter, u64>,
     window: Option<Instant>,
-    lines: u32,
+    /// Whom the lines of this window are about; bounded by [`LINES_MAX`].
+    lines: HashSet<Option<PeerId>>,
     suppressed: u64,
 }
 
@@ -91,7 +95,7 @@ impl Audit {
         let room = inner.counts.len() < COUNTERS_MAX || inner.counts.contains_key(&key);
         let key = if room { key } else { (reason, None, class) };
         *inner.counts.entry(key).or_default() += 1;
-        if let Some(suppressed) = inner.line(Instant::now()) {
+        if let Some(suppressed) = inner.line(peer, Instant::now()) {
             drop(inner);
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
             let class = class.map(Class::name).unwrap_or_default();
@@ -108,16 +112,15 @@ impl Audit {
 
 impl Inner {
     /// Whether a line may be written now; says how many were left out before it.
-    fn line(&mut self, now: Instant) -> Option<u64> {
+    fn line(&mut self, peer: Option<PeerId>, now: Instant) -> Option<u64> {
         if self.window.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
             self.window = Some(now);
-            self.lines = 0;
+            self.lines.clear();
         }
-        if self.lines >= LINES_MAX {
+        if self.lines.len() >= LINES_MAX || !self.lines.insert(peer) {
             self.suppressed += 1;
             return None;
         }
-        self.lines += 1;
         Some(std::mem::take(&mut self.suppressed))
     }
 }
@@ -136,9 +139,13 @@ mod tests {
         assert_eq!(audit.counts()[&("bad_signature", Some(peer), Some(Class::Consensus))], 1_000);
         let mut inner = Inner::default();
         let now = Instant::now();
-        let lines = (0..1_000).filter(|_| inner.line(now).is_some()).count();
-        assert_eq!(lines, 20);
-        assert_eq!(inner.line(now + WINDOW), Some(980));
+        let mut line = |peer, at| inner.line(Some(peer), at);
+        let noisy = (0..1_000).filter(|_| line(peer, now).is_some()).count();
+        assert_eq!(noisy, 1);
+        assert_eq!(line(PeerId::random(), now), Some(999));
+        let others = (0..1_000).filter(|_| line(PeerId::random(), now).is_some()).count();
+        assert_eq!(others, LINES_MAX - 2);
+        assert_eq!(line(peer, now + WINDOW), Some(982));
     }
 
     #[test]

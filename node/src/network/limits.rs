@@ -94,7 +94,8 @@ impl ClassLimits {
     pub fn with_block_bytes(mut self, bytes_max: usize) -> Self {
         for class in [&mut self.bodies, &mut self.sync] {
             class.frame_bytes_max = class.frame_bytes_max.max(bytes_max.saturating_add(2 * MIB));
-            class.queue_bytes_max = class.queue_bytes_max.max(class.frame_bytes_max.saturating_mul(2));
+            class.queue_bytes_max =
+                class.queue_bytes_max.max(class.frame_bytes_max.saturating_mul(2));
         }
         self
     }

@@ -27,6 +27,7 @@ mod dial;
 mod hello;
 mod limits;
 mod links;
+mod muxer;
 mod peers;
 mod presence;
 mod session;
@@ -189,8 +190,8 @@ pub struct Settings {
     pub knows_validator: Arc<KnowsValidator>,
 }
 
-/// A frame from a peer whose hello is done. `bytes` is a slice of a read buffer of some 16 KiB or
-/// more: copy what is to be kept for long.
+/// A frame from a peer whose hello is done. Up to 4 KiB, `bytes` has its memory to itself; longer
+/// ones may share theirs with a neighbour, so copy a part that is to be kept for long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
     /// Who sent it.

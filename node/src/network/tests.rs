@@ -1,5 +1,7 @@
 //! Real sockets on the loopback interface. Every wait is for an event.
 
+mod admission;
+mod greeting;
 mod hostile;
 mod support;
 
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use support::{Node, config, free_port, secret, soon, validator};
+use support::{Node, config, free_port, soon};
 
 fn frame(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -51,19 +53,67 @@ async fn frames_of_every_class_arrive_in_order_over_quic() {
     frames_arrive_in_order(Transport::Quic).await;
 }
 
+/// Four nodes that all dial each other hear each other's broadcasts.
+async fn four_nodes_form_a_mesh(transport: Transport) {
+    let places: Vec<_> = (0..4).map(|_| free_port()).collect();
+    let mut nodes = Vec::new();
+    for (n, at) in (1..).zip(&places) {
+        let mut config = config(n).over(transport).at(*at);
+        for (m, other) in (1..).zip(&places).filter(|(m, _)| *m != n) {
+            let address = support::config(m).address_at(*other);
+            config = config.persistent(address);
+        }
+        nodes.push(Node::start(config).await);
+    }
+    for node in &nodes {
+        soon(node.present(3)).await;
+    }
+    for (n, node) in nodes.iter().enumerate() {
+        node.network.broadcast(Class::Consensus, frame(&format!("from {n}")));
+    }
+    for n in 0..4 {
+        let mut heard = Vec::new();
+        for _ in 0..3 {
+            heard.push(nodes[n].receive(Class::Consensus).await.bytes);
+        }
+        heard.sort();
+        let expected: Vec<_> =
+            (0..4).filter(|m| *m != n).map(|m| frame(&format!("from {m}"))).collect();
+        assert_eq!(heard, expected);
+    }
+}
+
 #[tokio::test]
-async fn a_peer_of_another_genesis_is_refused_on_both_sides() {
+async fn four_nodes_form_a_mesh_over_tcp() {
+    four_nodes_form_a_mesh(Transport::Tcp).await;
+}
+
+#[tokio::test]
+async fn four_nodes_form_a_mesh_over_quic() {
+    four_nodes_form_a_mesh(Transport::Quic).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_up_late_is_found() {
+    let at = free_port();
+    let mut a = Node::start(config(1).persistent(config(2).address_at(at))).await;
+    let b = Node::start(config(2).at(at)).await;
+    assert_eq!(a.connected().await.peer, b.network.local());
+}
+
+#[tokio::test]
+async fn a_stopped_node_starts_again_on_its_port() {
     let mut a = Node::start(config(1)).await;
-    let mut other = config(2).persistent(a.address());
-    other.settings.hello.genesis_hash = [9; 32];
-    let mut b = Node::start(other).await;
-    let by_a = a.discarded(DiscardReason::Incompatible).await;
-    assert_eq!(by_a.peer, Some(b.network.local()));
-    b.discarded(DiscardReason::Incompatible).await;
-    soon(a.idle()).await;
-    assert!(a.network.peers().is_empty() && b.network.peers().is_empty());
-    let unsent = b.network.send(a.network.local(), Class::Sync, frame("x"));
-    assert_eq!(unsent, Err(SendError::NotConnected));
+    let (mut b, at) = (Node::start(config(2).persistent(a.address())).await, a.listen);
+    for _ in 0..3 {
+        a.connected().await;
+        b.connected().await;
+        a.network.stop();
+        b.disconnected().await;
+        b.refused().await;
+        a = Node::start(config(1).at(at)).await;
+    }
+    a.connected().await;
 }
 
 #[tokio::test]
@@ -81,22 +131,6 @@ async fn another_node_at_a_persistent_address_is_cut() {
     let mut c = Node::start(config(3).persistent(a.address())).await;
     c.connected().await;
     assert_eq!(a.connected().await.peer, c.network.local());
-}
-
-#[tokio::test]
-async fn a_validator_proves_its_key_and_an_impostor_is_refused() {
-    let mut a = Node::start(config(1)).await;
-    let honest = config(2).with_validator(2).persistent(a.address());
-    let b = Node::start(honest).await;
-    let info = a.connected().await;
-    assert_eq!(info.peer, b.network.local());
-    assert_eq!(info.validator(), Some(validator(2, &b.network.local()).key));
-    // The proof of node 2, used by node 3.
-    let mut stolen = config(3).persistent(a.address());
-    stolen.settings.hello.validator = Some(validator(2, &b.network.local()));
-    let c = Node::start(stolen).await;
-    assert_eq!(a.discarded(DiscardReason::BadSignature).await.peer, Some(c.network.local()));
-    assert_eq!(a.network.peers().len(), 1);
 }
 
 #[tokio::test]
@@ -202,59 +236,13 @@ async fn a_hundred_connections_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn inbound_slots_are_bounded_but_not_for_known_validators_and_unconditional_nodes() {
-    let mut a = config(1);
-    a.settings.limits = Limits { inbound: 1, validator_slots: 1, ..support::generous_limits() };
-    a.settings.unconditional.insert(NodeId::of_peer(&peer_id(secret(5)).unwrap()).unwrap());
-    let known = validator(4, &peer_id(secret(4)).unwrap()).key;
-    a.settings.knows_validator = Arc::new(move |key| *key == known);
-    let mut a = Node::start(a).await;
-    let _b = Node::start(config(2).persistent(a.address())).await;
-    a.connected().await;
-    let c = Node::start(config(3).with_validator(3).persistent(a.address())).await;
-    let denied = a.discarded(DiscardReason::ConnectionDenied).await;
-    assert_eq!(denied.peer, Some(c.network.local()));
-    c.kill();
-    let mut nodes = Vec::new();
-    for n in [4, 5] {
-        let node = Node::start(config(n).with_validator(n).persistent(a.address())).await;
-        assert_eq!(a.connected().await.peer, node.network.local());
-        nodes.push(node);
-    }
-}
-
-#[tokio::test]
-async fn a_peer_that_is_sent_away_stays_away() {
-    let mut a = Node::start(config(1)).await;
-    let mut b = Node::start(config(2).persistent(a.address())).await;
-    let peer = a.connected().await.peer;
-    b.connected().await;
-    a.network.disconnect(peer, "bad blocks");
-    assert_eq!(a.disconnected().await, (peer, "bad blocks".to_owned()));
-    b.disconnected().await;
-    assert_eq!(a.discarded(DiscardReason::ConnectionDenied).await.peer, Some(peer));
-}
-
-#[tokio::test]
-async fn peers_are_told_and_dialled() {
-    let with_exchange = |n: u8| {
-        let mut config = config(n).at(free_port());
-        config.settings.peer_exchange = true;
-        config.settings.hello.listen_address = config.settings.listen.to_string();
-        config
-    };
-    let mut a = Node::start(with_exchange(1)).await;
-    let b = Node::start(with_exchange(2).persistent(a.address())).await;
-    a.connected().await;
-    let mut c = Node::start(with_exchange(3).persistent(a.address())).await;
-    let met = [c.connected().await.peer, c.connected().await.peer];
-    assert!(met.contains(&a.network.local()) && met.contains(&b.network.local()));
-}
-
-#[tokio::test]
 async fn a_port_in_use_and_impossible_settings_are_refused_at_the_start() {
     let a = Node::start(config(1)).await;
     let error = Node::try_start(config(2).at(a.listen)).unwrap_err();
+    assert!(matches!(error, StartError::Listen { .. }), "{error}");
+    assert!(error.to_string().contains("is another node running?"), "{error}");
+    let quic = Node::start(config(3).over(Transport::Quic)).await;
+    let error = Node::try_start(config(4).over(Transport::Quic).at(quic.listen)).unwrap_err();
     assert!(matches!(error, StartError::Listen { .. }), "{error}");
     let mut small = config(2);
     small.settings.classes.bodies.queue_bytes_max = 1;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::Transport as _;
 use libp2p::core::muxing::StreamMuxerBox;
@@ -14,13 +15,20 @@ use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::DialError;
-use libp2p::{PeerId, noise, quic, tcp, yamux};
+use libp2p::{PeerId, noise, quic, tcp};
 use tokio::time::{Instant, Sleep};
 
+use super::muxer::Multiplex;
 use super::{StartError, Timeouts, Transport};
 
 /// Streams of a peer that may be open or in negotiation at a moment.
-pub(super) const STREAMS_MAX: usize = 32;
+pub(super) const STREAMS_MAX: usize = 16;
+/// The socket is read in pieces of this size: Noise alone would ask for 8 KiB at a time.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// QUIC: most bytes of a stream that were received and not yet read.
+const QUIC_STREAM_BYTES_MAX: u32 = 4 * 1024 * 1024;
+/// QUIC: the same of all streams of a connection.
+const QUIC_CONNECTION_BYTES_MAX: u32 = 8 * 1024 * 1024;
 /// QUIC: a peer from which nothing comes for this long is gone.
 const QUIC_IDLE_MS_MAX: u32 = 6_000;
 /// QUIC: an idle connection sends something this often.
@@ -45,15 +53,15 @@ fn build_tcp(
     timeouts: &Timeouts,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
     let stall = timeouts.write_stall;
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .map(move |stream, _| Guarded::new(stream, stall));
+    let tcp =
+        tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)).map(move |stream, _| {
+            BufReader::with_capacity(READ_BYTES_MAX, Guarded::new(stream, stall))
+        });
     let noise = noise::Config::new(keys).map_err(|_| StartError::Key)?;
-    let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(STREAMS_MAX);
     Ok(TransportTimeout::with_outgoing_timeout(tcp, timeouts.dial)
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(yamux)
+        .multiplex(Multiplex::new())
         .timeout(timeouts.handshake)
         .boxed())
 }
@@ -63,7 +71,9 @@ fn build_quic(keys: &Keypair, timeouts: &Timeouts) -> Boxed<(PeerId, StreamMuxer
     config.handshake_timeout = timeouts.dial;
     config.max_idle_timeout = QUIC_IDLE_MS_MAX;
     config.keep_alive_interval = QUIC_KEEP_ALIVE;
-    config.max_concurrent_stream_limit = 32;
+    config.max_concurrent_stream_limit = u32::try_from(STREAMS_MAX).unwrap_or(u32::MAX);
+    config.max_stream_data = QUIC_STREAM_BYTES_MAX;
+    config.max_connection_data = QUIC_CONNECTION_BYTES_MAX;
     let quic = quic::tokio::Transport::new(config)
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     TransportTimeout::new(quic, timeouts.handshake).boxed()

@@ -87,6 +87,59 @@ async fn a_length_prefix_of_four_gibibytes_cuts_the_peer() {
 }
 
 #[tokio::test]
+async fn a_frame_one_byte_above_the_limit_of_its_class_cuts_the_peer() {
+    for (key, class) in (10..).zip(Class::ALL) {
+        let mut node = Node::start(config(1)).await;
+        let mut hostile = connect(&node, key).await;
+        hostile.say_hello(key).await;
+        node.connected().await;
+        let limit = ClassLimits::default().of(class).frame_bytes_max;
+        let prefix = u32::try_from(limit + 1).unwrap().to_be_bytes();
+        hostile.write(class, &prefix).await;
+        let (_, reason) = node.disconnected().await;
+        assert!(reason.contains("is the most"), "{reason}");
+        let discard = node.discarded(DiscardReason::Oversized).await;
+        assert_eq!((discard.class, discard.peer), (Some(class), Some(hostile.peer)));
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_frame_is_not_delivered() {
+    let mut node = Node::start(config(1)).await;
+    let mut hostile = connect(&node, 10).await;
+    hostile.say_hello(10).await;
+    node.connected().await;
+    hostile.write(Class::Sync, &[0, 0, 0, 1, 7, 0, 0, 0, 9, 1, 2]).await;
+    assert_eq!(node.receive(Class::Sync).await.bytes, vec![7]);
+    hostile.stream(Class::Sync).close().await.unwrap();
+    let (peer, _) = node.disconnected().await;
+    assert_eq!(peer, hostile.peer);
+    assert!(node.nothing_received(Class::Sync));
+}
+
+#[tokio::test]
+async fn random_bytes_after_the_hello_do_no_harm() {
+    for key in 10..18 {
+        let mut node = Node::start(config(1)).await;
+        let mut hostile = connect(&node, key).await;
+        hostile.say_hello(key).await;
+        node.connected().await;
+        let class = Class::ALL[usize::from(key) % Class::COUNT];
+        let bytes: Vec<u8> = (0..100_000_u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761).wrapping_add(u32::from(key)) >> 24) as u8 | 1)
+            .collect();
+        // The node may cut before all is written.
+        let stream = hostile.stream(class);
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.flush().await;
+        let (peer, _) = node.disconnected().await;
+        assert_eq!(peer, hostile.peer);
+        let honest = Node::start(config(2).persistent(node.address())).await;
+        assert_eq!(node.connected().await.peer, honest.network.local());
+    }
+}
+
+#[tokio::test]
 async fn garbage_instead_of_a_hello_is_refused() {
     let mut node = Node::start(config(1)).await;
     let mut hostile = connect(&node, 10).await;

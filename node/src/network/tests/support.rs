@@ -244,6 +244,10 @@ impl Node {
         soon(self.inboxes[class.index()].recv()).await.expect("the network runs")
     }
 
+    pub(super) fn nothing_received(&mut self, class: Class) -> bool {
+        self.inboxes[class.index()].try_recv().is_err()
+    }
+
     pub(super) async fn discarded(&mut self, reason: DiscardReason) -> Discard {
         soon(async {
             loop {
