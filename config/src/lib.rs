@@ -7,7 +7,10 @@ mod address;
 mod check;
 mod config;
 mod duration;
+mod files;
+mod genesis;
 mod home;
+mod key_file;
 mod keys;
 mod load;
 mod peers;
@@ -23,7 +26,12 @@ pub use config::{
     MempoolConfig, P2pConfig, ProxyApp, RpcConfig, Transport,
 };
 pub use duration::{DURATION_MAX, DurationError, format_duration, parse_duration};
+pub use genesis::{
+    BLOCK_BYTES_MAX, CHAIN_ID_BYTES_MAX, ChainParams, Genesis, GenesisError, GenesisValidator,
+    PRIMARY_TERM, TOTAL_POWER_MAX, VALIDATORS_MAX,
+};
 pub use home::{Home, HomeError};
+pub use key_file::{KeyError, NodeKey, ValidatorKey, address_of};
 pub use load::{ConfigError, ENV_PREFIX, Loaded};
 pub use peers::{NodeIdText, PeerText, PeerTextError};
 pub use sign_state::{SignState, SignStateError};

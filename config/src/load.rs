@@ -251,3 +251,7 @@ fn nearest(path: &str) -> Option<String> {
     let (score, known) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (score >= SIMILAR).then(|| known.to_owned())
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;
