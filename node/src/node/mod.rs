@@ -1,6 +1,7 @@
 //! Assembly: opens the stores, brings application and chain together, builds the parts, wires their handles, waits for the first that
 //! ends, and stops all in order.
 
+mod configured;
 mod consensus;
 mod ends;
 mod links;
