@@ -204,8 +204,8 @@ fn count_transactions(bytes: &Bytes) -> Result<(), Reject> {
     let mut data = outer.data.unwrap_or_default();
     let mut count = 0usize;
     while !data.is_empty() {
-        let (_, wire) = prost::encoding::decode_key(&mut data)
-            .map_err(|_| Reject::Malformed("block data"))?;
+        let (_, wire) =
+            prost::encoding::decode_key(&mut data).map_err(|_| Reject::Malformed("block data"))?;
         let context = prost::encoding::DecodeContext::default();
         prost::encoding::skip_field(wire, 1, &mut data, context)
             .map_err(|_| Reject::Malformed("block data"))?;

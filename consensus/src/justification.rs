@@ -1,4 +1,4 @@
-//! The checklist for J, the justification of a NEW-VIEW. Source: PROTOCOL §6; the numbers are its numbers.
+//! The checklist for J, the justification of a NEW-VIEW. Source: docs/protocol.md §6; the numbers are its numbers.
 //!
 //! Points 2 (view against mine) and the *fresh* case (my lock, the block's last commit) depend on the receiver and stand with the
 //! replica's rules; points 9 and 10 (bytes, sizes) with the decoder.
@@ -82,7 +82,9 @@ fn check_binding(proposal: &Proposal, justification: &Justification) -> Result<(
     if (certificate.height, certificate.view, certificate.block_id)
         != (proposal.height, highest, bound)
     {
-        return Err(Reject::Justification("the certificate is not that of the highest prepared view"));
+        return Err(Reject::Justification(
+            "the certificate is not that of the highest prepared view",
+        ));
     }
     if proposal.block_id != bound || proposal.prepared_view != Some(highest) {
         return Err(Reject::Justification("not the block that the certificate binds"));

@@ -90,9 +90,7 @@ impl TryFrom<&tendermint::PublicKey> for PublicKey {
     type Error = UnsupportedKey;
 
     fn try_from(key: &tendermint::PublicKey) -> Result<PublicKey, UnsupportedKey> {
-        key.ed25519()
-            .and_then(|key| PublicKey::ed25519(key.as_bytes()))
-            .ok_or(UnsupportedKey)
+        key.ed25519().and_then(|key| PublicKey::ed25519(key.as_bytes())).ok_or(UnsupportedKey)
     }
 }
 

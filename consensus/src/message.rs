@@ -1,4 +1,4 @@
-//! The messages of the protocol, each bound to chain id (through its signature) and height. Source: PROTOCOL "Messages".
+//! The messages of the protocol, each bound to chain id (through its signature) and height. Source: docs/protocol.md "Messages".
 //!
 //! | PBFT | Tendermint format |
 //! |---|---|
@@ -15,8 +15,8 @@ use crate::validators::ValidatorIndex;
 use crate::view::View;
 use bytes::Bytes;
 use std::sync::Arc;
-use tendermint::block::Height;
 use tendermint::Time;
+use tendermint::block::Height;
 use tendermint_proto::v0_38::types as pb;
 
 /// A message with the signature that its sender put under it. Nothing is known about it until it is verified.

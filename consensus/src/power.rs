@@ -1,4 +1,4 @@
-//! Quorum arithmetic on voting power. Source: PROTOCOL "Model and words"; Castro & Liskov 1999, section 4.
+//! Quorum arithmetic on voting power. Source: docs/protocol.md "Model and words"; Castro & Liskov 1999, section 4.
 //!
 //! Powers are added in `u64`; a validator set whose total exceeds [`TOTAL_POWER_MAX`] cannot be built, so no sum here overflows.
 

@@ -1,4 +1,4 @@
-//! What must be durable before a message leaves. Source: PROTOCOL §8.
+//! What must be durable before a message leaves. Source: docs/protocol.md §8.
 
 use crate::block::SealedBlock;
 use crate::commit::Commit;

@@ -1,4 +1,4 @@
-//! Who is primary: a schedule from committed data and the view alone. Source: PROTOCOL "Who is primary"; the stable primary is
+//! Who is primary: a schedule from committed data and the view alone. Source: docs/protocol.md "Who is primary"; the stable primary is
 //! PBFT's, the weighted turns and the planned rotation are ours (ADR 003).
 
 use crate::validators::{ValidatorIndex, Validators};

@@ -1,5 +1,5 @@
 //! The bytes that signatures cover: exactly Tendermint's canonical encodings for Proposal, prevote, precommit and vote extension,
-//! and a domain of our own for VIEW-CHANGE and the hello. Source: PROTOCOL "Messages"; CometBFT `types/canonical.go`.
+//! and a domain of our own for VIEW-CHANGE and the hello. Source: docs/protocol.md "Messages"; CometBFT `types/canonical.go`.
 //!
 //! A length-delimited Canonical message never starts with a zero byte, so the own domains, which do, cannot collide with them.
 

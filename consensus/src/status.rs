@@ -1,4 +1,4 @@
-//! STATUS(h,v,have): what a replica has of its height, so that peers resend what it lacks. Source: PROTOCOL §9. It carries no
+//! STATUS(h,v,have): what a replica has of its height, so that peers resend what it lacks. Source: docs/protocol.md §9. It carries no
 //! signature: the channel is authenticated, and a lie costs only the liar what it is not sent.
 
 use crate::block::BlockId;

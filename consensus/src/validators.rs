@@ -36,7 +36,9 @@ impl Validators {
     ///
     /// # Errors
     /// Where the set is empty or too large, a power is zero, a key stands twice or the total power exceeds its limit.
-    pub fn new(members: impl IntoIterator<Item = (PublicKey, u64)>) -> Result<Validators, ValidatorsError> {
+    pub fn new(
+        members: impl IntoIterator<Item = (PublicKey, u64)>,
+    ) -> Result<Validators, ValidatorsError> {
         let mut list: Vec<Validator> = members
             .into_iter()
             .map(|(key, power)| Validator { address: key.address(), key, power })
@@ -70,7 +72,9 @@ impl Validators {
     ///
     /// # Errors
     /// As [`Validators::new`], and where a key is of an unsupported kind or an address is not that of its key.
-    pub fn from_tendermint(infos: &[tendermint::validator::Info]) -> Result<Validators, ValidatorsError> {
+    pub fn from_tendermint(
+        infos: &[tendermint::validator::Info],
+    ) -> Result<Validators, ValidatorsError> {
         let mut members = Vec::with_capacity(infos.len());
         for info in infos {
             let key = PublicKey::try_from(&info.pub_key)?;

@@ -1,4 +1,4 @@
-//! Verification: one negative test a rule. The numbers are those of the checklist for J in PROTOCOL §6.
+//! Verification: one negative test a rule. The numbers are those of the checklist for J in docs/protocol.md §6.
 
 use crate::commit::{Commit, median_time};
 use crate::message::{Justification, Phase, PrePrepare, ViewChangeMessage};
@@ -49,7 +49,8 @@ fn j1_only_the_primary_of_the_view_may_propose() {
     let s = signers();
     let mut message = s.pre_prepare(2, block_id(1), Some(free(&s)));
     let primary = s.schedule.primary(s.height, view(2));
-    let bytes = crate::sign_bytes::proposal(crate::testing::messages::CHAIN_ID, &message.proposal.message);
+    let bytes =
+        crate::sign_bytes::proposal(crate::testing::messages::CHAIN_ID, &message.proposal.message);
     for other in (0..4).filter(|index| *index != primary) {
         message.proposal.signature = s.sign(other, &bytes);
         assert_eq!(check(&s, message.clone()), Err(Reject::NotPrimary));
@@ -245,7 +246,12 @@ fn commit(s: &Signers, present: &[u32]) -> Commit {
             }
         })
     };
-    Commit { height: s.height, view: view(3), block_id: block_id(1), signatures: (0..4).map(entry).collect() }
+    Commit {
+        height: s.height,
+        view: view(3),
+        block_id: block_id(1),
+        signatures: (0..4).map(entry).collect(),
+    }
 }
 
 #[test]

@@ -1,48 +1,43 @@
 //! What arrives for the next height before this one is decided: a few messages a validator, so that memory is bounded.
 
 use super::Input;
-use crate::block::{BlockId, SealedBlock};
-use crate::message::{Phase, PrePrepare, SignedVote, Verified, ViewChangeMessage};
+use super::blocks::{Blocks, Worth};
+use super::candidates::Candidates;
+use crate::message::{Phase, SignedVote, Verified, ViewChangeMessage};
 use crate::validators::ValidatorIndex;
+use crate::view::View;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tendermint::block::Height;
-
-/// The most PRE-PREPAREs of the next height that are kept.
-const PRE_PREPARES_MAX: usize = 4;
-/// The most blocks of the next height that are kept.
-const BLOCKS_MAX: usize = 2;
 
 /// Early messages of one height.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Future {
     height: Option<Height>,
-    pre_prepares: Vec<Verified<PrePrepare>>,
-    blocks: BTreeMap<BlockId, Arc<SealedBlock>>,
+    candidates: Candidates,
+    blocks: Blocks,
     votes: BTreeMap<(ValidatorIndex, Phase), Verified<SignedVote>>,
     view_changes: BTreeMap<ValidatorIndex, Verified<ViewChangeMessage>>,
 }
 
 impl Future {
-    /// Keeps `input`, which is of `height`; messages kept for another height are dropped.
-    pub(super) fn keep(&mut self, height: Height, input: Input) {
+    /// Keeps `input`, which is of `height`; messages kept for another height are dropped. That height will most likely start in `start`.
+    pub(super) fn keep(&mut self, height: Height, start: View, input: Input) {
         if self.height != Some(height) {
             *self = Future { height: Some(height), ..Future::default() };
         }
         match input {
-            Input::PrePrepare(message) => {
-                if self.pre_prepares.len() < PRE_PREPARES_MAX && !self.pre_prepares.contains(&message) {
-                    self.pre_prepares.push(message);
-                }
-            }
+            Input::PrePrepare(message) => self.candidates.add(message, start),
             Input::Block(block) => {
-                if self.blocks.len() < BLOCKS_MAX {
-                    self.blocks.insert(block.id(), block);
-                }
+                let candidates = &self.candidates;
+                self.blocks.add(block, |id| match candidates.want(id, start) {
+                    true => Worth::Needed,
+                    false => Worth::Unknown,
+                });
             }
             Input::Vote(vote) => {
                 let key = (vote.message.index, vote.message.phase);
-                let newer = self.votes.get(&key).is_none_or(|old| old.message.view < vote.message.view);
+                let newer =
+                    self.votes.get(&key).is_none_or(|old| old.message.view < vote.message.view);
                 if newer {
                     self.votes.insert(key, vote);
                 }
@@ -65,8 +60,8 @@ impl Future {
         if all.height != Some(height) {
             return Vec::new();
         }
-        let mut inputs: Vec<Input> = all.blocks.into_values().map(Input::Block).collect();
-        inputs.extend(all.pre_prepares.into_iter().map(Input::PrePrepare));
+        let mut inputs: Vec<Input> = all.candidates.all().cloned().map(Input::PrePrepare).collect();
+        inputs.extend(all.blocks.into_blocks().map(Input::Block));
         inputs.extend(all.votes.into_values().map(Input::Vote));
         inputs.extend(all.view_changes.into_values().map(Input::ViewChange));
         inputs

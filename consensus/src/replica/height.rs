@@ -1,16 +1,17 @@
-//! State at one height. Source: PROTOCOL §4.
+//! State at one height. Source: docs/protocol.md §4.
 
-use super::blocks::Blocks;
+use super::HeightStart;
+use super::blocks::{Blocks, Worth};
 use super::candidates::Candidates;
+use super::signing::Asked;
 use super::timers::Running;
+use super::view_changes::ViewChanges;
 use super::votes::Votes;
-use super::{Action, ByValidator, HeightStart};
 use crate::block::{BlockId, SealedBlock};
 use crate::commit::Commit;
 use crate::key::Address;
 use crate::message::{
-    Certificate, Justification, PrePrepare, PreparedClaim, Signed, Verified, ViewChange,
-    ViewChangeMessage,
+    Certificate, Justification, Phase, PrePrepare, PreparedClaim, Verified, ViewChangeMessage,
 };
 use crate::record::Cause;
 use crate::validators::ValidatorIndex;
@@ -87,8 +88,11 @@ pub(super) struct At {
     pub(super) verdicts: BTreeMap<BlockId, Verdict>,
     pub(super) prepares: Votes,
     pub(super) commits: Votes,
-    /// The highest VIEW-CHANGE of each sender, mine included.
-    pub(super) view_changes: ByValidator<Verified<ViewChangeMessage>>,
+    pub(super) view_changes: ViewChanges,
+    /// Who sent PREPARE, COMMIT or VIEW-CHANGE of this height, and their power.
+    active: (BTreeSet<ValidatorIndex>, u64),
+    /// What was asked to be signed and has not left.
+    pub(super) asked: Asked,
     /// A COMMIT quorum whose block is missing: stops all signing.
     pub(super) commit_quorum: Option<(View, BlockId)>,
     /// Commit(h) once decided, late COMMITs included.
@@ -128,7 +132,9 @@ impl At {
             verdicts: BTreeMap::new(),
             prepares: Votes::default(),
             commits: Votes::default(),
-            view_changes: BTreeMap::new(),
+            view_changes: ViewChanges::default(),
+            active: (BTreeSet::new(), 0),
+            asked: Asked::default(),
             commit_quorum: None,
             decision: None,
             carried: None,
@@ -172,19 +178,23 @@ impl At {
         self.me == Some(self.primary(view))
     }
 
-    /// *Start view*: a Commit(h−1) of a higher round raises my view. One of the same round adds votes that were missing.
-    pub(super) fn raise(&mut self, commit: &Commit, out: &mut Vec<Action>) {
-        let Some(prior) = &mut self.start.prior else { return };
-        if commit.height != prior.height || self.decision.is_some() {
-            return;
+    /// *Start view*: a Commit(h−1) of a higher round raises my view. One of the same round adds votes that were missing. False where
+    /// it is for another block than the one I know: then more than f validators are faulty.
+    #[must_use]
+    pub(super) fn raise(&mut self, commit: &Commit) -> bool {
+        let Some(prior) = &mut self.start.prior else { return true };
+        if commit.height != prior.height {
+            return true;
         }
         if commit.block_id != prior.block_id {
-            out.push(Action::Alarm(format!("height {} has two commits", commit.height)));
-            return;
+            return false;
         }
-        if commit.view > prior.view {
+        if commit.view > prior.view && self.decision.is_none() {
             *prior = commit.clone();
-            self.view = self.view.max(commit.view);
+            if commit.view > self.view {
+                self.view = commit.view;
+                self.new_view = None;
+            }
         } else if commit.view == prior.view {
             for (mine, theirs) in prior.signatures.iter_mut().zip(&commit.signatures) {
                 if mine.is_none() {
@@ -192,6 +202,7 @@ impl At {
                 }
             }
         }
+        true
     }
 
     /// Whose COMMIT for the height before has arrived, by address.
@@ -200,41 +211,65 @@ impl At {
         entries.flatten().map(|entry| entry.address).collect()
     }
 
-    /// The power of the senders whose highest VIEW-CHANGE is for `view` or later.
-    pub(super) fn power_asking_for(&self, view: View) -> u64 {
-        let senders = self.view_changes.iter();
-        let asking = senders.filter(|(_, message)| message.signed.message.view >= view);
-        self.start.validators.power_of(asking.map(|(index, _)| *index))
-    }
-
     pub(super) fn quorum_asks_for(&self, view: View) -> bool {
-        self.start.validators.is_quorum(self.power_asking_for(view))
+        let validators = &self.start.validators;
+        validators.is_quorum(self.view_changes.power_asking_for(view, validators))
     }
 
-    /// The largest u for which blocking power has highest VIEW-CHANGE >= u.
-    pub(super) fn blocking_view(&self) -> Option<View> {
-        let mut by_view: Vec<(View, ValidatorIndex)> = self
-            .view_changes
-            .iter()
-            .map(|(index, message)| (message.signed.message.view, *index))
-            .collect();
-        by_view.sort_unstable_by(|a, b| b.cmp(a));
-        let mut power = 0;
-        by_view.into_iter().find_map(|(view, index)| {
-            power += self.start.validators.power_at(index);
-            self.start.validators.is_blocking(power).then_some(view)
-        })
+    /// Keeps a VIEW-CHANGE that is higher than what its sender sent before.
+    pub(super) fn add_view_change(&mut self, message: Verified<ViewChangeMessage>) {
+        self.note_active(message.signed.message.index);
+        let mine = self.am_primary(self.view).then_some(self.view);
+        self.view_changes.add(message, mine, &self.start.validators);
     }
 
-    /// Whether a justified PRE-PREPARE is here, or PREPARE, COMMIT or VIEW-CHANGE of this height from blocking power.
-    pub(super) fn others_are_active(&self) -> bool {
-        if self.candidates.of(self.view).any(|message| self.is_justified(message) == Some(true)) {
-            return true;
+    /// A validator sent PREPARE, COMMIT or VIEW-CHANGE of this height.
+    pub(super) fn note_active(&mut self, index: ValidatorIndex) {
+        let (senders, power) = &mut self.active;
+        if senders.insert(index) {
+            *power = power.saturating_add(self.start.validators.power_at(index));
         }
-        let mut senders: BTreeSet<ValidatorIndex> = self.view_changes.keys().copied().collect();
-        senders.extend(self.prepares.senders());
-        senders.extend(self.commits.senders());
-        self.start.validators.is_blocking(self.start.validators.power_of(senders))
+    }
+
+    /// Whether a justified PRE-PREPARE is here, or PREPARE, COMMIT or VIEW-CHANGE of this height from blocking power. A NEW-VIEW was
+    /// verified with its J, so it counts before its block is here.
+    pub(super) fn others_are_active(&self) -> bool {
+        self.start.validators.is_blocking(self.active.1)
+            || self.candidates.of(self.view).any(|message| {
+                message.justification.is_some() || self.is_justified(message) == Some(true)
+            })
+    }
+
+    pub(super) fn votes(&self, phase: Phase) -> &Votes {
+        match phase {
+            Phase::Prepare => &self.prepares,
+            Phase::Commit => &self.commits,
+        }
+    }
+
+    pub(super) fn votes_mut(&mut self, phase: Phase) -> &mut Votes {
+        match phase {
+            Phase::Prepare => &mut self.prepares,
+            Phase::Commit => &mut self.commits,
+        }
+    }
+
+    /// Whether I, the primary of `view`, have proposed there: a proposal of that view can only be mine, even one that I forgot.
+    pub(super) fn proposed(&self, view: View) -> bool {
+        self.own_proposal.as_ref().is_some_and(|own| own.view >= view)
+            || self.candidates.of(view).next().is_some()
+    }
+
+    /// J for `view`, of which I am primary.
+    pub(super) fn choose_justification(&self, view: View) -> Option<Justification> {
+        let is_here = |id: &BlockId| self.blocks.get(id).is_some();
+        self.view_changes.justification(view, &self.start.validators, is_here)
+    }
+
+    /// The justified pre-prepare of `block_id` at `view`, whose block is here.
+    pub(super) fn justified(&self, view: View, block_id: &BlockId) -> Option<&PrePrepare> {
+        let mut messages = self.candidates.of(view).filter(|m| m.block_id() == *block_id);
+        messages.find(|message| self.is_justified(message) == Some(true)).map(|message| &**message)
     }
 
     /// *Justified pre-prepare at (h,v)*, for my view; none while the block that decides it is missing.
@@ -246,6 +281,9 @@ impl At {
     pub(super) fn is_justified(&self, message: &PrePrepare) -> Option<bool> {
         let block = self.blocks.get(&message.block_id())?;
         let view = message.view();
+        if block.last_commit().is_some() != self.start.prior.is_some() {
+            return Some(false);
+        }
         let last = block.last_commit().map_or(View::ZERO, |commit| commit.view);
         let own_proposer = block.header().proposer_address == self.primary_address(view);
         Some(match &message.justification {
@@ -266,40 +304,33 @@ impl At {
         self.prepared.as_ref().map(|p| PreparedClaim { view: p.view, block_id: p.block_id })
     }
 
-    /// Whether a message of this height names the block, so that it is worth keeping.
-    pub(super) fn names(&self, id: &BlockId) -> bool {
-        self.candidates.all().any(|message| message.block_id() == *id)
+    /// What a block of this height is good for.
+    fn worth(&self, id: &BlockId) -> Worth {
+        let needed = self.candidates.want(id, self.view)
             || self.prepared.as_ref().is_some_and(|prepared| prepared.block_id == *id)
-            || self.durable_blocks.contains(id)
+            || self.own_proposal.as_ref().is_some_and(|own| own.block_id == *id)
             || self.commit_quorum.is_some_and(|(_, quorum)| quorum == *id)
+            || self.decision.as_ref().is_some_and(|commit| commit.block_id == *id)
             || self.built.is_some_and(|(_, built)| built == *id)
-            || self.claims().any(|claim| claim.block_id == *id)
-            || self.prepares.quorum(self.view, &self.start.validators) == Some(*id)
-    }
-
-    /// The blocks that others claim to have prepared.
-    pub(super) fn claims(&self) -> impl Iterator<Item = PreparedClaim> + '_ {
-        self.view_changes.values().filter_map(|message| message.signed.message.prepared)
+            || self.view_changes.claims().any(|claim| claim.block_id == *id)
+            || self.prepares.quorum(self.view, &self.start.validators) == Some(*id);
+        match needed {
+            true => Worth::Needed,
+            false if self.durable_blocks.contains(id) => Worth::Kept,
+            false => Worth::Unknown,
+        }
     }
 
     pub(super) fn keep_block(&mut self, block: Arc<SealedBlock>) {
         let mut blocks = std::mem::take(&mut self.blocks);
-        blocks.add(block, |id| self.names(id));
+        blocks.add(block, |id| self.worth(id));
         self.blocks = blocks;
     }
 
     /// The block, where no durable record of this height holds it yet; from now on one does.
     pub(super) fn block_to_persist(&mut self, id: &BlockId) -> Option<Arc<SealedBlock>> {
-        self.durable_blocks.insert(*id).then(|| self.blocks.get(id).cloned()).flatten()
-    }
-
-    /// The VIEW-CHANGEs for exactly `view`.
-    pub(super) fn view_changes_for(&self, view: View) -> Vec<&Signed<ViewChange>> {
-        self.view_changes
-            .values()
-            .map(|message| &message.signed)
-            .filter(|signed| signed.message.view == view)
-            .collect()
+        let block = self.blocks.get(id)?.clone();
+        self.durable_blocks.insert(*id).then_some(block)
     }
 
     /// *Carry-over*: the view to ask for on entering h+1, if I decide h in w after sending VIEW-CHANGE(h,>w) by a timer or by joining
@@ -308,7 +339,10 @@ impl At {
         let w = self.decision.as_ref()?.view;
         let promise = self.promise.filter(|promise| promise.view > w)?;
         let counts = promise.cause != Cause::Carried;
-        let blocking = self.start.validators.is_blocking(self.power_asking_for(w.next()));
+        let blocking = self
+            .start
+            .validators
+            .is_blocking(self.view_changes.power_asking_for(w.next(), &self.start.validators));
         (counts && blocking).then(|| w.next())
     }
 }

@@ -8,12 +8,15 @@ mod blocks;
 mod candidates;
 mod future;
 mod height;
+mod inputs;
 mod restore;
-#[cfg(test)]
-mod rule_tests;
 mod rules;
+mod signing;
 mod status;
+#[cfg(test)]
+mod tests;
 mod timers;
+mod view_changes;
 mod votes;
 
 use crate::block::{BlockId, SealedBlock};
@@ -37,6 +40,10 @@ pub use timers::{BACKOFF_MAX, Timer, TimerKind};
 pub use votes::VOTE_VIEWS_MAX;
 
 /// What a replica is told.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "each lives for one step and is never stored in bulk"
+)]
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A PRE-PREPARE or NEW-VIEW.
@@ -98,6 +105,10 @@ pub enum Input {
 }
 
 /// What a replica asks for. Whoever carries it out makes every [`Record`] of one `step` durable before anything else of it leaves.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "each lives for one step and is never stored in bulk"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Build a block for this view with this last commit (none at the initial height) and answer [`Input::Built`].
@@ -198,6 +209,10 @@ pub struct Replica {
     /// T.
     timeout: Duration,
     hold: bool,
+    /// An alarm was raised: nothing is signed any more.
+    halted: bool,
+    /// The view whose primary is to be suspected at the next height.
+    suspicion: Option<View>,
     /// Validators whose process died.
     down: BTreeSet<Address>,
     /// Whose COMMIT for the height before the last has arrived.
@@ -217,6 +232,8 @@ impl Replica {
             at,
             future: future::Future::default(),
             hold: false,
+            halted: false,
+            suspicion: None,
             down: BTreeSet::new(),
             committers: BTreeSet::new(),
             generation: 0,
@@ -226,8 +243,11 @@ impl Replica {
     /// Takes one input and returns what to do. Total: no input is an error.
     pub fn step(&mut self, input: Input) -> Vec<Action> {
         let mut out = Vec::new();
+        let restoring = matches!(input, Input::Restored(_));
         self.record(input, &mut out);
-        self.run(&mut out);
+        if !restoring {
+            self.run(&mut out);
+        }
         out
     }
 
@@ -299,7 +319,7 @@ impl Replica {
 
     /// The highest VIEW-CHANGE of each sender.
     pub fn view_changes(&self) -> impl Iterator<Item = &Verified<ViewChangeMessage>> {
-        self.at.view_changes.values()
+        self.at.view_changes.all().map(|(_, message)| message)
     }
 
     /// Stores one input where it belongs.
@@ -310,15 +330,23 @@ impl Replica {
             Input::Vote(vote) => self.record_vote(vote, out),
             Input::ViewChange(message) => self.record_view_change(message, out),
             Input::Decided(decided) => self.record_decided(&decided, out),
-            Input::Prior(commit) => self.at.raise(&commit, out),
+            Input::Prior(commit) => self.record_prior(&commit, out),
             Input::Validated { block_id, accepted } => {
-                self.at.verdicts.insert(block_id, height::Verdict::answer(accepted));
+                if let Some(verdict @ height::Verdict::Asked) = self.at.verdicts.get_mut(&block_id)
+                {
+                    *verdict = height::Verdict::answer(accepted);
+                }
             }
             Input::Built { view, block } => self.record_built(view, block),
             Input::Signed(message) => self.record_signed(message, out),
             Input::Timer(timer) => self.record_timer(timer, out),
             Input::Work(work) => self.at.work = work,
-            Input::Hold(hold) => self.hold = hold,
+            Input::Hold(hold) => {
+                let ends = std::mem::replace(&mut self.hold, hold) && !hold;
+                if ends {
+                    self.ask_again(out);
+                }
+            }
             Input::Down { validator, down: true } => drop(self.down.insert(validator)),
             Input::Down { validator, down: false } => drop(self.down.remove(&validator)),
             Input::Timeout(timeout) => self.timeout = timeout,
@@ -335,16 +363,25 @@ impl Replica {
         }
         let next = self.at.start.height.increment() == start.height;
         let carried = self.at.carry_over().filter(|_| next);
+        let suspicion = self.suspicion.take().filter(|_| next);
+        let suspicion = suspicion.map(|view| (view, self.at.primary_address(view)));
+        let mut better = None;
         if next {
             self.committers = self.at.prior_committers();
             if let Some(own) = self.at.decision.take() {
-                start.prior = Some(own);
+                better = start.prior.replace(own);
             }
         } else {
             self.committers.clear();
         }
         self.at = At::new(start, self.settings.me.as_ref());
         self.at.carried = carried;
+        if let Some(commit) = better {
+            self.record_prior(&commit, out);
+        }
+        // The primary that was suspected may have been replaced by the plan meanwhile.
+        let suspected = suspicion.filter(|(view, who)| self.at.primary_address(*view) == *who);
+        self.at.suspected = suspected.map(|(view, _)| view);
         for input in self.future.take(self.at.start.height) {
             self.record(input, out);
         }

@@ -1,9 +1,9 @@
-//! A restart: the durable records of the height go through `step` like everything else. They restore what was signed, so that it is
-//! resent and never signed again. Source: PROTOCOL §5 "Start view", §8.
+//! A restart: the durable records of the height go through `step` like everything else, but no rule runs before the next other input,
+//! because a later record may say that its signature exists. They restore what was signed, so that it is resent and never signed again. Source: docs/protocol.md §5 "Start view", §8.
 
 use super::height::{OwnProposal, Prepared, Promise, Verdict};
 use super::{Action, Replica};
-use crate::message::{Decided, Phase, PrePrepare, SignedVote, Verified, ViewChangeMessage};
+use crate::message::{Certificate, Decided, PrePrepare, SignedVote, Verified, ViewChangeMessage};
 use crate::record::{Cause, Record};
 use crate::view::View;
 use std::sync::Arc;
@@ -17,19 +17,21 @@ impl Replica {
         if let Some(block) = record.block() {
             self.at.durable_blocks.insert(block.id());
             if let Some(commit) = block.last_commit() {
-                self.at.raise(commit, out);
+                self.record_prior(commit, out);
             }
             self.at.keep_block(Arc::clone(block));
         }
         match record {
             Record::PrePrepare { message } => self.restore_proposal(message),
-            Record::Prepare { pre_prepare, vote, .. } => self.restore_prepare(pre_prepare, vote),
+            Record::Prepare { pre_prepare, vote, .. } => {
+                self.restore_prepare(pre_prepare, vote, out)
+            }
             Record::Commit { certificate, vote, .. } => {
-                let (view, block_id) = (certificate.view, certificate.block_id);
+                let view = certificate.view;
                 self.restore_view(view);
-                self.at.prepared = Some(Prepared { view, block_id, certificate });
+                self.restore_prepared(certificate);
                 self.at.commit_asked = self.at.commit_asked.max(Some(view));
-                self.restore_vote(vote);
+                self.count(Verified::new(vote), out);
             }
             Record::ViewChange { message, cause } => self.restore_view_change(message, cause),
             Record::Decided { commit, .. } => {
@@ -54,14 +56,27 @@ impl Replica {
         self.restore_candidate(message);
     }
 
-    fn restore_prepare(&mut self, pre_prepare: PrePrepare, vote: SignedVote) {
+    fn restore_prepare(
+        &mut self,
+        pre_prepare: PrePrepare,
+        vote: SignedVote,
+        out: &mut Vec<Action>,
+    ) {
         let (view, block_id) = (pre_prepare.view(), pre_prepare.block_id());
         self.restore_view(view);
         self.restore_candidate(pre_prepare);
         self.at.verdicts.insert(block_id, Verdict::Accepted);
         self.at.accepted = Some((view, block_id));
         self.at.prepare_asked = self.at.prepare_asked.max(Some(view));
-        self.restore_vote(vote);
+        self.count(Verified::new(vote), out);
+    }
+
+    /// Only a higher view replaces what is prepared.
+    fn restore_prepared(&mut self, certificate: Certificate) {
+        let (view, block_id) = (certificate.view, certificate.block_id);
+        if self.at.prepared.as_ref().is_none_or(|prepared| prepared.view < view) {
+            self.at.prepared = Some(Prepared { view, block_id, certificate });
+        }
     }
 
     fn restore_candidate(&mut self, message: PrePrepare) {
@@ -72,33 +87,16 @@ impl Replica {
         self.at.candidates.add(message, self.at.view);
     }
 
-    fn restore_vote(&mut self, vote: SignedVote) {
-        let validators = self.at.start.validators.clone();
-        let votes = match vote.message.phase {
-            Phase::Prepare => &mut self.at.prepares,
-            Phase::Commit => &mut self.at.commits,
-        };
-        votes.add(Verified::new(vote), &validators);
-    }
-
     fn restore_view_change(&mut self, message: ViewChangeMessage, cause: Cause) {
         let (view, index) = (message.signed.message.view, message.signed.message.index);
         if self.at.promise.is_none_or(|promise| promise.view < view) {
             self.at.promise = Some(Promise { view, cause });
         }
-        let claimed = message.certificate.clone().map(|certificate| Prepared {
-            view: certificate.view,
-            block_id: certificate.block_id,
-            certificate,
-        });
-        if let Some(claimed) = claimed
-            && self.at.prepared.as_ref().is_none_or(|prepared| prepared.view < claimed.view)
-        {
-            self.at.prepared = Some(claimed);
+        if let Some(certificate) = message.certificate.clone() {
+            self.restore_prepared(certificate);
         }
-        let old = self.at.view_changes.get(&index).map(|old| old.signed.message.view);
-        if old < Some(view) {
-            self.at.view_changes.insert(index, Verified::new(message));
+        if self.at.view_changes.view_of(index) < Some(view) {
+            self.at.add_view_change(Verified::new(message));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! STATUS and its answer. Source: PROTOCOL §9: every signed message of the height that I hold and the STATUS lacks, the proposal,
+//! STATUS and its answer. Source: docs/protocol.md §9: every signed message of the height that I hold and the STATUS lacks, the proposal,
 //! the highest VIEW-CHANGE of each sender, and what put me into my view. So every lost message comes back.
 
 use super::Replica;
@@ -13,30 +13,35 @@ impl Replica {
     /// What I have of my height. `direct`: the validators that I am connected to, myself included.
     #[must_use]
     pub fn status(&self, direct: impl IntoIterator<Item = ValidatorIndex>) -> Status {
-        let views = |votes: &Votes| {
-            votes
-                .by_view()
-                .rev()
-                .take(STATUS_VIEWS_MAX)
-                .map(|(view, votes)| (view, votes.iter().map(|vote| vote.message.index).collect()))
-                .collect()
-        };
+        let pre_prepares = self.at.candidates.of(self.at.view);
+        // One that is not justified (as a NEW-VIEW that somebody stripped of its J) is no reason not to resend the right one.
+        let pre_prepares = pre_prepares.filter(|m| self.at.is_justified(m) != Some(false));
         Status {
             height: self.height(),
             start_view: self.at.start_view(),
             view: self.at.view,
-            pre_prepares: self.at.candidates.of(self.at.view).map(|m| m.block_id()).collect(),
-            prepares: views(&self.at.prepares),
-            commits: views(&self.at.commits),
+            pre_prepares: pre_prepares.map(|m| m.block_id()).collect(),
+            prepares: self.votes_by_view(&self.at.prepares),
+            commits: self.votes_by_view(&self.at.commits),
             view_changes: self
                 .at
                 .view_changes
-                .iter()
+                .all()
                 .map(|(index, message)| (*index, message.signed.message.view))
                 .collect(),
             blocks: self.at.blocks.ids().take(STATUS_BLOCKS_MAX).collect(),
             direct: direct.into_iter().collect(),
         }
+    }
+
+    /// Whose votes are here, by view: my view's first, so that no liar's votes of later views push them out, then the latest.
+    fn votes_by_view(&self, votes: &Votes) -> Vec<(View, Bitmap)> {
+        let mut by_view: Vec<_> = votes.by_view().rev().collect();
+        by_view.sort_by_key(|(view, _)| *view != self.at.view);
+        let listed = by_view.into_iter().take(STATUS_VIEWS_MAX);
+        listed
+            .map(|(view, votes)| (view, votes.iter().map(|v| v.message.index).collect()))
+            .collect()
     }
 
     /// The messages that a peer with this STATUS lacks; nothing where it is at another height.
@@ -61,7 +66,7 @@ impl Replica {
         }
         answer_votes(&self.at.prepares, &status.prepares, &mut out);
         answer_votes(&self.at.commits, &status.commits, &mut out);
-        for (index, message) in &self.at.view_changes {
+        for (index, message) in self.at.view_changes.all() {
             let theirs = status.view_changes.iter().find(|(other, _)| other == index);
             if theirs.is_none_or(|(_, view)| *view < message.signed.message.view) {
                 out.push(Message::ViewChange((**message).clone()));
@@ -73,10 +78,7 @@ impl Replica {
     /// Whether this very vote is counted here.
     #[must_use]
     pub fn has_vote(&self, vote: &crate::message::Vote) -> bool {
-        let votes = match vote.phase {
-            crate::message::Phase::Prepare => &self.at.prepares,
-            crate::message::Phase::Commit => &self.at.commits,
-        };
+        let votes = self.at.votes(vote.phase);
         votes.for_block(vote.view, vote.block_id).any(|known| known.message == *vote)
     }
 
@@ -93,7 +95,7 @@ impl Replica {
             self.at.candidates.of(self.at.view).map(|message| message.block_id()).collect();
         wanted.extend(self.at.commit_quorum.map(|(_, id)| id));
         if self.at.am_primary(self.at.top()) {
-            wanted.extend(self.at.claims().map(|claim| claim.block_id));
+            wanted.extend(self.at.view_changes.claims().map(|claim| claim.block_id));
         }
         wanted.extend(self.at.prepares.quorum(self.at.view, &self.at.start.validators));
         wanted.retain(|id| self.at.blocks.get(id).is_none());

@@ -1,4 +1,4 @@
-//! The timers of a height: one enum and one table. Source: PROTOCOL §5 "Timers".
+//! The timers of a height: one enum and one table. Source: docs/protocol.md §5 "Timers".
 
 use super::{Action, Replica};
 use crate::view::View;
@@ -19,6 +19,8 @@ pub enum TimerKind {
     NewView,
     /// A primary's wait for late COMMITs.
     Grace,
+    /// Until a promised VIEW-CHANGE is signed; then it is asked for again.
+    Signer,
 }
 
 /// A timer event; where anything in it is stale, it is dropped.
@@ -41,6 +43,7 @@ pub(super) struct Running {
     commit: Option<Timer>,
     new_view: Option<Timer>,
     grace: Option<Timer>,
+    signer: Option<Timer>,
 }
 
 impl Running {
@@ -50,6 +53,7 @@ impl Running {
             TimerKind::Commit => &mut self.commit,
             TimerKind::NewView => &mut self.new_view,
             TimerKind::Grace => &mut self.grace,
+            TimerKind::Signer => &mut self.signer,
         }
     }
 
@@ -86,13 +90,16 @@ impl Replica {
         let promise = self.at.promise.map(|promise| promise.view).filter(|p| signs && *p > view);
         let wanted = promise.filter(|p| self.at.quorum_asks_for(*p));
         self.keep(TimerKind::NewView, wanted, out);
+        let unsigned = self.unsigned_view_change().map(|message| message.view);
+        self.keep(TimerKind::Signer, unsigned.filter(|_| signs), out);
         self.hurry_dead_primary(out);
     }
 
-    /// Whether it signs at all at this height: a validator, not held back, nothing decided, no COMMIT quorum whose block is missing.
+    /// Whether it signs at all at this height: a validator, not held back nor halted by an alarm, nothing decided, no COMMIT quorum whose block is missing.
     pub(super) fn signs(&self) -> bool {
         self.at.me.is_some()
             && !self.hold
+            && !self.halted
             && self.at.decision.is_none()
             && self.at.commit_quorum.is_none()
     }
@@ -104,7 +111,8 @@ impl Replica {
             None => *slot = None,
             Some(view) if slot.is_some_and(|timer| timer.view == view) => {}
             Some(view) => {
-                let after = self.backoff(view);
+                let after =
+                    if kind == TimerKind::Signer { self.timeout } else { self.backoff(view) };
                 self.arm(kind, view, after, out);
             }
         }

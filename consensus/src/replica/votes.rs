@@ -17,6 +17,8 @@ pub(super) enum Added {
     New,
     /// It was here already.
     Duplicate,
+    /// The validator has voted in enough later views.
+    Old,
     /// The validator voted for another block in that view: this is the first vote, which alone counts.
     Conflict(Box<SignedVote>),
 }
@@ -36,26 +38,32 @@ pub(super) struct Votes {
 
 impl Votes {
     pub(super) fn add(&mut self, vote: Verified<SignedVote>, validators: &Validators) -> Added {
-        let (view, index, block_id) = (vote.message.view, vote.message.index, vote.message.block_id);
-        let in_view = self.views.entry(view).or_default();
-        if let Some(first) = in_view.votes.get(&index) {
+        let (view, index, block_id) =
+            (vote.message.view, vote.message.index, vote.message.block_id);
+        if let Some(first) = self.of(view, index) {
             return match first.message.block_id == block_id {
                 true => Added::Duplicate,
-                false => Added::Conflict(Box::new((**first).clone())),
+                false => Added::Conflict(Box::new(first.clone())),
             };
         }
+        let views = self.of_sender.entry(index).or_default();
+        if views.len() >= VOTE_VIEWS_MAX {
+            match views.first().copied() {
+                Some(lowest) if lowest < view => {
+                    views.remove(&lowest);
+                    self.remove(lowest, index, validators);
+                }
+                _ => return Added::Old,
+            }
+        }
+        self.of_sender.entry(index).or_default().insert(view);
+        let in_view = self.views.entry(view).or_default();
         in_view.votes.insert(index, vote);
         *in_view.power.entry(block_id).or_default() += validators.power_at(index);
-        let views = self.of_sender.entry(index).or_default();
-        views.insert(view);
-        if views.len() > VOTE_VIEWS_MAX
-            && let Some(lowest) = views.pop_first()
-        {
-            self.remove(lowest, index, validators);
-        }
         Added::New
     }
 
+    /// Forgets a vote, and all traces of its block where it was the last for it.
     fn remove(&mut self, view: View, index: ValidatorIndex, validators: &Validators) {
         let Some(in_view) = self.views.get_mut(&view) else { return };
         if let Some(vote) = in_view.votes.remove(&index)
@@ -63,9 +71,15 @@ impl Votes {
         {
             *power = power.saturating_sub(validators.power_at(index));
         }
+        in_view.power.retain(|_, power| *power > 0);
         if in_view.votes.is_empty() {
             self.views.remove(&view);
         }
+    }
+
+    /// The vote of a validator in `view`.
+    pub(super) fn of(&self, view: View, index: ValidatorIndex) -> Option<&SignedVote> {
+        self.views.get(&view)?.votes.get(&index).map(|vote| &**vote)
     }
 
     /// The block that a quorum voted for in `view`.
@@ -90,11 +104,14 @@ impl Votes {
 
     /// All votes by view, ascending.
     pub(super) fn by_view(&self) -> impl DoubleEndedIterator<Item = (View, Vec<&SignedVote>)> {
-        self.views.iter().map(|(view, in_view)| (*view, in_view.votes.values().map(|v| &**v).collect()))
+        self.views
+            .iter()
+            .map(|(view, in_view)| (*view, in_view.votes.values().map(|v| &**v).collect()))
     }
 
-    /// Who voted, in any view.
-    pub(super) fn senders(&self) -> impl Iterator<Item = ValidatorIndex> + '_ {
-        self.of_sender.keys().copied()
+    /// For how many blocks votes are counted in `view`.
+    #[cfg(test)]
+    pub(super) fn tallies(&self, view: View) -> usize {
+        self.views.get(&view).map_or(0, |in_view| in_view.power.len())
     }
 }

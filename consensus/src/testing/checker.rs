@@ -1,4 +1,4 @@
-//! The invariants of PROTOCOL §11 that concern replicas: S1–S6, S9, S11. They stand outside the code that they check: they see what
+//! The invariants of docs/protocol.md §11 that concern replicas: S1–S6, S9, S11. They stand outside the code that they check: they see what
 //! replicas released, persisted and decided, never what they think.
 
 use crate::block::{BlockId, SealedBlock};
@@ -41,7 +41,9 @@ impl Checker {
     /// Where S2, S3 or S6 breaks.
     pub fn persisted(&mut self, who: ValidatorIndex, record: &Record, context: &Context<'_>) {
         if let Record::Commit { certificate, vote, .. } = record {
-            context.certificate(certificate, &Direct).expect("S6: the certificate of a COMMIT verifies");
+            context
+                .certificate(certificate, &Direct)
+                .expect("S6: the certificate of a COMMIT verifies");
             let height = certificate.height.value();
             let (view, block_id) = (certificate.view, certificate.block_id);
             assert_eq!((vote.message.view, vote.message.block_id), (view, block_id), "S6");
@@ -56,7 +58,10 @@ impl Checker {
         if let Some((decided, at)) = self.decided.get(&height)
             && view > *at
         {
-            assert_eq!(*decided, block_id, "S3: another block prepared at {height} above its commit");
+            assert_eq!(
+                *decided, block_id,
+                "S3: another block prepared at {height} above its commit"
+            );
         }
     }
 
@@ -71,20 +76,39 @@ impl Checker {
                 let height = vote.height.value();
                 let seen = self.released.entry((who, height)).or_default();
                 let first = *seen.votes.entry((vote.view, vote.phase)).or_insert(vote.block_id);
-                assert_eq!(first, vote.block_id, "S4/S11: {who} voted twice at {height}, {}", vote.view);
+                assert_eq!(
+                    first, vote.block_id,
+                    "S4/S11: {who} voted twice at {height}, {}",
+                    vote.view
+                );
                 assert!(vote.view >= seen.highest_vote, "S5: the view of {who} fell at {height}");
-                assert!(seen.promise.is_none_or(|promise| vote.view >= promise), "S5: below promise");
+                assert!(
+                    seen.promise.is_none_or(|promise| vote.view >= promise),
+                    "S5: below promise"
+                );
                 seen.highest_vote = vote.view;
                 if vote.phase == Phase::Commit {
                     let durable = self.committed.get(&(who, height, vote.view));
-                    assert_eq!(durable, Some(&vote.block_id), "S6: COMMIT without a certificate on disk");
+                    assert_eq!(
+                        durable,
+                        Some(&vote.block_id),
+                        "S6: COMMIT without a certificate on disk"
+                    );
                 }
-                assert!(!self.decided_by.contains_key(&(who, height)), "S5: a vote for a decided height");
+                assert!(
+                    !self.decided_by.contains_key(&(who, height)),
+                    "S5: a vote for a decided height"
+                );
             }
             Message::PrePrepare(message) => {
                 let seen = self.released.entry((who, message.height().value())).or_default();
                 let first = *seen.proposals.entry(message.view()).or_insert(message.block_id());
-                assert_eq!(first, message.block_id(), "S4: {who} proposed twice in {}", message.view());
+                assert_eq!(
+                    first,
+                    message.block_id(),
+                    "S4: {who} proposed twice in {}",
+                    message.view()
+                );
             }
             Message::ViewChange(message) if message.signed.message.index == who => {
                 let message = &message.signed.message;
@@ -116,7 +140,10 @@ impl Checker {
         }
         for ((at, view), prepared) in self.prepared.range((height, lowest)..=(height, View::MAX)) {
             if *view > lowest {
-                assert_eq!(*prepared, commit.block_id, "S3: another block prepared at {at} above its commit");
+                assert_eq!(
+                    *prepared, commit.block_id,
+                    "S3: another block prepared at {at} above its commit"
+                );
             }
         }
     }

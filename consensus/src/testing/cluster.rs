@@ -429,7 +429,12 @@ impl Cluster {
         }
     }
 
-    fn build(&mut self, at: ValidatorIndex, height: Height, last_commit: Option<Commit>) -> Arc<SealedBlock> {
+    fn build(
+        &mut self,
+        at: ValidatorIndex,
+        height: Height,
+        last_commit: Option<Commit>,
+    ) -> Arc<SealedBlock> {
         let time = match &last_commit {
             Some(commit) => median_time(commit, &self.validators).expect("a median"),
             None => clock(Duration::ZERO),

@@ -39,7 +39,8 @@ impl Signers {
     pub fn new(powers: &[u64], height: u32) -> Signers {
         let validators = validators(powers);
         let number = |address| (0u8..).find(|n| super::public(*n).address() == address);
-        let keys = validators.list().iter().map(|v| number(v.address).expect("a test key")).collect();
+        let keys =
+            validators.list().iter().map(|v| number(v.address).expect("a test key")).collect();
         let schedule = Schedule::new(&validators, 64);
         Signers { validators, schedule, height: Height::from(height), keys }
     }
@@ -71,7 +72,13 @@ impl Signers {
     /// # Panics
     /// Where there is no such validator.
     #[must_use]
-    pub fn vote(&self, phase: Phase, index: ValidatorIndex, view: u32, block_id: BlockId) -> SignedVote {
+    pub fn vote(
+        &self,
+        phase: Phase,
+        index: ValidatorIndex,
+        view: u32,
+        block_id: BlockId,
+    ) -> SignedVote {
         let validator = self.validators.at(index).expect("a test validator").address;
         let message = Vote {
             phase,
@@ -95,7 +102,12 @@ impl Signers {
 
     /// A certificate of these validators' PREPAREs.
     #[must_use]
-    pub fn certificate(&self, view: u32, block_id: BlockId, signers: &[ValidatorIndex]) -> Certificate {
+    pub fn certificate(
+        &self,
+        view: u32,
+        block_id: BlockId,
+        signers: &[ValidatorIndex],
+    ) -> Certificate {
         let vote = |index: &ValidatorIndex| self.vote(Phase::Prepare, *index, view, block_id);
         let votes = signers.iter().map(vote).collect();
         Certificate { height: self.height, view: self::view(view), block_id, votes }
@@ -113,7 +125,8 @@ impl Signers {
         prepared: Option<(u32, BlockId)>,
     ) -> Signed<ViewChange> {
         let validator = self.validators.at(index).expect("a test validator").address;
-        let prepared = prepared.map(|(view, block_id)| PreparedClaim { view: self::view(view), block_id });
+        let prepared =
+            prepared.map(|(view, block_id)| PreparedClaim { view: self::view(view), block_id });
         let (height, view) = (self.height, self::view(view));
         self.sign_view_change(ViewChange { height, view, prepared, validator, index })
     }
@@ -127,7 +140,12 @@ impl Signers {
 
     /// A PRE-PREPARE, signed by the primary of its view.
     #[must_use]
-    pub fn pre_prepare(&self, view: u32, block_id: BlockId, j: Option<Justification>) -> PrePrepare {
+    pub fn pre_prepare(
+        &self,
+        view: u32,
+        block_id: BlockId,
+        j: Option<Justification>,
+    ) -> PrePrepare {
         let certificate = j.as_ref().and_then(|j| j.certificate.as_ref());
         let proposal = Proposal {
             height: self.height,
@@ -141,7 +159,11 @@ impl Signers {
 
     /// Signs a proposal as the primary of its view.
     #[must_use]
-    pub fn sign_proposal(&self, message: Proposal, justification: Option<Justification>) -> PrePrepare {
+    pub fn sign_proposal(
+        &self,
+        message: Proposal,
+        justification: Option<Justification>,
+    ) -> PrePrepare {
         let primary = self.schedule.primary(self.height, message.view);
         let signature = self.sign(primary, &sign_bytes::proposal(CHAIN_ID, &message));
         PrePrepare { proposal: Signed { message, signature }, justification }

@@ -42,7 +42,9 @@ fn networks_agree_and_go_on_under_random_faults() {
             _ => &[2, 1, 1, 1],
         };
         let mut cluster = Cluster::new(seed, powers, bad());
-        cluster.run(12, 300_000 * MS).unwrap_or_else(|state| panic!("seed {seed}: no progress: {state}"));
+        cluster
+            .run(12, 300_000 * MS)
+            .unwrap_or_else(|state| panic!("seed {seed}: no progress: {state}"));
     }
 }
 

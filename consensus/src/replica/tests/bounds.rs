@@ -1,0 +1,124 @@
+//! What a faulty validator or a stranger can make a replica keep.
+
+use super::*;
+
+/// S12: whatever one validator sends, what is kept of it is bounded.
+#[test]
+fn a_flood_of_votes_and_view_changes_keeps_memory_bounded() {
+    let mut b = backup();
+    let from = b.others()[0];
+    for v in 0..200 {
+        b.vote(Phase::Prepare, from, v, block_id(1));
+        b.vote(Phase::Commit, from, v, block_id(1));
+        b.view_change(from, v);
+    }
+    let status = b.replica.status([]);
+    assert!(status.prepares.len() <= super::super::VOTE_VIEWS_MAX);
+    assert!(status.commits.len() <= super::super::VOTE_VIEWS_MAX);
+    assert_eq!(status.view_changes.len(), 1);
+}
+
+/// "PREPARE and COMMIT equivocation (same height, view, type, different block) is standard DuplicateVoteEvidence."
+#[test]
+fn two_votes_of_one_validator_are_evidence_and_count_once() {
+    let mut b = backup();
+    let others = b.others();
+    b.vote(Phase::Commit, others[0], 0, block_id(1));
+    let out = b.vote(Phase::Commit, others[0], 0, block_id(2));
+    assert!(has(&out, |a| matches!(a, Action::Evidence(_))));
+}
+
+/// S12: votes for ever new blocks in a view that is no longer kept leave nothing behind.
+#[test]
+fn votes_for_ever_new_blocks_in_an_old_view_leave_nothing() {
+    let mut b = backup();
+    let others = b.others();
+    b.vote(Phase::Prepare, others[1], 1, block_id(1));
+    for v in 2..20 {
+        b.vote(Phase::Prepare, others[0], v, block_id(1));
+    }
+    for n in 0..100 {
+        b.vote(Phase::Prepare, others[0], 1, block_id(n));
+    }
+    assert_eq!(b.replica.at.prepares.tallies(view(1)), 1);
+}
+
+/// Blocks carry no signature, so anyone can make some: they crowd out none that comes after them.
+#[test]
+fn blocks_that_nobody_asked_for_crowd_out_no_other() {
+    let mut b = backup();
+    for n in 0..10 {
+        let junk = b.block(0, 0, text(n));
+        b.feed(Input::Block(junk));
+    }
+    let block = b.block(0, 0, "x");
+    b.feed(Input::Block(block.clone()));
+    let message = Verified::new(b.s.pre_prepare(0, block.id(), None));
+    assert!(validates(&b.feed(Input::PrePrepare(message))));
+    assert!(b.replica.status([]).blocks.len() <= 5, "S12");
+}
+
+/// The same for the next height's.
+#[test]
+fn junk_for_the_next_height_hides_neither_its_pre_prepare_nor_its_block() {
+    let mut b = backup();
+    let block5 = b.block(0, 0, "x");
+    let entry = |index| {
+        let vote = b.s.vote(Phase::Commit, index, 0, block5.id());
+        let (address, time) = (vote.message.validator, vote.message.time);
+        Some(CommitSig { address, time, signature: vote.signature, extension: None })
+    };
+    let signatures = (0..4).map(entry).collect();
+    let commit5 = Commit { height: b.s.height, view: view(0), block_id: block5.id(), signatures };
+    let s6 = Signers::new(&[1; 4], 6);
+    let primary = s6.schedule.primary(s6.height, view(0));
+    for v in 1..20 {
+        for n in 1..5 {
+            b.feed(Input::PrePrepare(Verified::new(s6.pre_prepare(v, block_id(n), None))));
+        }
+    }
+    for n in 0..10 {
+        b.feed(Input::Block(block(&s6, &commit5, primary, text(n))));
+    }
+    let block6 = block(&s6, &commit5, primary, "y");
+    b.feed(Input::PrePrepare(Verified::new(s6.pre_prepare(0, block6.id(), None))));
+    b.feed(Input::Block(block6.clone()));
+    b.propose(0, &block5, None);
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 0, block5.id());
+    }
+    let mut next = start_of(&b.s, 0, &[]);
+    next.height = Height::from(6u32);
+    let out = b.feed(Input::Advance(next));
+    assert!(
+        has(&out, |a| matches!(a, Action::Validate(block) if block.id() == block6.id())),
+        "{out:?}"
+    );
+}
+
+/// Blocks of later views that nothing justifies yet are not worth keeping.
+#[test]
+fn a_faulty_primary_of_later_views_makes_nobody_keep_its_blocks() {
+    let mut b = backup();
+    for v in 1..12 {
+        let block = b.block(0, v, text(v as usize));
+        b.propose(v, &block, None);
+    }
+    assert!(b.replica.status([]).blocks.len() <= 5);
+}
+
+/// "Every block that I PREPAREd at h is kept until h is decided": as many as the bound allows; beyond it the replica goes on.
+#[test]
+fn many_failed_views_do_not_stop_the_next() {
+    let mut b = backup();
+    for v in 1..=70 {
+        let block = b.block(0, v, text(v as usize));
+        let j = b.free(v);
+        b.propose(v, &block, Some(j));
+        assert_eq!(votes(&b.accept(&block)), [(Phase::Prepare, v, block.id())], "view {v}");
+    }
+}
+
+fn text(n: usize) -> &'static str {
+    Box::leak(format!("junk {n}").into_boxed_str())
+}

@@ -1,0 +1,167 @@
+//! Restart, and what STATUS brings back.
+
+use super::*;
+
+/// "On restart, view = max(start view, highest view of any own signed PRE-PREPARE, PREPARE or COMMIT of h); the promise is restored
+/// apart […] Locks stay." "A restart resends the SAME signed messages, never signs again."
+#[test]
+fn a_restart_restores_view_promise_and_lock_and_resends_the_same_bytes() {
+    let mut b = backup();
+    let block = b.block(0, 1, "x");
+    let j = b.free(1);
+    b.propose(1, &block, Some(j));
+    b.accept(&block);
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 1, block.id());
+    }
+    b.fire(TimerKind::Commit);
+    let records = b.out.iter().filter_map(|action| match action {
+        Action::Persist(record) => Some(record.clone()),
+        _ => None,
+    });
+    let mut restarted = Bench::new(b.me);
+    for record in records.collect::<Vec<_>>() {
+        assert_eq!(restarted.feed(Input::Restored(record)), [], "nothing is signed again");
+    }
+    assert_eq!(restarted.replica.view(), view(1));
+    assert_eq!(restarted.replica.promise(), Some(view(2)));
+    assert_eq!(restarted.replica.prepared(), Some((view(1), block.id())));
+    let lacking = Bench::new(b.me).replica.status([]);
+    let resent = restarted.replica.answer(&lacking);
+    let mine: Vec<&Message> = b
+        .out
+        .iter()
+        .filter_map(|action| match action {
+            Action::Broadcast(message @ (Message::Vote(_) | Message::ViewChange(_))) => {
+                Some(message)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(mine.len(), 3);
+    assert!(mine.iter().all(|message| resent.contains(message)));
+    restarted.feed(Input::Work(true));
+    assert!(
+        restarted
+            .propose(1, &b.block(0, 1, "y"), Some(b.free(1)))
+            .iter()
+            .all(|action| { !matches!(action, Action::Broadcast(Message::Vote(_))) })
+    );
+}
+
+/// "STATUS […] peers resend every signed message of h that they hold and the STATUS lacks […] To a peer with a lower start view or view
+/// I send what put me here."
+#[test]
+fn a_status_brings_back_everything_that_was_lost() {
+    let mut b = backup();
+    let block = b.block(0, 1, "x");
+    let j = b.free(1);
+    b.propose(1, &block, Some(j));
+    b.accept(&block);
+    let others = b.others();
+    b.vote(Phase::Commit, others[0], 0, block_id(9));
+    b.view_change(others[1], 3);
+    let fresh = backup().replica.status([]);
+    let answer = b.replica.answer(&fresh);
+    assert!(
+        answer.iter().any(|m| matches!(m, Message::PrePrepare(p) if p.justification.is_some()))
+    );
+    assert!(answer.iter().any(|m| matches!(m, Message::Block(_))));
+    assert_eq!(answer.iter().filter(|m| matches!(m, Message::Vote(_))).count(), 2);
+    assert!(answer.iter().any(|m| matches!(m, Message::ViewChange(_))));
+    assert_eq!(b.replica.answer(&b.replica.status([])), [], "who has all gets nothing");
+    let mut raised = Bench::started(b.me, 2);
+    raised.feed(Input::Work(true));
+    let answer = raised.replica.answer(&fresh);
+    assert!(answer.iter().any(|m| matches!(m, Message::Prior(commit) if commit.view == view(2))));
+}
+
+/// A lone validator has nobody who resends votes: after a restart between its COMMIT and the decision it decides by itself, in the same
+/// view, and signs nothing while its records come back.
+#[test]
+fn a_lone_validator_decides_after_a_restart_between_its_commit_and_the_decision() {
+    let s = Signers::new(&[1], 5);
+    let settings = Bench::new(0).replica.settings.clone();
+    let settings = Settings { me: Some(s.validators.at(0).unwrap().address), ..settings };
+    let prior = {
+        let below = Signers::new(&[1], 4);
+        let vote = below.vote(Phase::Commit, 0, 0, block_id(4));
+        let (address, time) = (vote.message.validator, vote.message.time);
+        let entry = CommitSig { address, time, signature: vote.signature, extension: None };
+        Commit {
+            height: Height::from(4u32),
+            view: view(0),
+            block_id: block_id(4),
+            signatures: vec![Some(entry)],
+        }
+    };
+    let start = HeightStart {
+        height: s.height,
+        validators: Arc::new(s.validators.clone()),
+        schedule: Arc::new(s.schedule.clone()),
+        prior: Some(prior.clone()),
+        extensions: false,
+    };
+    let block = block(&s, &prior, 0, "x");
+    let records = [
+        Record::PrePrepare { message: s.pre_prepare(0, block.id(), None) },
+        Record::Prepare {
+            pre_prepare: s.pre_prepare(0, block.id(), None),
+            block: Some(block.clone()),
+            vote: s.vote(Phase::Prepare, 0, 0, block.id()),
+        },
+        Record::Commit {
+            certificate: s.certificate(0, block.id(), &[0]),
+            block: None,
+            vote: s.vote(Phase::Commit, 0, 0, block.id()),
+        },
+    ];
+    let mut replica = Replica::new(settings, start);
+    for record in records {
+        assert_eq!(replica.step(Input::Restored(record)), []);
+    }
+    let out = replica.step(Input::Work(true));
+    assert!(has(&out, |a| matches!(a, Action::Decide(d) if d.block.id() == block.id())), "{out:?}");
+    assert!(!has(&out, |a| matches!(a, Action::Sign(_))));
+}
+
+/// A primary whose journal lost its proposal, and which meets it again, signs no other at that view.
+#[test]
+fn a_primary_that_meets_its_forgotten_proposal_signs_no_other() {
+    let (primary, _) = primary_and_other();
+    let mut b = Bench::new(primary);
+    let first = b.block(0, 0, "x");
+    b.propose(0, &first, None);
+    b.feed(Input::Work(true));
+    let out = b.feed(Input::Built { view: view(0), block: b.block(0, 0, "y") });
+    assert!(!has(&out, |a| matches!(a, Action::Broadcast(Message::PrePrepare(_)))));
+    assert!(!has(&b.out, |a| matches!(a, Action::Propose { .. })));
+}
+
+/// "so nobody can spoil a correct primary's NEW-VIEW by a bad J": who holds the stripped one says in its STATUS that it lacks the whole.
+#[test]
+fn a_stripped_new_view_is_no_reason_not_to_resend_the_whole_one() {
+    let mut b = backup();
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 2, &[0, 1, 2]))));
+    let block = b.block(0, 2, "x");
+    b.propose(2, &block, None);
+    assert_eq!(b.replica.status([]).pre_prepares, []);
+    let j = b.free(2);
+    assert!(validates(&b.propose(2, &block, Some(j))));
+    assert_eq!(b.replica.status([]).pre_prepares, [block.id()]);
+}
+
+/// A STATUS names the votes of the own view even where a liar has voted in many later ones.
+#[test]
+fn a_status_lists_the_votes_of_the_own_view_first() {
+    let mut b = backup();
+    let others = b.others();
+    let block = b.block(0, 0, "x");
+    b.vote(Phase::Prepare, others[0], 0, block.id());
+    for v in 0..super::super::VOTE_VIEWS_MAX as u32 {
+        b.vote(Phase::Prepare, others[1], 1_000 + v, block_id(1));
+        b.vote(Phase::Prepare, others[2], 2_000 + v, block_id(1));
+    }
+    let listed = b.replica.status([]).prepares;
+    assert!(listed.iter().any(|(v, bitmap)| *v == view(0) && bitmap.has(others[0])), "{listed:?}");
+}

@@ -1,0 +1,206 @@
+//! Pre-prepares, PREPARE, COMMIT and the decision.
+
+use super::*;
+
+/// "Start view of h = round of the best known Commit(h-1) […] A valid Commit(h-1) of a higher round, e.g. inside a received block,
+/// raises my view. My view never falls at a height."
+#[test]
+fn a_commit_of_a_higher_round_raises_the_view_and_a_lower_one_does_not_lower_it() {
+    let mut b = Bench::started(0, 2);
+    assert_eq!(b.replica.view(), view(2));
+    let commit = commit4(&b.s, 3, &[0, 1, 2]);
+    b.feed(Input::Prior(Verified::new(commit)));
+    assert_eq!((b.replica.view(), b.replica.start_view()), (view(3), view(3)));
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    assert_eq!(b.replica.view(), view(3));
+    let higher = b.block(5, 5, "x");
+    b.feed(Input::Block(higher));
+    assert_eq!(b.replica.view(), view(5));
+}
+
+/// "fresh: block.last_commit.round == v, pol_round = -1, and the receiver has prepared = none." "PREPARE(h,v,b): […] pre-prepare
+/// justified, whole block here, header valid, application accepted."
+#[test]
+fn a_fresh_pre_prepare_is_prepared_once_block_and_application_agree() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    let message = Verified::new(b.s.pre_prepare(0, block.id(), None));
+    assert!(!validates(&b.feed(Input::PrePrepare(message))), "not before the block is here");
+    assert!(validates(&b.feed(Input::Block(block.clone()))));
+    let out = b.accept(&block);
+    assert_eq!(votes(&out), [(Phase::Prepare, 0, block.id())]);
+    assert!(has(&out, |a| matches!(a, Action::Persist(Record::Prepare { block: Some(_), .. }))));
+    assert!(b.accept(&block).is_empty(), "my first at (h,v) is my only one");
+}
+
+/// "fresh: block.last_commit.round == v": a block on a lower commit is no fresh one. And the proposer in the header is the primary.
+#[test]
+fn a_fresh_block_on_another_round_or_of_another_proposer_is_ignored() {
+    let mut b = backup();
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    let old = b.block(0, 1, "x");
+    assert!(!validates(&b.propose(1, &old, None)), "last commit of round 0 in view 1");
+    let mut b = backup();
+    let wrong = b.block(0, 1, "x");
+    assert!(!validates(&b.propose(0, &wrong, None)), "header names another proposer");
+}
+
+/// "the receiver has prepared = none": a prepared replica ignores fresh pre-prepares.
+#[test]
+fn a_locked_replica_ignores_a_fresh_block() {
+    let mut b = backup();
+    let first = b.block(0, 0, "x");
+    b.propose(0, &first, None);
+    b.accept(&first);
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 0, first.id());
+    }
+    assert_eq!(b.replica.prepared(), Some((view(0), first.id())));
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    let second = b.block(1, 1, "y");
+    assert!(!validates(&b.propose(1, &second, None)));
+}
+
+/// "new view, free: J is a quorum of VIEW-CHANGE(h,v), all with prepared = none; any valid block by primary(h,v)."
+#[test]
+fn a_free_new_view_enters_its_view_and_is_prepared() {
+    let mut b = backup();
+    let block = b.block(0, 1, "x");
+    let j = b.free(1);
+    assert!(validates(&b.propose(1, &block, Some(j))));
+    assert_eq!(b.replica.view(), view(1));
+    assert_eq!(votes(&b.accept(&block)), [(Phase::Prepare, 1, block.id())]);
+}
+
+/// "new view, bound: […] the block is b, byte for byte (original header, proposer address, time, last commit)." "Free and bound both
+/// override a local lock."
+#[test]
+fn a_bound_new_view_keeps_its_block_and_overrides_a_lock() {
+    let mut b = backup();
+    let mine = b.block(0, 0, "x");
+    b.propose(0, &mine, None);
+    b.accept(&mine);
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 0, mine.id());
+    }
+    let theirs = b.block(0, 1, "y");
+    let j = b.bound(3, 2, theirs.id());
+    assert!(
+        validates(&b.propose(3, &theirs, Some(j))),
+        "proposed by view 1's primary, bound in view 3"
+    );
+    assert_eq!(votes(&b.accept(&theirs)), [(Phase::Prepare, 3, theirs.id())]);
+}
+
+/// "In every case block.last_commit.round <= v."
+#[test]
+fn no_block_builds_on_a_later_round_than_its_view() {
+    let mut b = backup();
+    let later = b.block(2, 1, "x");
+    let j = b.free(1);
+    let message = Verified::new(b.s.pre_prepare(1, later.id(), Some(j)));
+    b.feed(Input::PrePrepare(message));
+    assert!(!validates(&b.feed(Input::Block(later))));
+}
+
+/// "PREPARE(h,v,b): my height is h, view v, v >= promise."
+#[test]
+fn nothing_is_prepared_below_the_promise() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.feed(Input::Work(true));
+    b.fire(TimerKind::Propose);
+    assert_eq!(b.replica.promise(), Some(view(1)));
+    assert!(votes(&b.accept(&block)).is_empty());
+}
+
+/// "Prepared: quorum of PREPAREs for (h,v,b) from distinct validators, and the block, while v is my view and v >= promise → prepared →
+/// persist → COMMIT."
+#[test]
+fn a_quorum_of_prepares_commits_once_with_its_certificate_durable() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    let others = b.others();
+    assert!(votes(&b.vote(Phase::Prepare, others[0], 0, block.id())).is_empty(), "two of four");
+    assert!(votes(&b.vote(Phase::Prepare, others[0], 0, block.id())).is_empty(), "counted once");
+    let out = b.vote(Phase::Prepare, others[1], 0, block.id());
+    assert_eq!(votes(&out), [(Phase::Commit, 0, block.id())]);
+    let persisted = out.iter().position(|a| matches!(a, Action::Persist(Record::Commit { .. })));
+    let sent = out.iter().position(|a| matches!(a, Action::Broadcast(Message::Vote(_))));
+    assert!(persisted.unwrap() < sent.unwrap());
+    assert!(votes(&b.vote(Phase::Prepare, others[2], 0, block.id())).is_empty());
+}
+
+/// "Otherwise no COMMIT: without this guard […] the protocol forks": neither below the promise nor in another view.
+#[test]
+fn no_commit_below_the_promise_or_outside_my_view() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    b.fire(TimerKind::Commit);
+    for from in b.others() {
+        assert!(
+            votes(&b.vote(Phase::Prepare, from, 0, block.id())).is_empty(),
+            "below the promise"
+        );
+    }
+    let mut b = backup();
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    let block = b.block(0, 0, "x");
+    b.feed(Input::Block(block.clone()));
+    for from in b.others() {
+        assert!(votes(&b.vote(Phase::Prepare, from, 0, block.id())).is_empty(), "view 0 is over");
+    }
+    assert_eq!(b.replica.prepared(), None);
+}
+
+/// "Decide: quorum of COMMITs for (h,v,b), of ANY view, also during a view change → decide b."
+#[test]
+fn a_commit_quorum_of_any_view_decides_even_during_a_view_change() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.fire(TimerKind::Propose);
+    let mut out = Vec::new();
+    for from in b.others() {
+        out.extend(b.vote(Phase::Commit, from, 0, block.id()));
+    }
+    let decided = out.iter().find_map(|action| match action {
+        Action::Decide(decided) => Some(decided.commit.clone()),
+        _ => None,
+    });
+    assert_eq!(decided.map(|c| (c.view, c.block_id)), Some((view(0), block.id())));
+    assert!(has(&out, |a| matches!(a, Action::Persist(Record::Decided { .. }))));
+}
+
+/// "A COMMIT quorum without the block stops all signing at h; the body is fetched by BlockID."
+#[test]
+fn a_commit_quorum_without_the_block_stops_signing_and_fetches() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    let mut out = Vec::new();
+    for from in b.others() {
+        out.extend(b.vote(Phase::Commit, from, 0, block.id()));
+    }
+    assert!(out.contains(&Action::FetchBlock(block.id())));
+    assert_eq!(b.replica.missing(), [block.id()]);
+    for from in b.others() {
+        assert!(view_changes(&b.view_change(from, 1)).is_empty());
+    }
+    assert!(has(&b.feed(Input::Block(block)), |a| matches!(a, Action::Decide(_))));
+}
+
+/// A block without a last commit counts as one on round 0 at the initial height alone.
+#[test]
+fn a_block_without_a_last_commit_is_fresh_at_the_initial_height_only() {
+    let mut b = backup();
+    let good = b.block(0, 0, "x");
+    let mut bare = good.block().clone();
+    bare.last_commit = None;
+    let bare = Arc::new(SealedBlock::seal(bare));
+    assert!(!validates(&b.propose(0, &bare, None)));
+}

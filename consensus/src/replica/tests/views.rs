@@ -1,0 +1,315 @@
+//! View changes and new views.
+
+use super::*;
+
+/// "on proof of primary equivocation": two proposals of the primary for one view.
+#[test]
+fn a_primary_that_signs_two_blocks_is_left() {
+    let mut b = backup();
+    let (one, two) = (b.block(0, 0, "x"), b.block(0, 0, "y"));
+    b.propose(0, &one, None);
+    assert_eq!(view_changes(&b.propose(0, &two, None)), [1]);
+}
+
+/// A refused block is as good as none: its primary is left at once.
+#[test]
+fn a_refused_block_leads_to_a_view_change() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    let out = b.feed(Input::Validated { block_id: block.id(), accepted: false });
+    assert_eq!(view_changes(&out), [1]);
+    assert!(votes(&out).is_empty());
+}
+
+/// "J is not covered by the proposal's signature: an unjustified PRE-PREPARE leaves no trace in protocol state."
+#[test]
+fn a_new_view_stripped_of_its_justification_spoils_nothing() {
+    let mut b = backup();
+    let block = b.block(0, 1, "x");
+    let j = b.free(1);
+    assert!(!validates(&b.propose(1, &block, None)));
+    assert_eq!(b.replica.view(), view(0));
+    assert!(validates(&b.propose(1, &block, Some(j))));
+    assert!(view_changes(&b.out).is_empty(), "the primary is not blamed");
+}
+
+/// "Carry-over: if I decide h in w after sending VIEW-CHANGE(h,>w) by a timer or by joining and having seen VIEW-CHANGE(h,>w) from
+/// blocking power, myself included, I send VIEW-CHANGE(h+1,w+1) on entering h+1."
+#[test]
+fn a_view_change_that_blocking_power_wanted_is_carried_over_once() {
+    for (seen, carried) in [(true, vec![1]), (false, vec![])] {
+        let mut b = backup();
+        let block = b.block(0, 0, "x");
+        b.propose(0, &block, None);
+        b.fire(TimerKind::Propose);
+        let others = b.others();
+        if seen {
+            b.view_change(others[0], 1);
+        }
+        for from in others {
+            b.vote(Phase::Commit, from, 0, block.id());
+        }
+        let mut next = start_of(&b.s, 0, &[]);
+        next.height = Height::from(6u32);
+        assert_eq!(view_changes(&b.feed(Input::Advance(next))), carried, "seen: {seen}");
+    }
+}
+
+/// "Entering v': the new primary with a quorum of VIEW-CHANGE(h,v'). It sends NEW-VIEW at once, with an empty block if need be."
+#[test]
+fn the_new_primary_proposes_freely_on_a_quorum() {
+    let me = Bench::new(0).primary(1);
+    let mut b = Bench::new(me);
+    let mut out = Vec::new();
+    for from in b.others() {
+        out.extend(b.view_change(from, 1));
+    }
+    assert!(has(&out, |a| matches!(a, Action::Propose { view, .. } if view.number() == 1)));
+    let block = b.block(0, 1, "x");
+    let out = b.feed(Input::Built { view: view(1), block: block.clone() });
+    let new_view = out.iter().find_map(|action| match action {
+        Action::Broadcast(Message::PrePrepare(message)) => Some(message.clone()),
+        _ => None,
+    });
+    let j = new_view.expect("a NEW-VIEW").justification.expect("its J");
+    assert!(j.certificate.is_none() && j.view_changes.len() >= 3);
+    assert!(validates(&out));
+}
+
+/// "may use any quorum whose bound block it has": bound to the highest prepared view, byte for byte.
+#[test]
+fn the_new_primary_is_bound_by_the_highest_certificate() {
+    let me = Bench::new(0).primary(1);
+    let mut b = Bench::new(me);
+    let block = b.block(0, 0, "x");
+    b.feed(Input::Block(block.clone()));
+    let others = b.others();
+    let signed = b.s.view_change(others[0], 1, Some((0, block.id())));
+    let certificate = Some(b.s.certificate(0, block.id(), &[0, 1, 2]));
+    b.feed(Input::ViewChange(Verified::new(ViewChangeMessage { signed, certificate })));
+    let out = b.view_change(others[1], 1);
+    let sent = out.iter().find_map(|action| match action {
+        Action::Broadcast(Message::PrePrepare(message)) => Some(message.clone()),
+        _ => None,
+    });
+    let sent = sent.expect("a NEW-VIEW at once");
+    assert_eq!((sent.block_id(), sent.proposal.message.prepared_view), (block.id(), Some(view(0))));
+    assert!(!has(&b.out, |a| matches!(a, Action::Propose { .. })));
+}
+
+/// "A primary that already signed fresh (h,v') sends no NEW-VIEW for v'."
+#[test]
+fn a_primary_that_proposed_fresh_sends_no_new_view() {
+    let (primary, _) = primary_and_other();
+    let mut b = Bench::new(primary);
+    b.feed(Input::Work(true));
+    let block = b.block(0, 0, "x");
+    let out = b.feed(Input::Built { view: view(0), block });
+    assert!(has(&out, |a| matches!(a, Action::Broadcast(Message::PrePrepare(_)))));
+    let sent = b.out.len();
+    for from in b.others() {
+        b.view_change(from, 0);
+    }
+    assert!(!has(&b.out[sent..], |a| matches!(a, Action::Broadcast(Message::PrePrepare(_)))));
+}
+
+/// "A timer sends VIEW-CHANGE for max(view, promise) + 1. promise = v', persist, broadcast."
+#[test]
+fn a_timer_promises_the_next_view_durably() {
+    let mut b = backup();
+    b.feed(Input::Work(true));
+    let out = b.fire(TimerKind::Propose);
+    assert_eq!(view_changes(&out), [1]);
+    assert!(has(&out, |a| matches!(
+        a,
+        Action::Persist(Record::ViewChange { cause: Cause::Timer, .. })
+    )));
+    let others = b.others();
+    b.view_change(others[0], 1);
+    b.view_change(others[1], 1);
+    assert_eq!(view_changes(&b.fire(TimerKind::NewView)), [2]);
+}
+
+/// "or when blocking power of senders have highest VIEW-CHANGE >= u > max(view, promise) (take the largest such u)."
+#[test]
+fn blocking_power_is_joined_at_the_largest_view_and_less_is_not() {
+    let mut b = backup();
+    let others = b.others();
+    assert!(view_changes(&b.view_change(others[0], 7)).is_empty(), "one liar moves nobody");
+    assert_eq!(view_changes(&b.view_change(others[1], 4)), [4]);
+    assert!(view_changes(&b.view_change(others[2], 4)).is_empty(), "already promised");
+    assert_eq!(view_changes(&b.view_change(others[2], 9)), [7]);
+}
+
+/// Pre-prepares of later views that nothing justifies, which faulty primaries can sign at will, hide no NEW-VIEW.
+#[test]
+fn junk_for_later_views_hides_no_new_view() {
+    let mut b = backup();
+    for v in 1..20 {
+        for n in 1..5 {
+            let message = b.s.pre_prepare(v, block_id(n), None);
+            b.feed(Input::PrePrepare(Verified::new(message)));
+        }
+    }
+    let block = b.block(0, 40, "x");
+    let j = b.free(40);
+    assert!(validates(&b.propose(40, &block, Some(j))));
+    assert_eq!(b.replica.view(), view(40));
+}
+
+/// "To a peer […] that sends VIEW-CHANGE(h,u) with u <= my view, I send what put me here": the commit, where that came last.
+#[test]
+fn what_is_sent_to_explain_a_view_is_what_led_there() {
+    let mut b = backup();
+    let block = b.block(0, 1, "x");
+    let j = b.free(1);
+    b.propose(1, &block, Some(j));
+    let others = b.others();
+    let explained = |out: &[Action]| {
+        out.iter().find_map(|action| match action {
+            Action::Send(_, message) => Some(message.clone()),
+            _ => None,
+        })
+    };
+    let first = explained(&b.view_change(others[0], 1));
+    assert!(matches!(first, Some(Message::PrePrepare(m)) if m.view() == view(1)));
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 3, &[0, 1, 2]))));
+    let second = explained(&b.view_change(others[0], 2));
+    assert!(matches!(second, Some(Message::Prior(commit)) if commit.view == view(3)));
+    assert_eq!(
+        explained(&b.view_change(others[0], 2)),
+        None,
+        "one that was replayed is not answered again"
+    );
+}
+
+/// "fires once per transaction": a suspicion that comes while a block is under way would be lost, so it counts at the next height, once.
+#[test]
+fn a_suspicion_while_a_block_is_under_way_counts_at_the_next_height() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    let height = b.s.height;
+    assert!(view_changes(&b.feed(Input::Suspect { height, view: view(0) })).is_empty());
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 0, block.id());
+    }
+    let mut next = start_of(&b.s, 0, &[]);
+    next.height = Height::from(6u32);
+    assert_eq!(view_changes(&b.feed(Input::Advance(next))), [1]);
+}
+
+/// *age*: with nothing accepted in this view the suspicion counts at once, whatever was accepted in an earlier one.
+#[test]
+fn a_suspicion_counts_at_once_where_no_block_is_under_way() {
+    let mut b = backup();
+    let height = b.s.height;
+    assert_eq!(view_changes(&b.feed(Input::Suspect { height, view: view(0) })), [1]);
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    assert!(
+        view_changes(&b.feed(Input::Suspect { height, view: view(0) })).is_empty(),
+        "view 0 is over"
+    );
+    assert_eq!(view_changes(&b.feed(Input::Suspect { height, view: view(1) })), [2]);
+}
+
+/// "the new primary with a quorum of VIEW-CHANGE(h,v')": a sender that asks for more while the block is being built takes no quorum away.
+#[test]
+fn a_quorum_that_was_seen_stays_a_quorum() {
+    let me = Bench::new(0).primary(1);
+    let mut b = Bench::new(me);
+    let others = b.others();
+    b.view_change(others[0], 1);
+    b.view_change(others[1], 1);
+    assert_eq!(b.replica.view(), view(1), "my own is the third");
+    b.view_change(others[0], 2);
+    let block = b.block(0, 1, "x");
+    let out = b.feed(Input::Built { view: view(1), block });
+    let sent = out.iter().find_map(|action| match action {
+        Action::Broadcast(Message::PrePrepare(message)) => Some(message.clone()),
+        _ => None,
+    });
+    let message = sent.expect("a NEW-VIEW");
+    assert_eq!(b.s.context().pre_prepare(message, &crate::verify::Direct).map(drop), Ok(()));
+}
+
+/// "Two valid certificates for different blocks at one (h,view) mean more than f faults: alarm and halt."
+#[test]
+fn two_certificates_for_one_view_raise_the_alarm_and_stop_signing() {
+    let alarmed = |out: &[Action]| has(out, |a| matches!(a, Action::Alarm(_)));
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    let others = b.others();
+    let signed = b.s.view_change(others[0], 1, Some((0, block_id(9))));
+    let certificate = Some(b.s.certificate(0, block_id(9), &[0, 1, 2]));
+    let message = ViewChangeMessage { signed, certificate };
+    assert!(!alarmed(&b.feed(Input::ViewChange(Verified::new(message)))));
+    b.vote(Phase::Prepare, others[0], 0, block.id());
+    let out = b.vote(Phase::Prepare, others[1], 0, block.id());
+    assert!(alarmed(&out));
+    assert!(votes(&out).is_empty(), "halted: {out:?}");
+    assert!(view_changes(&b.view_change(others[1], 1)).is_empty(), "halted");
+}
+
+/// A claim alone, as it stands in J, proves nothing and raises no alarm.
+#[test]
+fn a_claim_without_a_certificate_raises_no_alarm() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    let mut j = b.bound(3, 2, block.id());
+    j.view_changes[1] = b.s.view_change(1, 3, Some((1, block_id(8))));
+    j.view_changes[2] = b.s.view_change(2, 3, Some((1, block_id(9))));
+    assert!(validates(&b.propose(3, &block, Some(j))));
+    assert!(!has(&b.out, |a| matches!(a, Action::Alarm(_))));
+}
+
+/// S1: two decided blocks at one height are an alarm, not a matter of which came first.
+#[test]
+fn another_decided_block_of_the_height_raises_the_alarm() {
+    let mut b = backup();
+    let (one, two) = (b.block(0, 0, "x"), b.block(0, 0, "y"));
+    let decided = |b: &Bench, block: &Arc<SealedBlock>| {
+        let entry = |index| {
+            let vote = b.s.vote(Phase::Commit, index, 0, block.id());
+            let (address, time) = (vote.message.validator, vote.message.time);
+            Some(CommitSig { address, time, signature: vote.signature, extension: None })
+        };
+        let signatures = (0..4).map(entry).collect();
+        let commit = Commit { height: b.s.height, view: view(0), block_id: block.id(), signatures };
+        Input::Decided(Verified::new(Decided { block: block.clone(), commit }))
+    };
+    let (first, second) = (decided(&b, &one), decided(&b, &two));
+    assert!(has(&b.feed(first.clone()), |a| matches!(a, Action::Decide(_))));
+    assert!(b.feed(first).is_empty());
+    assert!(has(&b.feed(second), |a| matches!(a, Action::Alarm(_))));
+}
+
+/// *Start view*: a better Commit(h−1) that is known when the height starts counts at once.
+#[test]
+fn the_best_known_commit_sets_the_start_view() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 0, block.id());
+    }
+    let entry = |index| {
+        let vote = b.s.vote(Phase::Commit, index, 2, block.id());
+        let (address, time) = (vote.message.validator, vote.message.time);
+        Some(CommitSig { address, time, signature: vote.signature, extension: None })
+    };
+    let signatures = (0..4).map(entry).collect();
+    let better = Commit { height: b.s.height, view: view(2), block_id: block.id(), signatures };
+    let mut next = start_of(&b.s, 0, &[]);
+    (next.height, next.prior) = (Height::from(6u32), Some(better));
+    b.feed(Input::Advance(next));
+    assert_eq!(b.replica.start_view(), view(2));
+}
