@@ -206,6 +206,10 @@ impl fmt::Display for Report {
             }
             None => writeln!(f, "committed   0: no block with transactions was seen")?,
         }
+        let missing = self.accepted.saturating_sub(self.committed);
+        if missing > 0 {
+            writeln!(f, "missing     {missing} accepted, but in no block when watching ended")?;
+        }
         if let Some(rate) = self.tx_per_s {
             write!(f, "sustained   {rate:.0} tx/s between the first and last loaded block after ")?;
             writeln!(f, "the warm-up")?;
