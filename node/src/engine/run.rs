@@ -125,7 +125,6 @@ pub struct Engine {
     view_changes: u64,
     /// The term in which the last suspicion was raised.
     suspected_term: Option<u64>,
-    accepted_seen: bool,
     failure: Option<EngineError>,
 }
 
@@ -172,7 +171,6 @@ impl Engine {
             status_height: None,
             view_changes: 0,
             suspected_term: None,
-            accepted_seen: false,
             failure: None,
             parts,
         }
@@ -482,9 +480,9 @@ impl Engine {
         for action in early.into_iter().chain(late) {
             self.carry_out(action);
         }
-        if !self.accepted_seen && self.parts.core.replica().has_accepted() {
-            self.accepted_seen = true;
-            self.parts.pace.accepted(self.height(), Instant::now());
+        let replica = self.parts.core.replica();
+        if replica.has_accepted() && !replica.is_decided() {
+            self.parts.pace.accepted(replica.height(), Instant::now());
         }
         Ok(())
     }
@@ -535,7 +533,6 @@ impl Engine {
         if replica.saw_view_change() {
             self.parts.pace.view_change(replica.height());
         }
-        self.accepted_seen = false;
         self.work.decided(Instant::now());
         let Decided { block, commit } = decided;
         // A closed channel means that the node is stopping.
