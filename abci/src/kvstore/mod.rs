@@ -1,0 +1,306 @@
+//! The key-value store of CometBFT 0.38 (`abci/example/kvstore/kvstore.go`), with its codes, events and application hash, so that
+//! whatever is tested against it there can be tested against it here.
+//!
+//! # Transactions
+//!
+//! `key=value` (or `key:value`, which the primary rewrites) sets a key. `val=ed25519!<base64 of the key>!<power>` changes a
+//! validator. All else has code 2. `CheckTx`, `PrepareProposal` and `ProcessProposal` look at the transaction alone and take
+//! no lock.
+//!
+//! # Where it differs
+//!
+//! A chain that works with CometBFT and ed25519 validators has the same outcomes here. Where CometBFT's kvstore would stop its
+//! chain, this one refuses the transaction: malformed ones in `CheckTx` with code 2 and in a proposal with REJECT (module `tx`);
+//! and changes that no validator set can take (module `validators`) in `FinalizeBlock` with code 3 and no events, as only the
+//! block tells. Evidence against somebody who is no validator any more is ignored. Two things CometBFT could live with: validators
+//! with secp256k1 keys, or with 32 bytes that are no ed25519 key, which Tercet cannot verify; both have code 2. Queries and `Info`
+//! see the last committed block, never a block between `FinalizeBlock` and `Commit`.
+//!
+//! # Where the data is
+//!
+//! On disk, also for `proxy_app = "kvstore"`, which CometBFT keeps in memory: a million transactions of 250 bytes are 250 MB of
+//! payload, and a volatile application would have to replay its whole chain at every start. `kvstore` leaves it to the operating
+//! system when to write ([`Durability::Buffered`]), `persistent_kvstore` syncs each block. Why: docs/adr/004-kvstore-backend.md.
+//!
+//! # Failure
+//!
+//! ABCI has no answer for "my disk failed", so the calls panic, which [`in_process`](crate::in_process()) turns into an error
+//! that ends the node. A block takes effect in one atomic write of `Commit`: whatever happens before, the application is at the
+//! old height.
+
+mod events;
+mod state;
+mod store;
+mod tx;
+mod validators;
+
+#[cfg(test)]
+mod tests;
+
+pub use store::Durability;
+
+use crate::open::OpenError;
+use bytes::Bytes;
+use state::State;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use store::{Batch, Store, StoreError};
+use tendermint_proto::v0_38::abci::{
+    ExecTxResult, Misbehavior, MisbehaviorType, RequestCheckTx, RequestFinalizeBlock, RequestInfo,
+    RequestInitChain, RequestPrepareProposal, RequestProcessProposal, RequestQuery,
+    ResponseCheckTx, ResponseCommit, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+    ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery,
+    response_process_proposal::ProposalStatus,
+};
+use tx::Tx;
+use validators::{Changes, Validator, Validators};
+
+/// The ABCI version that `Info` tells (CometBFT `version/version.go`, `ABCISemVer`).
+const ABCI_VERSION: &str = "2.0.0";
+/// The version of the application's protocol.
+const APP_VERSION: u64 = 1;
+/// Executed, or fit for the pool.
+const CODE_OK: u32 = 0;
+/// Neither a pair nor a validator change.
+const CODE_INVALID_FORMAT: u32 = 2;
+/// A validator change that the set cannot take.
+const CODE_UNAUTHORIZED: u32 = 3;
+/// The path of queries for validators; all others ask for keys.
+const VALIDATOR_PATH: &str = "/val";
+/// What a pair takes in a batch besides its transaction: the prefix of the key, a tag and two lengths.
+const PAIR_OVERHEAD_BYTES: usize = 20;
+
+/// The kvstore. Clones are the same store.
+#[derive(Clone)]
+pub struct KvStore(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    chain: Mutex<Chain>,
+}
+
+/// What blocks change. Only the consensus role locks it.
+struct Chain {
+    /// The state that is committed.
+    state: State,
+    /// The validators that are committed.
+    validators: Validators,
+    /// The block between `FinalizeBlock` and `Commit`.
+    staged: Option<Staged>,
+}
+
+/// An executed block.
+struct Staged {
+    state: State,
+    pairs: Vec<Pair>,
+    changes: Vec<Validator>,
+}
+
+/// `key=value` as it came, and where the `=` is: nothing is copied until the batch.
+struct Pair {
+    tx: Bytes,
+    equals: usize,
+}
+
+impl fmt::Debug for KvStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvStore").finish_non_exhaustive()
+    }
+}
+
+impl KvStore {
+    /// Opens the store in a folder of its own, or creates one there.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written, another process has it open, or its data is damaged.
+    pub fn open(folder: &Path, durability: Durability) -> Result<KvStore, OpenError> {
+        let store = Store::open(folder, durability)?;
+        let damaged = |error: StoreError| OpenError::Damaged {
+            folder: folder.to_owned(),
+            source: Box::new(error),
+        };
+        let state = store.view().state().map_err(damaged)?;
+        let validators = store.validators().map_err(damaged)?;
+        let chain = Mutex::new(Chain { state, validators, staged: None });
+        Ok(KvStore(Arc::new(Shared { store, chain })))
+    }
+
+    fn chain(&self) -> MutexGuard<'_, Chain> {
+        self.0.chain.lock().expect("the node ends when a call has panicked")
+    }
+}
+
+impl tendermint_abci::Application for KvStore {
+    fn info(&self, _: RequestInfo) -> ResponseInfo {
+        let state = answered(self.0.store.view().state());
+        ResponseInfo {
+            data: format!("{{\"size\":{}}}", state.size),
+            version: ABCI_VERSION.to_owned(),
+            app_version: APP_VERSION,
+            last_block_height: state.height,
+            last_block_app_hash: state.hash(),
+        }
+    }
+
+    fn init_chain(&self, request: RequestInitChain) -> ResponseInitChain {
+        let mut chain = self.chain();
+        let validators = request.validators.iter().map(|update| {
+            Validator::of(update).unwrap_or_else(|| panic!("{update:?} is no ed25519 validator"))
+        });
+        let validators: Validators = validators.collect();
+        let mut batch = Batch::with_capacity(0);
+        chain.validators.iter().for_each(|old| batch.remove(old));
+        validators.iter().for_each(|new| batch.validator(new));
+        answered(self.0.store.write(batch));
+        chain.validators = validators;
+        ResponseInitChain { app_hash: chain.state.hash(), ..ResponseInitChain::default() }
+    }
+
+    fn check_tx(&self, request: RequestCheckTx) -> ResponseCheckTx {
+        match tx::check(&request.tx) {
+            Ok(()) => {
+                ResponseCheckTx { code: CODE_OK, gas_wanted: 1, ..ResponseCheckTx::default() }
+            }
+            Err(_) => ResponseCheckTx { code: CODE_INVALID_FORMAT, ..ResponseCheckTx::default() },
+        }
+    }
+
+    fn prepare_proposal(&self, request: RequestPrepareProposal) -> ResponsePrepareProposal {
+        ResponsePrepareProposal {
+            txs: request.txs.into_iter().filter_map(tx::block_form).collect(),
+        }
+    }
+
+    fn process_proposal(&self, request: RequestProcessProposal) -> ResponseProcessProposal {
+        let valid = request.txs.iter().all(|tx| tx::parse(tx).is_ok());
+        let status = if valid { ProposalStatus::Accept } else { ProposalStatus::Reject };
+        ResponseProcessProposal { status: status.into() }
+    }
+
+    fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
+        let mut chain = self.chain();
+        let mut block = Block::begin(&chain, request.txs.len());
+        request.misbehavior.iter().for_each(|evidence| block.punish(evidence));
+        let tx_results = request.txs.into_iter().map(|tx| block.execute(tx)).collect();
+        let staged = block.finish(request.height);
+        let response = ResponseFinalizeBlock {
+            tx_results,
+            validator_updates: staged.changes.iter().map(Validator::update).collect(),
+            app_hash: staged.state.hash(),
+            ..ResponseFinalizeBlock::default()
+        };
+        chain.staged = Some(staged);
+        response
+    }
+
+    fn commit(&self) -> ResponseCommit {
+        let mut chain = self.chain();
+        if let Some(staged) = chain.staged.take() {
+            answered(self.0.store.write(staged.batch()));
+            chain.state = staged.state;
+            staged.changes.into_iter().for_each(|change| chain.validators.apply(change));
+        }
+        ResponseCommit::default()
+    }
+
+    fn query(&self, request: RequestQuery) -> ResponseQuery {
+        let view = self.0.store.view();
+        if request.path == VALIDATOR_PATH {
+            let value = answered(view.validator(&request.data)).unwrap_or_default();
+            return ResponseQuery {
+                key: request.data,
+                value: value.into(),
+                ..ResponseQuery::default()
+            };
+        }
+        let value = answered(view.value(&request.data));
+        ResponseQuery {
+            log: if value.is_some() { "exists" } else { "does not exist" }.to_owned(),
+            index: if request.prove { -1 } else { 0 },
+            key: request.data,
+            value: value.unwrap_or_default().into(),
+            height: answered(view.state()).height,
+            ..ResponseQuery::default()
+        }
+    }
+}
+
+/// A block while it is executed.
+struct Block<'a> {
+    size: u64,
+    pairs: Vec<Pair>,
+    changes: Changes<'a>,
+}
+
+impl<'a> Block<'a> {
+    fn begin(chain: &'a Chain, txs: usize) -> Block<'a> {
+        let changes = chain.validators.changes();
+        Block { size: chain.state.size, pairs: Vec::with_capacity(txs), changes }
+    }
+
+    /// Takes a unit of power from a validator that signed two votes of one phase.
+    fn punish(&mut self, evidence: &Misbehavior) {
+        let Some(validator) = &evidence.validator else { return };
+        if evidence.r#type() != MisbehaviorType::DuplicateVote {
+            return;
+        }
+        if let Err(refused) = self.changes.punish(&validator.address, validator.power) {
+            tracing::warn!(height = evidence.height, %refused, "a validator is not punished");
+        }
+    }
+
+    fn execute(&mut self, tx: Bytes) -> ExecTxResult {
+        self.size += 1;
+        match tx::parse(&tx) {
+            Ok(Tx::Pair { equals }) => {
+                let result = executed(&tx);
+                self.pairs.push(Pair { tx, equals });
+                result
+            }
+            Ok(Tx::Validator { key, power }) => match self.changes.set(Validator { key, power }) {
+                Ok(()) => executed(&tx),
+                Err(refused) => failed(CODE_UNAUTHORIZED, &refused),
+            },
+            Err(malformed) => failed(CODE_INVALID_FORMAT, &malformed),
+        }
+    }
+
+    fn finish(self, height: i64) -> Staged {
+        let state = State { size: self.size, height };
+        Staged { state, pairs: self.pairs, changes: self.changes.finish() }
+    }
+}
+
+impl Staged {
+    fn batch(&self) -> Batch {
+        let bytes = self.pairs.iter().map(|pair| pair.tx.len() + PAIR_OVERHEAD_BYTES).sum();
+        let mut batch = Batch::with_capacity(bytes);
+        for Pair { tx, equals } in &self.pairs {
+            let (key, value) = tx.split_at(*equals);
+            batch.pair(key, value.get(1..).unwrap_or_default());
+        }
+        self.changes.iter().for_each(|change| batch.validator(change));
+        batch.state(self.state);
+        batch
+    }
+}
+
+fn executed(tx: &[u8]) -> ExecTxResult {
+    ExecTxResult { code: CODE_OK, events: events::of(tx), ..ExecTxResult::default() }
+}
+
+fn failed(code: u32, why: &impl ToString) -> ExecTxResult {
+    ExecTxResult { code, log: why.to_string(), ..ExecTxResult::default() }
+}
+
+/// What the database said.
+///
+/// # Panics
+/// Where it failed: see the module's documentation.
+fn answered<T>(answer: Result<T, StoreError>) -> T {
+    answer.unwrap_or_else(|error| match &error {
+        StoreError::Database(cause) => panic!("{error}: {cause}"),
+        StoreError::Damaged(_) => panic!("{error}"),
+    })
+}

@@ -1,0 +1,193 @@
+//! The kvstore on disk: one RocksDB with the keys of CometBFT's.
+//!
+//! | key | value |
+//! |---|---|
+//! | `stateKey` | [`State`] as JSON |
+//! | `kvPairKey:<key>` | the value |
+//! | `val=<32 bytes of the public key>` | `ValidatorUpdate`, protobuf with its length before it |
+//!
+//! What a commit writes is one batch: all of it is there after a crash, or nothing.
+
+use super::state::State;
+use super::validators::{PublicKey, Validator, Validators};
+use crate::open::OpenError;
+use prost::Message as _;
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, LogLevel, Options,
+    Snapshot, WriteBatch, WriteOptions,
+};
+use std::path::Path;
+use tendermint_proto::v0_38::abci::ValidatorUpdate;
+
+const STATE_KEY: &[u8] = b"stateKey";
+const PAIR_PREFIX: &[u8] = b"kvPairKey:";
+const VALIDATOR_PREFIX: &[u8] = b"val=";
+
+const MIB: usize = 1 << 20;
+/// Memory for what is not in a table yet. RocksDB takes twice as much while it writes one.
+const BUFFER_BYTES: usize = 8 * MIB;
+/// Cache of the tables, with their indices and filters: what bounds the memory however many keys there are.
+const CACHE_BYTES: usize = 8 * MIB;
+/// Length of the logs from which a flush is forced.
+const WAL_BYTES_MAX: u64 = 32 << 20;
+/// Files that are kept open.
+const OPEN_FILES_MAX: i32 = 64;
+/// RocksDB's own log files that are kept, and the size of each.
+const INFO_LOGS_MAX: usize = 2;
+const INFO_LOG_BYTES_MAX: usize = MIB;
+/// Bits of the filters for each key: one in a hundred look-ups of an absent key reads a table in vain.
+const FILTER_BITS: f64 = 10.0;
+
+/// When a commit is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When the operating system writes it. A crash of the process loses nothing, one of the machine the last blocks, which the
+    /// node then replays.
+    Buffered,
+    /// Before `Commit` returns.
+    Synced,
+}
+
+/// Why a stored value could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    #[error("the kvstore's database failed")]
+    Database(#[from] rocksdb::Error),
+    #[error("the kvstore's {0} in the database cannot be read")]
+    Damaged(&'static str),
+}
+
+/// The database.
+pub(super) struct Store {
+    db: DB,
+    durability: Durability,
+}
+
+impl Store {
+    /// Opens it, and creates it where it is not there.
+    pub(super) fn open(folder: &Path, durability: Durability) -> Result<Store, OpenError> {
+        let db = DB::open(&options(), folder);
+        let db = db.map_err(|source| OpenError::Database { folder: folder.to_owned(), source })?;
+        Ok(Store { db, durability })
+    }
+
+    /// A view of it that commits do not change.
+    pub(super) fn view(&self) -> View<'_> {
+        View(self.db.snapshot())
+    }
+
+    /// All validators.
+    pub(super) fn validators(&self) -> Result<Validators, StoreError> {
+        let from = IteratorMode::From(VALIDATOR_PREFIX, Direction::Forward);
+        let mut found = Vec::new();
+        for entry in self.db.iterator(from) {
+            let (key, value) = entry?;
+            if !key.starts_with(VALIDATOR_PREFIX) {
+                break;
+            }
+            let update = ValidatorUpdate::decode_length_delimited(value.as_ref()).ok();
+            let validator = update.as_ref().and_then(Validator::of);
+            found.push(validator.ok_or(StoreError::Damaged("validator"))?);
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Writes all of a batch or nothing.
+    pub(super) fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(self.durability == Durability::Synced);
+        Ok(self.db.write_opt(batch.writes, &options)?)
+    }
+}
+
+/// The database between two commits.
+pub(super) struct View<'a>(Snapshot<'a>);
+
+impl View<'_> {
+    /// The state, that of a new chain where none is stored.
+    pub(super) fn state(&self) -> Result<State, StoreError> {
+        let Some(json) = self.0.get(STATE_KEY)? else { return Ok(State::default()) };
+        serde_json::from_slice(&json).map_err(|_| StoreError::Damaged("state"))
+    }
+
+    /// The value of a key.
+    pub(super) fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.get([PAIR_PREFIX, key].concat())?)
+    }
+
+    /// A validator, encoded, by the bytes of its public key.
+    pub(super) fn validator(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.get([VALIDATOR_PREFIX, key].concat())?)
+    }
+}
+
+/// What one commit writes.
+pub(super) struct Batch {
+    writes: WriteBatch,
+    key: Vec<u8>,
+}
+
+impl Batch {
+    /// One with room for so many bytes.
+    pub(super) fn with_capacity(bytes: usize) -> Batch {
+        Batch { writes: WriteBatch::with_capacity_bytes(bytes), key: Vec::new() }
+    }
+
+    /// Sets a key.
+    pub(super) fn pair(&mut self, key: &[u8], value: &[u8]) {
+        self.key.clear();
+        self.key.extend_from_slice(PAIR_PREFIX);
+        self.key.extend_from_slice(key);
+        self.writes.put(&self.key, value);
+    }
+
+    /// Sets or removes a validator.
+    pub(super) fn validator(&mut self, validator: &Validator) {
+        let key = validator_key(validator.key);
+        if validator.power == 0 {
+            self.writes.delete(key);
+        } else {
+            self.writes.put(key, validator.update().encode_length_delimited_to_vec());
+        }
+    }
+
+    /// Removes a validator.
+    pub(super) fn remove(&mut self, validator: &Validator) {
+        self.writes.delete(validator_key(validator.key));
+    }
+
+    /// Sets the state.
+    ///
+    /// # Panics
+    /// Never: two numbers are JSON.
+    pub(super) fn state(&mut self, state: State) {
+        let json = serde_json::to_vec(&state).expect("two numbers are JSON");
+        self.writes.put(STATE_KEY, json);
+    }
+}
+
+fn validator_key(key: PublicKey) -> Vec<u8> {
+    [VALIDATOR_PREFIX, key.as_bytes()].concat()
+}
+
+fn options() -> Options {
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_bloom_filter(FILTER_BITS, false);
+
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_write_buffer_size(BUFFER_BYTES);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_background_jobs(2);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_block_based_table_factory(&tables);
+    options.set_keep_log_file_num(INFO_LOGS_MAX);
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    options.set_log_level(LogLevel::Warn);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options
+}
