@@ -1,0 +1,58 @@
+//! From the name in the configuration to an application.
+
+use crate::application::Roles;
+use crate::in_process::in_process;
+use crate::kvstore::{Durability, KvStore};
+use crate::noop::Noop;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+/// The folder of the kvstore inside the node's data folder.
+const KVSTORE_FOLDER: &str = "kvstore.db";
+
+/// Why there is no application.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An address, of an application in another process.
+    #[error(
+        "proxy_app = \"{0}\" is an address, and socket applications come with a later version: set kvstore, \
+         persistent_kvstore or noop"
+    )]
+    Socket(String),
+    /// A name that is none.
+    #[error("proxy_app = \"{0}\" names no application: set kvstore, persistent_kvstore or noop")]
+    Unknown(String),
+    /// The kvstore's database did not open.
+    #[error("the kvstore's database in {} cannot be opened", folder.display())]
+    Database {
+        /// Where it is.
+        folder: PathBuf,
+        /// What the database said.
+        source: rocksdb::Error,
+    },
+    /// The kvstore's data is not what was written.
+    #[error("the kvstore's data in {} cannot be read", folder.display())]
+    Damaged {
+        /// Where it is.
+        folder: PathBuf,
+        /// What is damaged.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Opens the application with this name, as it stands in `proxy_app`: `kvstore`, `persistent_kvstore` or `noop`. The kvstores have
+/// their data below `data_dir`, in one folder for both, so the name can be changed.
+///
+/// # Errors
+/// For other names and addresses, and where the kvstore's data cannot be opened.
+pub fn open(proxy_app: &str, data_dir: &Path) -> Result<Roles, OpenError> {
+    let kvstore = |durability| KvStore::open(&data_dir.join(KVSTORE_FOLDER), durability);
+    match proxy_app {
+        "kvstore" => kvstore(Durability::Buffered).map(in_process),
+        "persistent_kvstore" => kvstore(Durability::Synced).map(in_process),
+        "noop" => Ok(in_process(Noop)),
+        // `tcp://127.0.0.1:26658`, `unix:///run/app.sock`, and `127.0.0.1:26658`, which CometBFT takes as TCP.
+        address if address.contains(':') => Err(OpenError::Socket(address.to_owned())),
+        name => Err(OpenError::Unknown(name.to_owned())),
+    }
+}
