@@ -215,7 +215,7 @@ impl Peer {
     }
 
     /// The same peer, as a validator or not.
-    pub(super) fn as_validator(self, validator: bool) -> Self {
+    pub(super) fn with_validator(self, validator: bool) -> Self {
         Self { validator, ..self }
     }
 

@@ -255,7 +255,7 @@ impl Driver {
         let active = self.active.entry(peer).or_insert_with(|| Active {
             peer: Arc::new(
                 Peer::new(peer, presence, &self.shared.classes, self.cuts.clone())
-                    .as_validator(validator),
+                    .with_validator(validator),
             ),
             node,
             link: None,

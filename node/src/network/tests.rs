@@ -71,10 +71,10 @@ async fn four_nodes_form_a_mesh(transport: Transport) {
     for (n, node) in nodes.iter().enumerate() {
         node.network.broadcast(Class::Consensus, frame(&format!("from {n}")));
     }
-    for n in 0..4 {
+    for (n, node) in nodes.iter_mut().enumerate() {
         let mut heard = Vec::new();
         for _ in 0..3 {
-            heard.push(nodes[n].receive(Class::Consensus).await.bytes);
+            heard.push(node.receive(Class::Consensus).await.bytes);
         }
         heard.sort();
         let expected: Vec<_> =
