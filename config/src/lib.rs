@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod duration;
 mod files;
+mod flags;
 mod genesis;
 mod home;
 mod key_file;
@@ -26,6 +27,7 @@ pub use config::{
     MempoolConfig, P2pConfig, ProxyApp, RpcConfig, Transport,
 };
 pub use duration::{DURATION_MAX, DurationError, format_duration, parse_duration};
+pub use flags::{Flag, flags};
 pub use genesis::{
     BLOCK_BYTES_MAX, CHAIN_ID_BYTES_MAX, ChainParams, Genesis, GenesisError, GenesisValidator,
     PRIMARY_TERM, TOTAL_POWER_MAX, VALIDATORS_MAX,

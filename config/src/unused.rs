@@ -119,6 +119,11 @@ pub(crate) const TABLES: &[(&str, &str)] = &[
 ];
 
 impl Unused {
+    /// Whether its values are `true` and `false`.
+    pub(crate) fn is_switch(&self) -> bool {
+        self.quiet.iter().any(|quiet| matches!(*quiet, "true" | "false"))
+    }
+
     /// What to say about this value; nothing where it changes nothing.
     pub(crate) fn warning(&self, raw: &Raw) -> Option<String> {
         if self.quiet.iter().any(|quiet| Raw::Text((*quiet).to_owned()).same(raw)) {

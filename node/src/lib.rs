@@ -4,6 +4,7 @@
 //! `execution` · `wire` · `store` · `metrics health audit`.
 
 pub mod audit;
+pub mod cli;
 pub mod engine;
 pub mod execution;
 pub mod mempool;
