@@ -5,20 +5,27 @@
 //! - [`age`]: which transactions the primary leaves out.
 //! - [`owner`]: the thread.
 //!
-//! Two queues feed the owner: a short one for the engine (reap, committed) that always goes first, and a bounded one for transactions,
-//! which rejects at the door when it is full.
+//! Two queues feed the owner: a short one for the engine (reap, committed) that always goes first, and one for transactions, bounded
+//! in number and bytes, which rejects clients at the door when it is full and makes peers wait. At the door, on the caller's thread, a
+//! transaction is hashed and copied: what is kept must not hold a whole frame or request in memory.
 
 pub mod age;
 mod owner;
+#[cfg(test)]
+mod owner_tests;
 pub mod pool;
 
+use crate::audit::{Audit, Discarded};
 use crate::engine::Event;
-use crate::network::{Inbound, Network, PeerId};
+use crate::network::{Class, Inbound, Network, PeerId};
 use crate::rpc::sources::{BoxFuture, PoolError, PoolStats};
+use crate::wire;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
-use pool::Limits;
+use owner::{Owner, Seams};
+use pool::{Limits, TxHash};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,7 +33,7 @@ use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::ResponseCheckTx;
 use tercet_abci::Application;
 use tercet_consensus::block::SealedBlock;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// The most transactions and frames that wait for the owner.
 const INTAKE_MAX: usize = 16_384;
@@ -49,10 +56,30 @@ pub struct Settings {
     pub batch_max: usize,
 }
 
-/// A transaction or a frame of them.
+/// The most bytes that wait for the owner.
+const INTAKE_BYTES_MAX: usize = 32 << 20;
+/// What one that waits takes besides its bytes.
+const INTAKE_OVERHEAD_BYTES: usize = 256;
+
+type Reply = oneshot::Sender<Result<ResponseCheckTx, PoolError>>;
+
+/// A transaction with its hash.
+struct Tx {
+    bytes: Bytes,
+    hash: TxHash,
+}
+
+impl Tx {
+    /// Copied, whatever buffer it is a part of.
+    fn copied(bytes: &[u8]) -> Tx {
+        Tx { bytes: Bytes::copy_from_slice(bytes), hash: Sha256::digest(bytes).into() }
+    }
+}
+
+/// What comes to be checked; it holds its room in the queue until then.
 enum Intake {
-    Client { tx: Bytes, reply: Option<oneshot::Sender<Result<ResponseCheckTx, PoolError>>> },
-    Peer(Inbound),
+    Client { tx: Tx, reply: Option<Reply>, room: OwnedSemaphorePermit },
+    Peer { peer: PeerId, txs: Vec<Tx>, room: OwnedSemaphorePermit },
 }
 
 /// What the engine's side asks.
@@ -61,6 +88,7 @@ enum Control {
     First { limit: usize, reply: oneshot::Sender<Vec<Bytes>> },
     Committed(Committed),
     Primary(Option<PeerId>),
+    GasMax(i64),
     Stop,
 }
 
@@ -86,6 +114,8 @@ struct Counters {
     eligible: AtomicUsize,
     /// The primary should be suspected.
     suspects: AtomicBool,
+    /// The owner is gone.
+    ended: AtomicBool,
 }
 
 /// A handle on the mempool.
@@ -95,9 +125,12 @@ pub struct Mempool {
     control: Sender<Control>,
     counters: Arc<Counters>,
     limits: Limits,
+    /// Bytes that may still wait in the queue.
+    room: Arc<Semaphore>,
+    audit: Audit,
 }
 
-/// What the owner is made of.
+/// What the mempool is made of.
 pub struct Parts {
     /// The configuration.
     pub settings: Settings,
@@ -110,17 +143,47 @@ pub struct Parts {
     /// The engine, woken when the first transaction arrives.
     pub events: Sender<Event>,
     /// What was thrown away.
-    pub audit: crate::audit::Audit,
+    pub audit: Audit,
     /// The height of the last executed block.
     pub height: Height,
     /// Ends the process: the application failed.
     pub failed: Box<dyn Fn(String) + Send>,
 }
 
+/// How transactions leave for peers.
+trait Outbox: Send {
+    /// The connected peers.
+    fn peers(&self) -> Vec<PeerId>;
+    /// Sends a frame. A full queue only delays: what is still here after some blocks goes to the primary again.
+    fn send(&self, peer: PeerId, frame: Bytes);
+}
+
+impl Outbox for Network {
+    fn peers(&self) -> Vec<PeerId> {
+        Network::peers(self).iter().map(|info| info.peer).collect()
+    }
+
+    fn send(&self, peer: PeerId, frame: Bytes) {
+        if let Err(error) = Network::send(self, peer, Class::Transactions, frame) {
+            tracing::trace!(%peer, %error, "transactions not sent");
+        }
+    }
+}
+
 /// The queues' other ends.
 struct Queues {
     intake: Receiver<Intake>,
     control: Receiver<Control>,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Queues {
+    /// Nobody waits for an answer that no longer comes: what is in a queue is dropped here, and what comes later finds `ended` set.
+    fn drop(&mut self) {
+        self.counters.ended.store(true, Ordering::SeqCst);
+        while self.intake.try_recv().is_ok() {}
+        while self.control.try_recv().is_ok() {}
+    }
 }
 
 impl Mempool {
@@ -129,20 +192,42 @@ impl Mempool {
     /// # Errors
     /// Where no thread can be started.
     pub fn start(parts: Parts) -> std::io::Result<Mempool> {
+        let Parts { settings, app, network, relay, events, audit, height, failed } = parts;
+        let limits = settings.limits;
+        let outbox = Box::new(network);
+        let seams = Seams { settings, app, outbox, relay, events, height, failed };
+        let (mempool, queues) = Mempool::door(limits, audit);
+        let owner = Owner::new(seams, queues, mempool.counters.clone());
+        std::thread::Builder::new().name("mempool".into()).spawn(move || owner.run())?;
+        Ok(mempool)
+    }
+
+    /// The handle, and what feeds the owner.
+    fn door(limits: Limits, audit: Audit) -> (Mempool, Queues) {
         let (intake, intake_queue) = bounded(INTAKE_MAX);
         let (control, control_queue) = unbounded();
         let counters = Arc::new(Counters::default());
-        let limits = parts.settings.limits;
-        let queues = Queues { intake: intake_queue, control: control_queue };
-        let owner = owner::Owner::new(parts, queues, counters.clone());
-        std::thread::Builder::new().name("mempool".into()).spawn(move || owner.run())?;
-        Ok(Mempool { intake, control, counters, limits })
+        let room = Arc::new(Semaphore::new(INTAKE_BYTES_MAX));
+        let ends = counters.clone();
+        let queues = Queues { intake: intake_queue, control: control_queue, counters: ends };
+        (Mempool { intake, control, counters, limits, room, audit }, queues)
     }
 
     /// Hands over what peers send, until the network ends. A full queue makes the peers wait.
     pub async fn run(self, mut inbox: tokio::sync::mpsc::Receiver<Inbound>) {
-        while let Some(inbound) = inbox.recv().await {
-            if let Err(TrySendError::Full(intake)) = self.intake.try_send(Intake::Peer(inbound)) {
+        while let Some(Inbound { peer, class, bytes }) = inbox.recv().await {
+            let size = room_for(bytes.len());
+            let txs = match wire::decode_transactions(bytes) {
+                Ok(txs) => txs.iter().map(|tx| Tx::copied(tx)).collect(),
+                Err(reject) => {
+                    self.audit.discard(Discarded::reject(reject, peer, class));
+                    continue;
+                }
+            };
+            // The room is never closed.
+            let Ok(room) = self.room.clone().acquire_many_owned(size).await else { return };
+            let intake = Intake::Peer { peer, txs, room };
+            if let Err(TrySendError::Full(intake)) = self.intake.try_send(intake) {
                 let queue = self.intake.clone();
                 // The owner is gone where this fails, and the node is stopping.
                 drop(tokio::task::spawn_blocking(move || queue.send(intake)).await);
@@ -160,12 +245,20 @@ impl Mempool {
     pub fn reap(&self, bytes_max: u64, gas_max: i64) -> Vec<Bytes> {
         let (reply, answer) = bounded(1);
         drop(self.control.send(Control::Reap { bytes_max, gas_max, reply }));
+        if self.counters.ended.load(Ordering::SeqCst) {
+            return Vec::new();
+        }
         answer.recv().unwrap_or_default()
     }
 
     /// Who is primary.
     pub fn primary(&self, peer: Option<PeerId>) {
         drop(self.control.send(Control::Primary(peer)));
+    }
+
+    /// The most gas of a block, −1 for any: what wants more is refused.
+    pub fn gas_max(&self, gas_max: i64) {
+        drop(self.control.send(Control::GasMax(gas_max)));
     }
 
     /// Whether a transaction waits that is worth a block.
@@ -223,18 +316,25 @@ impl Mempool {
     }
 
     /// At the door: the size, whether the pool is full, and whether the owner keeps up.
-    fn offer(
-        &self,
-        tx: Bytes,
-        reply: Option<oneshot::Sender<Result<ResponseCheckTx, PoolError>>>,
-    ) -> Result<(), PoolError> {
+    fn offer(&self, tx: Bytes, reply: Option<Reply>) -> Result<(), PoolError> {
         self.limits.admit(tx.len(), &self.stats())?;
-        match self.intake.try_send(Intake::Client { tx, reply }) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(self.limits.full(&self.stats())),
-            Err(TrySendError::Disconnected(_)) => {
-                Err(PoolError::Unavailable("the node is stopping".into()))
-            }
+        let full = || self.limits.full(&self.stats());
+        if self.intake.is_full() {
+            return Err(full());
         }
+        let room = self.room.clone().try_acquire_many_owned(room_for(tx.len()));
+        let intake = Intake::Client { tx: Tx::copied(&tx), reply, room: room.map_err(|_| full())? };
+        let stopping = || PoolError::Unavailable("the node is stopping".into());
+        self.intake.try_send(intake).map_err(|error| match error {
+            TrySendError::Full(_) => full(),
+            TrySendError::Disconnected(_) => stopping(),
+        })?;
+        if self.counters.ended.load(Ordering::SeqCst) { Err(stopping()) } else { Ok(()) }
     }
+}
+
+/// The room that so many bytes take in the queue; what is larger than all of it takes all.
+fn room_for(bytes: usize) -> u32 {
+    let bytes = bytes.saturating_add(INTAKE_OVERHEAD_BYTES).min(INTAKE_BYTES_MAX);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }

@@ -1,49 +1,67 @@
 //! The thread that owns the pool.
 
-use super::age::Age;
-use super::pool::{Entry, Pool, TxHash};
-use super::{Committed, Control, Counters, Intake, Parts, Queues};
-use crate::audit::Discarded;
+use super::age::{Age, Decided};
+use super::pool::{Entry, Pool};
+use super::{Committed, Control, Counters, Intake, Outbox, Queues, RelayMap, Reply, Settings, Tx};
 use crate::engine::Event;
-use crate::network::{Class, Inbound, PeerId};
+use crate::network::PeerId;
 use crate::rpc::sources::PoolError;
 use crate::wire;
 use bytes::Bytes;
-use crossbeam_channel::{TryRecvError, select};
-use sha2::{Digest, Sha256};
+use crossbeam_channel::{Sender, TryRecvError, select};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::{CheckTxType, RequestCheckTx, ResponseCheckTx};
+use tercet_abci::Application;
 
-/// How many transactions are checked before the engine's questions are looked at again.
+/// How many transactions or frames are checked before the engine's questions are looked at again.
 const CHUNK: usize = 64;
-/// How many transactions, or bytes of them, go out in one frame.
+/// How many transactions, or bytes of them, go out in one frame; a larger one goes alone.
 const BATCH_TXS: usize = 512;
 const BATCH_BYTES: usize = 128 * 1024;
-/// How many transactions are rechecked at a time, when nothing else is to do.
-const RECHECK_CHUNK: usize = 64;
-/// A transaction that is still here after so many blocks goes to the primary again.
+/// How many transactions are rechecked at a time.
+const RECHECK_CHUNK: usize = 16;
+/// Every so many blocks, what has waited for some goes to the primary again.
 const RESEND_BLOCKS: u64 = 8;
+const WAITED_BLOCKS: u64 = 4;
 /// How many transactions go to the primary again after a block.
 const RESEND_MAX: usize = 512;
 
+/// What the owner is made of, see [`super::Parts`].
+pub(super) struct Seams {
+    pub(super) settings: Settings,
+    pub(super) app: Box<dyn Application>,
+    pub(super) outbox: Box<dyn Outbox>,
+    pub(super) relay: RelayMap,
+    pub(super) events: Sender<Event>,
+    pub(super) height: Height,
+    pub(super) failed: Box<dyn Fn(String) + Send>,
+}
+
 pub(super) struct Owner {
-    parts: Parts,
+    parts: Seams,
     queues: Queues,
     counters: Arc<Counters>,
     pool: Pool,
     age: Age,
     primary: Option<PeerId>,
     height: Height,
+    /// The largest block and its most gas, as far as known.
+    block_bytes_max: usize,
+    gas_max: i64,
     /// Accepted since the last batch went out, by the peer that they came from.
     fresh: HashMap<Option<PeerId>, Vec<Bytes>>,
     fresh_count: usize,
     fresh_bytes: usize,
-    /// Where the recheck goes on.
-    recheck: Option<u64>,
+    /// Answers that go out together: to wake many at once costs little more than to wake one.
+    replies: Vec<(Reply, Result<ResponseCheckTx, PoolError>)>,
+    /// What is left to recheck, and whether to begin anew after it, as another block was executed meanwhile.
+    recheck: Range<u64>,
+    recheck_again: bool,
     failed: bool,
 }
 
@@ -54,7 +72,7 @@ enum Flow {
 }
 
 impl Owner {
-    pub(super) fn new(parts: Parts, queues: Queues, counters: Arc<Counters>) -> Owner {
+    pub(super) fn new(parts: Seams, queues: Queues, counters: Arc<Counters>) -> Owner {
         Owner {
             pool: Pool::new(parts.settings.limits),
             height: parts.height,
@@ -63,28 +81,45 @@ impl Owner {
             counters,
             age: Age::default(),
             primary: None,
+            block_bytes_max: usize::MAX,
+            gas_max: -1,
             fresh: HashMap::new(),
             fresh_count: 0,
             fresh_bytes: 0,
-            recheck: None,
+            replies: Vec::new(),
+            recheck: 0..0,
+            recheck_again: false,
             failed: false,
         }
     }
 
     pub(super) fn run(mut self) {
         loop {
-            if matches!(self.controls(), Flow::Stop) || self.failed {
-                return;
-            }
-            let took = self.intake();
-            if !took || self.fresh_count >= BATCH_TXS || self.fresh_bytes >= BATCH_BYTES {
-                self.flush();
-            }
+            let flow = self.turn();
+            self.answer();
             self.count();
-            if !took && !self.recheck_some() && matches!(self.wait(), Flow::Stop) {
+            if matches!(flow, Flow::Stop) || self.failed {
                 return;
             }
         }
+    }
+
+    /// What the engine asks, a chunk of what has come, a chunk of the recheck; sleeps where none of them is there.
+    fn turn(&mut self) -> Flow {
+        if matches!(self.controls(), Flow::Stop) {
+            return Flow::Stop;
+        }
+        let took = self.intake();
+        self.answer();
+        if !took || self.fresh_count >= BATCH_TXS || self.fresh_bytes >= BATCH_BYTES {
+            self.flush();
+        }
+        let rechecked = self.recheck_some();
+        if took || rechecked || self.failed {
+            return Flow::On;
+        }
+        self.count();
+        self.wait()
     }
 
     /// Answers everything that the engine asks.
@@ -127,10 +162,12 @@ impl Owner {
                 drop(reply.send(txs));
             }
             Control::First { limit, reply } => {
-                drop(reply.send(self.pool.oldest().take(limit).map(|entry| entry.tx.clone()).collect()));
+                let first = self.pool.oldest().take(limit);
+                drop(reply.send(first.map(|entry| entry.tx.clone()).collect()));
             }
             Control::Committed(committed) => self.committed(&committed),
-            Control::Primary(peer) => self.primary = peer,
+            Control::Primary(peer) => self.rotate(peer),
+            Control::GasMax(gas_max) => self.gas_max = gas_max,
             Control::Stop => return Flow::Stop,
         }
         Flow::On
@@ -149,50 +186,60 @@ impl Owner {
 
     fn take(&mut self, intake: Intake) {
         match intake {
-            Intake::Client { tx, reply } => {
+            Intake::Client { tx, reply, room } => {
                 let answer = self.check(tx, None);
-                if let Some(reply) = reply {
-                    drop(reply.send(answer));
-                }
+                self.replies.extend(reply.map(|reply| (reply, answer)));
+                drop(room);
             }
-            Intake::Peer(inbound) => self.take_frame(&inbound),
-        }
-    }
-
-    fn take_frame(&mut self, inbound: &Inbound) {
-        match wire::decode_transactions(inbound.bytes.clone()) {
-            Ok(txs) => {
+            Intake::Peer { peer, txs, room } => {
                 for tx in txs {
                     // A peer's transaction that is known or refused is no fault of the peer: it cannot know.
-                    drop(self.check(tx, Some(inbound.peer)));
+                    drop(self.check(tx, Some(peer)));
                 }
-            }
-            Err(reject) => {
-                self.parts.audit.discard(Discarded::reject(reject, inbound.peer, inbound.class));
+                drop(room);
             }
         }
     }
 
-    fn check(&mut self, tx: Bytes, from: Option<PeerId>) -> Result<ResponseCheckTx, PoolError> {
-        let hash: TxHash = Sha256::digest(&tx).into();
+    /// Wakes those who wait for an answer.
+    fn answer(&mut self) {
+        for (reply, answer) in self.replies.drain(..) {
+            drop(reply.send(answer));
+        }
+    }
+
+    fn check(&mut self, tx: Tx, from: Option<PeerId>) -> Result<ResponseCheckTx, PoolError> {
+        let Tx { bytes: tx, hash } = tx;
+        if tx.len() > self.block_bytes_max {
+            return Err(PoolError::TooLarge { max: self.block_bytes_max, size: tx.len() });
+        }
         self.pool.admit(hash, tx.len())?;
         let answer = self.ask(tx.clone(), CheckTxType::New)?;
-        if answer.code == 0 {
-            let entry = Entry {
-                tx: tx.clone(),
-                hash,
-                gas: answer.gas_wanted,
-                height: self.height,
-                since: Instant::now(),
-                left_out: 0,
-                suspected: false,
+        let wants_too_much = self.gas_max >= 0 && answer.gas_wanted > self.gas_max;
+        if answer.code != 0 || wants_too_much {
+            if !self.parts.settings.keep_invalid {
+                self.pool.forget(&hash);
+            }
+            return if answer.code != 0 {
+                Ok(answer)
+            } else {
+                Err(too_much_gas(answer.gas_wanted, self.gas_max))
             };
-            self.pool.add(entry);
+        }
+        self.pool.add(Entry {
+            tx: tx.clone(),
+            hash,
+            gas: answer.gas_wanted,
+            height: self.height,
+            since: Instant::now(),
+            left_out: 0,
+            suspected: false,
+            aged: false,
+        });
+        if self.parts.settings.broadcast {
             self.fresh_count += 1;
             self.fresh_bytes += tx.len();
             self.fresh.entry(from).or_default().push(tx);
-        } else if !self.parts.settings.keep_invalid {
-            self.pool.forget(&hash);
         }
         Ok(answer)
     }
@@ -211,17 +258,10 @@ impl Owner {
         self.fresh_count = 0;
         self.fresh_bytes = 0;
         for (from, txs) in std::mem::take(&mut self.fresh) {
-            if !self.parts.settings.broadcast {
-                continue;
-            }
             let targets = self.targets(from);
-            if targets.is_empty() {
-                continue;
-            }
-            for batch in txs.chunks(BATCH_TXS) {
-                let frame = wire::encode_transactions(batch.to_vec());
+            for frame in frames(txs).take_while(|_| !targets.is_empty()) {
                 for peer in &targets {
-                    self.send(*peer, frame.clone());
+                    self.parts.outbox.send(*peer, frame.clone());
                 }
             }
         }
@@ -229,32 +269,22 @@ impl Owner {
 
     /// A client's transactions go to every peer, the primary first; a peer's only to those that it is not connected to.
     fn targets(&self, from: Option<PeerId>) -> Vec<PeerId> {
-        match from {
-            Some(from) => self.parts.relay.load().get(&from).cloned().unwrap_or_default(),
-            None => {
-                let peers = self.parts.network.peers();
-                let others = peers.iter().map(|info| info.peer);
-                let others = others.filter(|peer| Some(*peer) != self.primary);
-                self.primary.into_iter().chain(others).collect()
-            }
+        if let Some(from) = from {
+            return self.parts.relay.load().get(&from).cloned().unwrap_or_default();
         }
-    }
-
-    /// A full queue only delays: what is still here after some blocks goes to the primary again.
-    fn send(&self, peer: PeerId, frame: Bytes) {
-        if let Err(error) = self.parts.network.send(peer, Class::Transactions, frame) {
-            tracing::trace!(%peer, %error, "transactions not sent");
+        let mut peers = self.parts.outbox.peers();
+        if let Some(at) = peers.iter().position(|peer| Some(*peer) == self.primary) {
+            peers.swap(0, at);
         }
+        peers
     }
 
     fn committed(&mut self, committed: &Committed) {
         let block = &committed.block;
         self.height = block.header().height;
         for (hash, code) in block.tx_hashes().iter().zip(&committed.codes) {
-            if let Some(entry) = self.pool.remove(hash)
-                && entry.suspected
-            {
-                self.age.vindicated();
+            if let Some(entry) = self.pool.remove(hash) {
+                self.age.committed(&entry);
             }
             if *code == 0 || self.parts.settings.keep_invalid {
                 self.pool.remember(*hash);
@@ -262,50 +292,71 @@ impl Owner {
                 self.pool.forget(hash);
             }
         }
-        let room = block.bytes().len() * 2 < committed.block_bytes_max
-            && block.txs().len() * 2 < self.parts.settings.batch_max;
-        if self.age.block(&mut self.pool, Instant::now(), room, committed.mine) {
+        self.block_bytes_max = committed.block_bytes_max;
+        let batch_max = self.parts.settings.batch_max;
+        let room = block.bytes().len().saturating_mul(2) < committed.block_bytes_max
+            && block.txs().len().saturating_mul(2) < batch_max;
+        let decided = Decided { now: Instant::now(), room, mine: committed.mine };
+        if self.age.block(&mut self.pool, decided) {
             self.counters.suspects.store(true, Ordering::Release);
         }
-        if self.parts.settings.recheck && self.recheck.is_none() {
-            self.recheck = Some(0);
+        if self.parts.settings.recheck {
+            if self.recheck.is_empty() {
+                self.recheck = 0..self.pool.end();
+            } else {
+                self.recheck_again = true;
+            }
         }
-        self.resend();
+        let height = self.height.value();
+        if height.is_multiple_of(RESEND_BLOCKS) {
+            self.resend(|entry| height.saturating_sub(entry.height.value()) >= WAITED_BLOCKS);
+        }
         self.count();
     }
 
-    /// What has waited for several blocks goes to the primary again: it may have lost it, or be a new one.
-    fn resend(&self) {
-        let Some(primary) = self.primary else { return };
-        let waited = |entry: &&Entry| {
-            let blocks = self.height.value().saturating_sub(entry.height.value());
-            blocks > 0 && blocks.is_multiple_of(RESEND_BLOCKS)
-        };
-        let oldest = self.pool.oldest().take(RESEND_MAX);
-        let txs: Vec<Bytes> = oldest.filter(waited).map(|entry| entry.tx.clone()).collect();
-        if !txs.is_empty() {
-            self.send(primary, wire::encode_transactions(txs));
+    /// Another primary gets what has waited for a block or longer, and no blame for what others left out.
+    fn rotate(&mut self, primary: Option<PeerId>) {
+        if primary == self.primary {
+            return;
+        }
+        self.primary = primary;
+        self.counters.suspects.store(false, Ordering::Release);
+        self.age.rotated(&mut self.pool);
+        let height = self.height;
+        self.resend(|entry| entry.height < height);
+    }
+
+    /// Some of the oldest go to the primary again: it may have lost them, or be a new one.
+    fn resend(&self, which: impl Fn(&Entry) -> bool) {
+        let Some(primary) = self.primary.filter(|_| self.parts.settings.broadcast) else { return };
+        let oldest = self.pool.oldest().filter(|entry| which(entry)).take(RESEND_MAX);
+        for frame in frames(oldest.map(|entry| entry.tx.clone()).collect()) {
+            self.parts.outbox.send(primary, frame);
         }
     }
 
-    /// Rechecks a few transactions; false where none is left to recheck.
+    /// Rechecks a few transactions; false where none was left to recheck.
     fn recheck_some(&mut self) -> bool {
-        let Some(from) = self.recheck else { return false };
-        let (page, next) = self.pool.page(from, RECHECK_CHUNK);
-        self.recheck = next;
+        if self.recheck.is_empty() {
+            return false;
+        }
+        let (page, next) = self.pool.page(self.recheck.clone(), RECHECK_CHUNK);
+        self.recheck.start = next.unwrap_or(self.recheck.end);
         for (hash, tx) in page {
-            match self.ask(tx, CheckTxType::Recheck) {
-                Ok(answer) if answer.code != 0 => {
-                    self.pool.remove(&hash);
-                    if !self.parts.settings.keep_invalid {
-                        self.pool.forget(&hash);
-                    }
+            let Ok(answer) = self.ask(tx, CheckTxType::Recheck) else { return false };
+            if answer.code != 0 {
+                if let Some(entry) = self.pool.remove(&hash) {
+                    self.age.left(&entry);
                 }
-                Ok(_) => {}
-                Err(_) => return false,
+                if !self.parts.settings.keep_invalid {
+                    self.pool.forget(&hash);
+                }
             }
         }
-        self.recheck.is_some()
+        if self.recheck.is_empty() && std::mem::take(&mut self.recheck_again) {
+            self.recheck = 0..self.pool.end();
+        }
+        true
     }
 
     /// Publishes the counters, and wakes the engine when the first transaction is there.
@@ -319,4 +370,25 @@ impl Owner {
             drop(self.parts.events.try_send(Event::Pool));
         }
     }
+}
+
+/// In CometBFT's words (`mempool.PostCheckMaxGas`).
+fn too_much_gas(wanted: i64, max: i64) -> PoolError {
+    PoolError::Unavailable(format!("gas wanted {wanted} is greater than max gas {max}"))
+}
+
+/// The frames for these transactions, each within [`BATCH_TXS`] and, where it holds more than one, [`BATCH_BYTES`].
+fn frames(txs: Vec<Bytes>) -> impl Iterator<Item = Bytes> {
+    let mut rest = txs.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut batch = vec![rest.next()?];
+        let mut bytes = batch.iter().map(Bytes::len).sum::<usize>();
+        while batch.len() < BATCH_TXS
+            && let Some(tx) = rest.next_if(|tx| bytes + tx.len() <= BATCH_BYTES)
+        {
+            bytes += tx.len();
+            batch.push(tx);
+        }
+        Some(wire::encode_transactions(batch))
+    })
 }

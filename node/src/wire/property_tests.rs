@@ -335,3 +335,44 @@ fn the_last_commit_of_a_block_is_read_alone() {
     assert_eq!(decode_last_commit(with.bytes()), Ok(Some(last)));
     assert_eq!(decode_last_commit(block(5, 3, None).bytes()), Ok(None));
 }
+
+#[test]
+fn a_frame_that_is_cut_anywhere_is_refused() {
+    for frame in FRAMES.iter() {
+        for cut in 0..frame.len() {
+            let cut = frame.slice(..cut);
+            decode_everything(&cut);
+            let whole = |decoded: Option<Consensus>| {
+                decoded.is_some_and(|message| bytes_of(&message) == *frame)
+            };
+            assert!(!whole(Consensus::decode(cut).ok()));
+        }
+    }
+}
+
+/// A length of 4 GiB less one, of the field `tag`, inside the message of each field of `path`.
+fn announced(path: &[u8], tag: u8) -> Bytes {
+    let mut bytes = vec![tag << 3 | 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2, 3];
+    for outer in path.iter().rev() {
+        let length = u8::try_from(bytes.len()).unwrap();
+        bytes.splice(0..0, [outer << 3 | 2, length]);
+    }
+    bytes.splice(0..0, [0x08, 1]);
+    bytes.into()
+}
+
+#[test]
+fn a_length_that_is_not_there_is_refused_before_it_is_believed() {
+    for tag in 1..16 {
+        for outer in 1..16 {
+            for path in [&[][..], &[outer], &[outer, 1], &[outer, 2], &[outer, 2, 2]] {
+                let bytes = announced(path, tag);
+                assert!(Consensus::decode(bytes.clone()).is_err());
+                assert!(Sync::decode(bytes.clone(), |_| None).is_err());
+                assert!(decode_record(bytes.clone()).is_err());
+                assert!(decode_block(bytes.clone(), 1 << 20).is_err());
+                decode_everything(&bytes);
+            }
+        }
+    }
+}
