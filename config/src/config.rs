@@ -46,9 +46,9 @@ pub struct Config {
 /// The application that the node drives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyApp {
-    /// CometBFT's key-value store, in the process and in memory.
+    /// CometBFT's key-value store, in the process.
     Kvstore,
-    /// The same, kept on disk.
+    /// The same, synced to the disk at each block.
     PersistentKvstore,
     /// CometBFT's application that does nothing.
     Noop,

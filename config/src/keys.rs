@@ -57,7 +57,7 @@ pub(crate) const SECTIONS: [(&str, &str); 6] = [
 /// All of them, in the order of the file.
 #[rustfmt::skip]
 pub(crate) const KEYS: &[Key] = &[
-    key!("proxy_app", proxy_app, "The application: a name of one inside the node, or the address of one outside."),
+    key!("proxy_app", proxy_app, "The application inside the node: kvstore, persistent_kvstore (the same, synced at each block) or noop. Applications behind a socket are not supported yet."),
     key!("moniker", moniker, "A name for people."),
     key!("db_dir", db_dir, "Folder of the databases."),
     key!("log_level", log_level, "What is logged: trace, debug, info, warn, error or none, for all or by module (\"p2p:debug,*:info\")."),

@@ -200,6 +200,23 @@ fn errors_of_variables_and_flags_name_them() {
 }
 
 #[test]
+fn lists_are_written_with_commas_or_as_arrays() {
+    let origins = |text: &str| {
+        let mut config = Config::default();
+        let set = config.set("rpc.cors_allowed_origins", text);
+        set.map(|()| config.rpc.cors_allowed_origins)
+    };
+    assert_eq!(origins("a, b").expect("a list"), ["a", "b"]);
+    assert_eq!(origins(r#"["a", "b"]"#).expect("a list"), ["a", "b"]);
+    assert!(origins("[]").expect("a list").is_empty());
+    assert!(origins("").expect("a list").is_empty());
+    for text in ["[", "[1]", "[\"a\""] {
+        let error = origins(text).expect_err(text).to_string();
+        assert!(error.contains("a list of strings"), "{error}");
+    }
+}
+
+#[test]
 fn settings_that_do_not_fit_each_other_are_refused_with_both_names() {
     for (path, value, parts) in [
         ("priv_validator_laddr", "tcp://0.0.0.0:1", ["remote signers", "priv_validator_key_file"]),

@@ -6,7 +6,7 @@ use crate::duration::{format_duration, parse_duration};
 use crate::peers::{NodeIdText, PeerText};
 use std::path::PathBuf;
 use std::time::Duration;
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
 /// A value as somebody wrote it.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,10 +188,23 @@ impl Setting for PathBuf {
     }
 }
 
-/// CometBFT writes lists of its `[rpc]` as arrays and all others as one string with commas; here both go everywhere.
+/// CometBFT writes lists of its `[rpc]` as arrays and all others as one string with commas; here both go everywhere, and a
+/// flag or variable may hold an array's text.
 fn items(raw: &Raw) -> Option<Vec<String>> {
     let items: Vec<String> = match raw {
         Raw::List(items) => items.clone(),
+        Raw::Text(text) if text.trim_start().starts_with('[') => {
+            let document = format!("list = {text}");
+            match DeTable::parse(&document)
+                .ok()?
+                .get_ref()
+                .get("list")
+                .map(|v| Raw::of(v.get_ref()))
+            {
+                Some(Raw::List(items)) => items,
+                _ => return None,
+            }
+        }
         scalar => scalar.text()?.split(',').map(str::to_owned).collect(),
     };
     let items = items.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty());
