@@ -21,6 +21,9 @@ impl Settings {
     /// Where a file is missing or does not say what it must; one line with the remedy.
     pub fn of(home: &Home, config: &Config) -> anyhow::Result<Settings> {
         let genesis = Genesis::read(&home.genesis_file(config))?;
+        for key in &genesis.ignored {
+            tracing::warn!("genesis.json: the unknown key {key:?} does nothing");
+        }
         let node_key = NodeKey::read(&home.node_key_file(config))?;
         let validator_key = ValidatorKey::read(&home.validator_key_file(config))?;
         let consensus = &config.consensus;
@@ -121,6 +124,8 @@ fn network(p2p: &P2pConfig) -> anyhow::Result<NetworkSettings> {
         peer_exchange: p2p.pex,
         inbound_max: p2p.max_num_inbound_peers,
         outbound_max: p2p.max_num_outbound_peers,
+        dial_timeout: p2p.dial_timeout,
+        handshake_timeout: p2p.handshake_timeout,
         per_ip_max: if p2p.allow_duplicate_ip { usize::MAX } else { crate::network::Limits::default().per_ip },
     })
 }

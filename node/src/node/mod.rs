@@ -50,6 +50,8 @@ pub const PROTOCOL_VERSIONS: (u32, u32) = (1, 1);
 
 /// Frames of one class that wait to be decoded before the peers' streams wait.
 const INBOX_MAX: usize = 1_024;
+/// The same for blocks, each of which may be large.
+const BODIES_MAX: usize = 8;
 /// Threads for peers and for clients.
 const NETWORK_THREADS: usize = 2;
 const RPC_THREADS: usize = 2;
@@ -358,9 +360,9 @@ fn start_network(
 ) -> anyhow::Result<Peers> {
     let _inside = runtime.enter();
     let (consensus_in, consensus) = mpsc::channel(INBOX_MAX);
-    let (bodies_in, bodies) = mpsc::channel(INBOX_MAX / 16);
+    let (bodies_in, bodies) = mpsc::channel(BODIES_MAX);
     let (transactions_in, transactions) = mpsc::channel(INBOX_MAX / 4);
-    let (sync_in, sync) = mpsc::channel(INBOX_MAX / 16);
+    let (sync_in, sync) = mpsc::channel(BODIES_MAX);
     let (events_in, events) = mpsc::unbounded_channel();
     let inboxes = Inboxes {
         consensus: consensus_in,
@@ -406,7 +408,11 @@ fn network_settings(
             ..Limits::default()
         },
         classes: ClassLimits::default().with_block_bytes(bytes_max),
-        timeouts: Timeouts::default(),
+        timeouts: Timeouts {
+            dial: net.dial_timeout,
+            handshake: net.handshake_timeout,
+            ..Timeouts::default()
+        },
         hello: HelloContent {
             version_min: PROTOCOL_VERSIONS.0,
             version_max: PROTOCOL_VERSIONS.1,

@@ -75,6 +75,10 @@ pub struct NetworkSettings {
     pub inbound_max: usize,
     /// Outbound connections to peers that are not persistent.
     pub outbound_max: usize,
+    /// Until a connection is made.
+    pub dial_timeout: Duration,
+    /// Until it is encrypted.
+    pub handshake_timeout: Duration,
     /// Connections from one IP address.
     pub per_ip_max: usize,
 }

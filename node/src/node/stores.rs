@@ -32,7 +32,7 @@ pub(super) fn open(
         tracing::error!(
             %until, validator = %key.address(),
             "the journal does not fit priv_validator_state.json: data/ was lost, restored or copied. This node signs nothing until the \
-             chain has passed that height"
+             chain has passed that height. Only if nothing that this key signed is of use any more, `tercet reset --unsafe` begins anew"
         );
     }
     if let Some(state) = chain.state()?

@@ -303,6 +303,8 @@ impl Net {
             peer_exchange: false,
             inbound_max: 40,
             outbound_max: 10,
+            dial_timeout: 3_000 * MS,
+            handshake_timeout: 20_000 * MS,
             per_ip_max: 100,
         }
     }
