@@ -3,6 +3,7 @@
 
 use crate::commit::{Commit, commit_hash};
 use crate::merkle;
+use crate::validators::VALIDATORS_MAX;
 use crate::verify::Reject;
 use bytes::Bytes;
 use prost::Message as _;
@@ -19,6 +20,12 @@ pub const PART_BYTES: usize = 65_536;
 
 /// The most transactions that a block may hold; bounds what a decoder allocates for tiny transactions.
 pub const TRANSACTIONS_MAX: usize = 1 << 20;
+
+/// The most pieces of evidence in a block, and the most bytes that they may take (CometBFT `types/params.go`,
+/// `DefaultEvidenceParams`): decoded, tiny ones take a hundred times their size.
+pub const EVIDENCE_MAX: usize = 4_096;
+/// See [`EVIDENCE_MAX`].
+pub const EVIDENCE_BYTES_MAX: usize = 1_048_576;
 
 /// The largest block that any chain may have (CometBFT `types/params.go`, `MaxBlockSizeBytes`), with room for its commit.
 pub const BLOCK_BYTES_MAX: usize = 104_857_600;
@@ -93,7 +100,7 @@ impl SealedBlock {
         if bytes.len() > bytes_max.min(BLOCK_BYTES_MAX) {
             return Err(Reject::TooLarge);
         }
-        count_transactions(&bytes)?;
+        check_counts(&bytes)?;
         let raw = RawBlock::decode(bytes.clone()).map_err(|_| Reject::Malformed("block"))?;
         let block = cook(raw)?;
         if self::raw(&block).encode_to_vec() != bytes {
@@ -193,28 +200,57 @@ fn evidence_bytes(evidence: &pb::Evidence) -> Vec<u8> {
     }
 }
 
-/// Walks the fields of `Data` without allocating and refuses more transactions than [`TRANSACTIONS_MAX`].
-fn count_transactions(bytes: &Bytes) -> Result<(), Reject> {
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Outer {
-        #[prost(bytes = "bytes", optional, tag = "2")]
-        data: Option<Bytes>,
-    }
-    let outer = Outer::decode(bytes.clone()).map_err(|_| Reject::Malformed("block"))?;
-    let mut data = outer.data.unwrap_or_default();
-    let mut count = 0usize;
-    while !data.is_empty() {
-        let (_, wire) =
-            prost::encoding::decode_key(&mut data).map_err(|_| Reject::Malformed("block data"))?;
-        let context = prost::encoding::DecodeContext::default();
-        prost::encoding::skip_field(wire, 1, &mut data, context)
-            .map_err(|_| Reject::Malformed("block data"))?;
-        count += 1;
-        if count > TRANSACTIONS_MAX {
-            return Err(Reject::TooLarge);
+/// Walks the block without allocating and refuses more elements than its decoder should make. Its fields ascend, each at most once, so
+/// what is counted here is what is decoded.
+fn check_counts(bytes: &Bytes) -> Result<(), Reject> {
+    let mut rest = bytes.clone();
+    let mut last = 0;
+    while !rest.is_empty() {
+        let (tag, mut field) = split_field(&mut rest)?;
+        if tag <= last {
+            return Err(Reject::Malformed("the block's fields do not ascend"));
+        }
+        last = tag;
+        let elements_max = match tag {
+            2 => TRANSACTIONS_MAX,
+            3 if field.len() > EVIDENCE_BYTES_MAX => return Err(Reject::TooLarge),
+            3 => EVIDENCE_MAX,
+            // Height, round and block id stand beside the signatures.
+            4 => VALIDATORS_MAX + 3,
+            _ => continue,
+        };
+        let mut elements = 0usize;
+        while !field.is_empty() {
+            skip_field(&mut field)?;
+            elements += 1;
+            if elements > elements_max {
+                return Err(Reject::TooLarge);
+            }
         }
     }
     Ok(())
+}
+
+/// The next field of a message whose fields are all messages, with its number.
+fn split_field(rest: &mut Bytes) -> Result<(u32, Bytes), Reject> {
+    let malformed = |_| Reject::Malformed("block");
+    let (tag, wire) = prost::encoding::decode_key(rest).map_err(malformed)?;
+    let length = prost::encoding::decode_varint(rest).map_err(malformed)?;
+    match usize::try_from(length) {
+        Ok(length)
+            if wire == prost::encoding::WireType::LengthDelimited && length <= rest.len() =>
+        {
+            Ok((tag, rest.split_to(length)))
+        }
+        _ => Err(Reject::Malformed("block")),
+    }
+}
+
+fn skip_field(rest: &mut Bytes) -> Result<(), Reject> {
+    let malformed = |_| Reject::Malformed("block");
+    let (tag, wire) = prost::encoding::decode_key(rest).map_err(malformed)?;
+    prost::encoding::skip_field(wire, tag, rest, prost::encoding::DecodeContext::default())
+        .map_err(malformed)
 }
 
 fn raw(block: &Block) -> RawBlock {

@@ -62,7 +62,7 @@ impl Commit {
     }
 
     /// Checks everything about this commit against the validators of its height: size, one entry a validator in its place with its
-    /// address, **every** signature (security rule 11), and power above two thirds.
+    /// address, **every** signature, and power above two thirds.
     ///
     /// # Errors
     /// The first thing that is wrong.

@@ -1,7 +1,7 @@
 //! Public keys and signatures, and the one function that verifies a signature.
 //!
-//! Every signature that influences validity is verified here, by ZIP-215 rules, so that two nodes can never disagree about one
-//! (security rule 16: other Ed25519 verifiers accept another set of signatures).
+//! Every signature that influences validity is verified here, by ZIP-215 rules, so that two nodes can never disagree about one:
+//! other Ed25519 verifiers accept another set of signatures.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -51,7 +51,7 @@ impl PublicKey {
         }
     }
 
-    /// The address, always derived and never read (security rule 2).
+    /// The address, always derived and never read.
     #[must_use]
     pub fn address(&self) -> Address {
         let digest: [u8; 32] = Sha256::digest(self.to_bytes()).into();

@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 pub mod block;
+#[cfg(test)]
+mod block_tests;
 pub mod commit;
 pub mod justification;
 pub mod key;

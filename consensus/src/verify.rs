@@ -269,7 +269,7 @@ impl Context<'_> {
         Ok(Verified::new(decided))
     }
 
-    /// The key at `index`, where it is the validator with this address: one binding for every use (security rule 1).
+    /// The key at `index`, where it is the validator with this address: one binding for every use.
     fn key_of(
         &self,
         index: crate::validators::ValidatorIndex,

@@ -54,6 +54,13 @@ impl Future {
         }
     }
 
+    /// How many messages and blocks are kept.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn kept(&self) -> usize {
+        let messages = self.votes.len() + self.view_changes.len();
+        messages + self.candidates.all().count() + self.blocks.ids().count()
+    }
+
     /// Everything kept for `height`; the rest is dropped.
     pub(super) fn take(&mut self, height: Height) -> Vec<Input> {
         let all = std::mem::take(self);

@@ -4,7 +4,7 @@ use super::HeightStart;
 use super::blocks::{Blocks, Worth};
 use super::candidates::Candidates;
 use super::signing::Asked;
-use super::timers::Running;
+use super::timers::{Running, Timer};
 use super::view_changes::ViewChanges;
 use super::votes::Votes;
 use crate::block::{BlockId, SealedBlock};
@@ -104,7 +104,9 @@ pub(super) struct At {
     pub(super) work: bool,
     /// Late COMMITs have been waited for.
     pub(super) grace_over: bool,
-    /// A timer was shortened because the primary's process died.
+    /// The timer that was shortened because the primary's process died.
+    pub(super) short: Option<Timer>,
+    /// Such a timer has fired: once a height.
     pub(super) hurried: bool,
     pub(super) timers: Running,
 }
@@ -141,6 +143,7 @@ impl At {
             suspected: None,
             work: false,
             grace_over: false,
+            short: None,
             hurried: false,
             timers: Running::default(),
         }

@@ -131,6 +131,7 @@ impl Replica {
         if timer.height != self.height() || !self.at.timers.take(timer) {
             return;
         }
+        self.at.hurried |= self.at.short == Some(timer);
         match timer.kind {
             TimerKind::Grace => self.at.grace_over = true,
             TimerKind::Signer => self.ask_view_change_again(out),

@@ -36,6 +36,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tendermint::block::Height;
 
+#[cfg(any(test, feature = "testing"))]
+pub use status::Kept;
 pub use timers::{BACKOFF_MAX, Timer, TimerKind};
 pub use votes::VOTE_VIEWS_MAX;
 

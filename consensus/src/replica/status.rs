@@ -104,6 +104,32 @@ impl Replica {
         wanted
     }
 
+    /// What this replica keeps of messages.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        let votes = |votes: &Votes| votes.by_view().map(|(_, votes)| votes.len()).sum::<usize>();
+        Kept {
+            votes: votes(&self.at.prepares) + votes(&self.at.commits),
+            pre_prepares: self.at.candidates.all().count(),
+            blocks: self.at.blocks.ids().count(),
+            view_changes: self.at.view_changes.kept(),
+            early: self.future.kept(),
+        }
+    }
+
+    /// One line about its state.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let (height, view, promise) = (self.height(), self.view(), self.promise());
+        let (prepared, signs) = (self.prepared().map(|(view, _)| view), self.signs());
+        let timers = &self.at.timers;
+        format!(
+            "{height}/{view} promise {promise:?} prepared {prepared:?} signs {signs} {timers:?}"
+        )
+    }
+
     /// What put me into my view: the NEW-VIEW, or Commit(h−1) of my start view.
     pub(super) fn explanation(&self) -> Option<Message> {
         match &self.at.new_view {
@@ -135,4 +161,20 @@ fn answer_votes(mine: &Votes, theirs: &[(View, Bitmap)], out: &mut Vec<Message>)
         let missing = votes.into_iter().filter(|vote| lacks(vote.message.index));
         out.extend(missing.map(|vote| Message::Vote(vote.clone())));
     }
+}
+
+/// How many messages and blocks a replica keeps, so that tests can see that their number is bounded.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// PREPAREs and COMMITs.
+    pub votes: usize,
+    /// PRE-PREPAREs.
+    pub pre_prepares: usize,
+    /// Blocks.
+    pub blocks: usize,
+    /// VIEW-CHANGEs.
+    pub view_changes: usize,
+    /// Messages and blocks of the next height.
+    pub early: usize,
 }

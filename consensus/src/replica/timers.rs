@@ -113,7 +113,7 @@ impl Replica {
             Some(view) => {
                 let after =
                     if kind == TimerKind::Signer { self.timeout } else { self.backoff(view) };
-                self.arm(kind, view, after, out);
+                let _ = self.arm(kind, view, after, out);
             }
         }
     }
@@ -121,14 +121,21 @@ impl Replica {
     /// Starts the wait for late COMMITs.
     pub(super) fn arm_grace(&mut self, out: &mut Vec<Action>) {
         let (view, after) = (self.at.view, self.settings.commit_grace);
-        self.arm(TimerKind::Grace, view, after, out);
+        let _ = self.arm(TimerKind::Grace, view, after, out);
     }
 
-    fn arm(&mut self, kind: TimerKind, view: View, after: Duration, out: &mut Vec<Action>) {
+    fn arm(
+        &mut self,
+        kind: TimerKind,
+        view: View,
+        after: Duration,
+        out: &mut Vec<Action>,
+    ) -> Timer {
         self.generation += 1;
         let timer = Timer { height: self.height(), view, kind, generation: self.generation };
         *self.at.timers.slot(kind) = Some(timer);
         out.push(Action::Arm { timer, after });
+        timer
     }
 
     /// *disconnected primary*: where the direct connection to the primary is closed and refused, the running propose or commit timer
@@ -136,10 +143,10 @@ impl Replica {
     fn hurry_dead_primary(&mut self, out: &mut Vec<Action>) {
         let running = self.at.timers.propose.or(self.at.timers.commit);
         let Some(timer) = running.filter(|_| !self.at.hurried) else { return };
-        if self.down.contains(&self.at.primary_address(self.at.view)) {
-            self.at.hurried = true;
+        let short = self.at.short == Some(timer);
+        if !short && self.down.contains(&self.at.primary_address(self.at.view)) {
             let after = self.settings.disconnect_grace.min(self.backoff(timer.view));
-            self.arm(timer.kind, timer.view, after, out);
+            self.at.short = Some(self.arm(timer.kind, timer.view, after, out));
         }
     }
 

@@ -72,6 +72,12 @@ impl ViewChanges {
         self.highest.iter()
     }
 
+    /// How many are kept.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn kept(&self) -> usize {
+        self.highest.len() + self.outgrown.len()
+    }
+
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.highest.is_empty()

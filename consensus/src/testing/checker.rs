@@ -1,37 +1,72 @@
-//! The invariants of docs/protocol.md §11 that concern replicas: S1–S6, S9, S11. They stand outside the code that they check: they see what
-//! replicas released, persisted and decided, never what they think.
+//! The invariants of docs/protocol.md §11 that concern replicas: S1–S6, S9, S11, S12, and the lines of §8. They stand outside the
+//! code that they check: they see what correct replicas persisted, released and decided, never what they think. Certificates that
+//! count are those that *anyone could form*: from votes that correct replicas released and any votes of the faulty ones.
 
 use crate::block::{BlockId, SealedBlock};
 use crate::commit::Commit;
-use crate::message::{Message, Phase};
+use crate::key::Address;
+use crate::message::{Message, Phase, PrePrepare, SignedVote, ViewChangeMessage};
 use crate::record::Record;
-use crate::validators::ValidatorIndex;
-use crate::verify::{Context, Direct};
+use crate::replica::{Kept, VOTE_VIEWS_MAX};
+use crate::validators::Validators;
+use crate::verify::Context;
 use crate::view::View;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tendermint::block::Height;
 
-/// What one correct replica has released at one height.
+/// What one correct replica made durable, or let out, at one height.
 #[derive(Debug, Default)]
-struct Released {
-    votes: BTreeMap<(View, Phase), BlockId>,
-    proposals: BTreeMap<View, BlockId>,
-    highest_vote: View,
-    promise: Option<View>,
+struct Seen {
+    votes: BTreeMap<(View, Phase), SignedVote>,
+    proposals: BTreeMap<View, PrePrepare>,
+    view_changes: BTreeMap<View, ViewChangeMessage>,
+}
+
+impl Seen {
+    fn highest_vote(&self) -> Option<View> {
+        let votes = self.votes.keys().map(|(view, _)| *view);
+        votes.chain(self.proposals.keys().copied()).max()
+    }
+
+    fn promise(&self) -> Option<View> {
+        self.view_changes.keys().max().copied()
+    }
+
+    fn highest_commit(&self) -> Option<View> {
+        let commits = self.votes.keys().filter(|(_, phase)| *phase == Phase::Commit);
+        commits.map(|(view, _)| *view).max()
+    }
 }
 
 /// What was seen of all correct replicas.
 #[derive(Debug, Default)]
 pub struct Checker {
-    released: BTreeMap<(ValidatorIndex, u64), Released>,
-    /// Decided block and lowest view of a commit, by height.
-    decided: BTreeMap<u64, (BlockId, View)>,
-    /// Which replicas have decided which height.
-    decided_by: BTreeMap<(ValidatorIndex, u64), View>,
-    /// Prepared block by height and view.
-    prepared: BTreeMap<(u64, View), BlockId>,
-    /// COMMIT records on disk.
-    committed: BTreeMap<(ValidatorIndex, u64, View), BlockId>,
+    durable: BTreeMap<(Address, Height), Seen>,
+    released: BTreeMap<(Address, Height), Seen>,
+    /// The power of released votes, with that of the faulty.
+    power: BTreeMap<(Height, View, Phase, BlockId), u64>,
+    /// Blocks of prepare certificates.
+    prepared: BTreeMap<(Height, View), BlockId>,
+    /// Block and lowest view of commit certificates.
+    committed: BTreeMap<Height, (BlockId, View)>,
+    /// Who has decided which height.
+    decided_by: BTreeMap<(Address, Height), View>,
+    /// Rounds of the last commits in decided blocks.
+    rounds: BTreeMap<Height, View>,
+}
+
+/// Who did something, and what it is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The replica.
+    pub who: Address,
+    /// What messages of the height are verified against.
+    pub context: Context<'a>,
+    /// The power of the faulty validators at that height.
+    pub faulty: u64,
+    /// How signatures are checked.
+    pub check: &'a super::sets::Memory,
 }
 
 impl Checker {
@@ -39,87 +74,136 @@ impl Checker {
     ///
     /// # Panics
     /// Where S2, S3 or S6 breaks.
-    pub fn persisted(&mut self, who: ValidatorIndex, record: &Record, context: &Context<'_>) {
-        if let Record::Commit { certificate, vote, .. } = record {
-            context
-                .certificate(certificate, &Direct)
-                .expect("S6: the certificate of a COMMIT verifies");
-            let height = certificate.height.value();
-            let (view, block_id) = (certificate.view, certificate.block_id);
-            assert_eq!((vote.message.view, vote.message.block_id), (view, block_id), "S6");
-            self.committed.insert((who, height, view), block_id);
-            self.prepared(height, view, block_id);
+    pub fn persisted(&mut self, scene: &Scene<'_>, record: &Record) {
+        let durable = self.durable.entry((scene.who, record.height())).or_default();
+        match record {
+            Record::PrePrepare { message } => {
+                durable.proposals.insert(message.view(), message.clone());
+            }
+            Record::Prepare { vote, .. } => {
+                durable.votes.insert((vote.message.view, Phase::Prepare), vote.clone());
+            }
+            Record::Commit { certificate, vote, .. } => {
+                durable.votes.insert((vote.message.view, Phase::Commit), vote.clone());
+                let valid = scene.context.certificate(certificate, scene.check);
+                valid.expect("S6: the certificate of a COMMIT verifies");
+                let (view, block_id) = (certificate.view, certificate.block_id);
+                assert_eq!((vote.message.view, vote.message.block_id), (view, block_id), "S6");
+                self.prepared(certificate.height, view, block_id);
+            }
+            Record::ViewChange { message, .. } => {
+                durable.view_changes.insert(message.signed.message.view, message.clone());
+            }
+            Record::Decided { .. } => {}
         }
     }
 
-    fn prepared(&mut self, height: u64, view: View, block_id: BlockId) {
+    fn prepared(&mut self, height: Height, view: View, block_id: BlockId) {
         let first = *self.prepared.entry((height, view)).or_insert(block_id);
         assert_eq!(first, block_id, "S2: two blocks prepared at height {height}, view {view}");
-        if let Some((decided, at)) = self.decided.get(&height)
+        if let Some((committed, at)) = self.committed.get(&height)
             && view > *at
         {
             assert_eq!(
-                *decided, block_id,
+                *committed, block_id,
                 "S3: another block prepared at {height} above its commit"
             );
         }
     }
 
-    /// A message left a replica.
+    fn committed(&mut self, height: Height, view: View, block_id: BlockId) {
+        let entry = self.committed.entry(height).or_insert((block_id, view));
+        assert_eq!(entry.0, block_id, "S1: two blocks committed at height {height}");
+        entry.1 = entry.1.min(view);
+        let lowest = entry.1;
+        for ((_, at), prepared) in self.prepared.range((height, lowest)..=(height, View::MAX)) {
+            assert!(
+                *at == lowest || *prepared == block_id,
+                "S3: another block prepared at {height}, {at}"
+            );
+        }
+    }
+
+    /// A replica let a message of its own out for the first time.
     ///
     /// # Panics
-    /// Where S4, S5, S6 or S11 breaks.
-    pub fn released(&mut self, who: ValidatorIndex, message: &Message) {
+    /// Where S1–S6, S11 or a line of §8 breaks.
+    pub fn released(&mut self, scene: &Scene<'_>, message: &Message) {
+        let key = (scene.who, scene.context.height);
+        let durable = self.durable.entry(key).or_default();
+        let seen = self.released.entry(key).or_default();
         match message {
-            Message::Vote(vote) if vote.message.index == who => {
-                let vote = &vote.message;
-                let height = vote.height.value();
-                let seen = self.released.entry((who, height)).or_default();
-                let first = *seen.votes.entry((vote.view, vote.phase)).or_insert(vote.block_id);
-                assert_eq!(
-                    first, vote.block_id,
-                    "S4/S11: {who} voted twice at {height}, {}",
-                    vote.view
-                );
-                assert!(vote.view >= seen.highest_vote, "S5: the view of {who} fell at {height}");
-                assert!(
-                    seen.promise.is_none_or(|promise| vote.view >= promise),
-                    "S5: below promise"
-                );
-                seen.highest_vote = vote.view;
-                if vote.phase == Phase::Commit {
-                    let durable = self.committed.get(&(who, height, vote.view));
-                    assert_eq!(
-                        durable,
-                        Some(&vote.block_id),
-                        "S6: COMMIT without a certificate on disk"
-                    );
-                }
-                assert!(
-                    !self.decided_by.contains_key(&(who, height)),
-                    "S5: a vote for a decided height"
-                );
+            Message::Vote(vote) => {
+                let at = (vote.message.view, vote.message.phase);
+                assert_eq!(durable.votes.get(&at), Some(vote), "§8: a vote that is not durable");
+                check_order(seen, at.0, "a vote");
+                let first = seen.votes.insert(at, vote.clone());
+                assert_eq!(first, None, "S4/S11: {} voted twice at {at:?}", scene.who);
+                self.add_power(scene, vote);
             }
             Message::PrePrepare(message) => {
-                let seen = self.released.entry((who, message.height().value())).or_default();
-                let first = *seen.proposals.entry(message.view()).or_insert(message.block_id());
+                let view = message.view();
                 assert_eq!(
-                    first,
-                    message.block_id(),
-                    "S4: {who} proposed twice in {}",
-                    message.view()
+                    durable.proposals.get(&view),
+                    Some(message),
+                    "§8: a proposal that is not durable"
                 );
+                check_order(seen, view, "a proposal");
+                let first = seen.proposals.insert(view, message.clone());
+                assert_eq!(first, None, "S4: {} proposed twice in {view}", scene.who);
             }
-            Message::ViewChange(message) if message.signed.message.index == who => {
-                let message = &message.signed.message;
-                let seen = self.released.entry((who, message.height.value())).or_default();
-                seen.promise = seen.promise.max(Some(message.view));
+            Message::ViewChange(message) => {
+                let signed = &message.signed.message;
+                let known = durable.view_changes.get(&signed.view);
+                assert_eq!(known, Some(message), "§8: a VIEW-CHANGE that is not durable");
+                assert!(seen.promise() < Some(signed.view), "S5: a promise fell");
+                assert!(seen.highest_vote() < Some(signed.view), "S5: a promise below a vote");
+                let claimed = signed.prepared.map(|claim| claim.view);
                 assert!(
-                    !self.decided_by.contains_key(&(who, message.height.value())),
-                    "S5: VIEW-CHANGE for a decided height"
+                    claimed >= seen.highest_commit(),
+                    "a COMMIT was forgotten in a VIEW-CHANGE"
                 );
+                seen.view_changes.insert(signed.view, message.clone());
+            }
+            Message::Block(_) | Message::Prior(_) => return,
+        }
+        assert!(
+            !self.decided_by.contains_key(&key),
+            "S5: {} signed for a decided height",
+            scene.who
+        );
+    }
+
+    /// A replica sent one of its own messages again: it must be the same.
+    ///
+    /// # Panics
+    /// Where S4 breaks.
+    pub fn resent(&self, scene: &Scene<'_>, message: &Message) {
+        let Some(durable) = self.durable.get(&(scene.who, scene.context.height)) else { return };
+        match message {
+            Message::Vote(vote) if vote.message.validator == scene.who => {
+                let known = durable.votes.get(&(vote.message.view, vote.message.phase));
+                assert_eq!(known, Some(vote), "S4: a vote was signed again");
+            }
+            Message::ViewChange(message) if message.signed.message.validator == scene.who => {
+                let known = durable.view_changes.get(&message.signed.message.view);
+                assert_eq!(known, Some(message), "S4: a VIEW-CHANGE was signed again");
             }
             _ => {}
+        }
+    }
+
+    fn add_power(&mut self, scene: &Scene<'_>, vote: &SignedVote) {
+        let vote = &vote.message;
+        let validators: &Validators = scene.context.validators;
+        let key = (vote.height, vote.view, vote.phase, vote.block_id);
+        let power = self.power.entry(key).or_insert(scene.faulty);
+        *power += validators.power_at(vote.index);
+        if validators.is_quorum(*power) {
+            match vote.phase {
+                Phase::Prepare => self.prepared(vote.height, vote.view, vote.block_id),
+                Phase::Commit => self.committed(vote.height, vote.view, vote.block_id),
+            }
         }
     }
 
@@ -127,30 +211,41 @@ impl Checker {
     ///
     /// # Panics
     /// Where S1, S3 or S9 breaks.
-    pub fn decided(&mut self, who: ValidatorIndex, block: &Arc<SealedBlock>, commit: &Commit) {
-        let height = commit.height.value();
+    pub fn decided(&mut self, scene: &Scene<'_>, block: &Arc<SealedBlock>, commit: &Commit) {
+        let height = commit.height;
         assert_eq!(block.id(), commit.block_id);
-        let entry = self.decided.entry(height).or_insert((commit.block_id, commit.view));
-        assert_eq!(entry.0, commit.block_id, "S1: two blocks decided at height {height}");
-        entry.1 = entry.1.min(commit.view);
-        let lowest = entry.1;
-        self.decided_by.insert((who, height), commit.view);
-        if let Some(last) = block.last_commit() {
-            assert!(last.view <= commit.view, "S9: the round fell at height {height}");
-        }
-        for ((at, view), prepared) in self.prepared.range((height, lowest)..=(height, View::MAX)) {
-            if *view > lowest {
-                assert_eq!(
-                    *prepared, commit.block_id,
-                    "S3: another block prepared at {at} above its commit"
-                );
-            }
-        }
+        commit.verify(&scene.context, scene.check).expect("a decision's commit verifies");
+        self.committed(height, commit.view, commit.block_id);
+        self.decided_by.insert((scene.who, height), commit.view);
+        let Some(last) = block.last_commit() else { return };
+        assert!(last.view <= commit.view, "S9: the round fell at height {height}");
+        self.rounds.insert(height, last.view);
+        let before = Height::try_from(height.value() - 1).ok().and_then(|h| self.rounds.get(&h));
+        assert!(before.is_none_or(|before| *before <= last.view), "S9: the round fell at {height}");
     }
 
-    /// How many heights were decided by anyone.
+    /// S12 after a step: what a replica keeps is bounded by the number of validators alone.
+    ///
+    /// # Panics
+    /// Where it is not.
+    pub fn bounded(&self, kept: &Kept, validators: usize) {
+        let votes = 2 * validators * VOTE_VIEWS_MAX;
+        assert!(kept.votes <= votes, "S12: {} votes", kept.votes);
+        assert!(kept.pre_prepares <= 21, "S12: {} pre-prepares", kept.pre_prepares);
+        assert!(kept.blocks <= 64, "S12: {} blocks", kept.blocks);
+        assert!(kept.view_changes <= 2 * validators, "S12: {} view changes", kept.view_changes);
+        assert!(kept.early <= 21 + 25 + 3 * validators, "S12: {} early messages", kept.early);
+    }
+
+    /// How many heights were committed.
     #[must_use]
     pub fn heights(&self) -> usize {
-        self.decided.len()
+        self.committed.len()
     }
+}
+
+/// S5: the views of what a replica signs at a height never fall, and nothing lies below its promise.
+fn check_order(seen: &Seen, view: View, what: &str) {
+    assert!(seen.highest_vote() <= Some(view), "S5: the view of {what} fell");
+    assert!(seen.promise() <= Some(view), "S5: {what} below the promise");
 }

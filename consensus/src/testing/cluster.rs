@@ -1,38 +1,38 @@
 //! A network of replicas in one thread under virtual time: delivery order, loss, duplicates, partitions, crashes and restarts all
-//! follow from one seed. The replica, its journal records and every signature are real.
+//! follow from one seed. The replica, its journal records and every signature are real. A crash loses what was not yet synced, up to
+//! any record; signers are slow, lose requests and answer twice; one validator may be a liar (see [`super::liar`]).
 
 use super::checker::Checker;
-use super::{key, validators};
-use crate::block::{Block, SealedBlock};
-use crate::commit::{Commit, median_time};
-use crate::key::Signature;
-use crate::message::{Decided, Message, Phase, SignRequest, Signed, SignedMessage};
+use super::liar::Liar;
+use super::public;
+use super::sets::Sets;
+use crate::commit::Commit;
+use crate::key::Address;
+use crate::message::{Decided, Message};
 use crate::record::Record;
-use crate::replica::{Action, HeightStart, Input, Replica, Settings, Timer};
-use crate::schedule::Schedule;
-use crate::sign_bytes;
+use crate::replica::{Action, HeightStart, Input, Replica, Settings};
 use crate::status::Status;
-use crate::validators::{ValidatorIndex, Validators};
-use crate::verify::{Context, Direct};
+use crate::verify::{Context, Reject};
 use crate::view::View;
-use bytes::Bytes;
-use ed25519_dalek::Signer as _;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use tendermint::Time;
-use tendermint::block::{Header, Height};
-use tendermint_proto::v0_38::types as pb;
+use tendermint::block::Height;
 
-const CHAIN_ID: &str = "cluster";
-const TERM: u64 = 3;
+pub use super::sets::header;
+
+/// The chain of every cluster.
+pub const CHAIN_ID: &str = "cluster";
 /// Between two STATUS rounds.
 const STATUS: Duration = Duration::from_millis(100);
+pub(super) const MS: Duration = Duration::from_millis(1);
+
+/// A replica's place in the cluster; its validator key is that of the same number.
+pub type Seat = u8;
 
 /// What goes wrong.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// Share of messages that are lost before `until`, in percent.
     pub loss: u32,
@@ -40,91 +40,125 @@ pub struct Faults {
     pub duplicates: u32,
     /// The longest delay.
     pub delay: Duration,
-    /// Share of milliseconds in which some replica crashes and restarts, in a thousand, before `until`.
+    /// Share of STATUS rounds in which some replica crashes and restarts, in a thousand, before `until`.
     pub crashes: u32,
-    /// Share of messages cut by a partition in two that changes every 500 ms, in percent of the time, before `until`.
+    /// Share of half seconds in which a partition cuts the network in two, in percent, before `until`.
     pub partitions: u32,
+    /// Share of signatures that are lost, late or doubled before `until`, in percent.
+    pub signers: u32,
+    /// Share of STATUS rounds in which some replica is held for a while, in a thousand, before `until`.
+    pub holds: u32,
     /// From then on the network is good.
     pub until: Duration,
 }
 
-#[derive(Clone)]
-enum Event {
-    Deliver { from: ValidatorIndex, to: ValidatorIndex, message: Message },
-    Status { from: ValidatorIndex, to: ValidatorIndex, status: Status },
-    DecidedFor { to: ValidatorIndex, decided: Decided },
-    Timer { at: ValidatorIndex, epoch: u32, timer: Timer },
-    Tick,
-    Input { at: ValidatorIndex, epoch: u32, input: Box<Input> },
+/// What a cluster is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The power of each seat's validator at each height from which on it holds; 0 where it is none. The first entry is of height 1.
+    pub powers: Vec<(u32, Vec<u64>)>,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// The seat of the liar.
+    pub liar: Option<Seat>,
 }
 
-struct Node {
-    replica: Replica,
+#[derive(Clone)]
+pub(super) enum Event {
+    Deliver { to: Seat, message: Message, honest: bool },
+    Status { from: Seat, to: Seat, status: Status },
+    Decided { to: Seat, decided: Decided },
+    Input { at: Seat, epoch: u32, input: Box<Input> },
+    Synced { at: Seat, epoch: u32 },
+    Tick,
+}
+
+/// One step's outcome that waits for the disk.
+struct Batch {
+    records: Vec<Record>,
+    late: Vec<Action>,
+}
+
+pub(super) struct Node {
+    pub(super) replica: Replica,
+    pub(super) address: Address,
     journal: Vec<Record>,
-    chain: Vec<Decided>,
+    unsynced: VecDeque<Batch>,
+    pub(super) chain: Vec<Decided>,
     /// Counts restarts, so that what was under way before one is lost.
     epoch: u32,
 }
 
 /// The network.
 pub struct Cluster {
-    rng: StdRng,
-    now: Duration,
+    pub(super) rng: StdRng,
+    pub(super) now: Duration,
     sequence: u64,
     events: BTreeMap<(Duration, u64), Event>,
-    nodes: Vec<Node>,
-    validators: Arc<Validators>,
-    schedule: Arc<Schedule>,
-    /// Which test key belongs to which index.
-    keys: Vec<u8>,
-    faults: Faults,
-    checker: Checker,
+    pub(super) nodes: Vec<Node>,
+    pub(super) sets: Sets,
+    pub(super) faults: Faults,
+    pub(super) checker: Checker,
+    pub(super) liar: Option<Liar>,
     /// Who is on which side of the partition.
     sides: Vec<bool>,
     dead: Vec<bool>,
+    /// Steps taken by all replicas.
+    steps: u64,
 }
 
 impl Cluster {
-    /// A network of replicas with these powers.
+    /// A network of replicas at height 1.
     ///
     /// # Panics
     /// Where the powers make no set.
     #[must_use]
-    pub fn new(seed: u64, powers: &[u64], faults: Faults) -> Cluster {
-        let validators = Arc::new(validators(powers));
-        let schedule = Arc::new(Schedule::new(&validators, TERM));
-        let number = |address| (0u8..).find(|n| super::public(*n).address() == address);
-        let keys: Vec<u8> =
-            validators.list().iter().map(|v| number(v.address).expect("a test key")).collect();
+    pub fn new(seed: u64, options: Options) -> Cluster {
+        let seats = options.powers.first().map_or(0, |(_, powers)| powers.len());
         let mut cluster = Cluster {
             rng: StdRng::seed_from_u64(seed),
             now: Duration::ZERO,
             sequence: 0,
             events: BTreeMap::new(),
             nodes: Vec::new(),
-            keys,
-            faults,
+            sets: Sets::new(&options.powers),
+            faults: options.faults,
             checker: Checker::default(),
-            sides: vec![false; powers.len()],
-            dead: vec![false; powers.len()],
-            validators,
-            schedule,
+            liar: options.liar.map(Liar::new),
+            sides: vec![false; seats],
+            dead: vec![false; seats],
+            steps: 0,
         };
-        for index in (0u32..).take(powers.len()) {
-            let replica = cluster.fresh_replica(index, &[]);
-            cluster.nodes.push(Node { replica, journal: Vec::new(), chain: Vec::new(), epoch: 0 });
-            cluster.feed(index, Input::Work(true));
+        for seat in (0u8..).take(seats) {
+            let address = public(seat).address();
+            let replica = cluster.fresh_replica(address, &[]);
+            let (journal, unsynced, chain) = (Vec::new(), VecDeque::new(), Vec::new());
+            cluster.nodes.push(Node { replica, address, journal, unsynced, chain, epoch: 0 });
+        }
+        for seat in cluster.seats() {
+            cluster.feed(seat, Input::Work(true));
         }
         cluster.schedule_event(STATUS, Event::Tick);
         cluster
     }
 
-    /// Stops a replica for good.
-    pub fn kill(&mut self, index: ValidatorIndex) {
-        self.dead[index as usize] = true;
+    /// Stops a replica for good. `seen`: its peers see its connections refused.
+    pub fn kill(&mut self, seat: Seat, seen: bool) {
+        self.dead[usize::from(seat)] = true;
+        let validator = self.node(seat).address;
+        for other in self.seats().filter(|other| seen && *other != seat) {
+            self.feed(other, Input::Down { validator, down: true });
+        }
     }
 
-    /// Runs until every living replica has decided `heights`, or `limit` of virtual time has passed. Returns when that was.
+    /// A power loss: every replica restarts, losing what was not synced.
+    pub fn restart_all(&mut self) {
+        for seat in self.seats() {
+            self.restart(seat);
+        }
+    }
+
+    /// Runs until every living correct replica has decided `heights`, or `limit` of virtual time has passed. Returns when that was.
     ///
     /// # Errors
     /// The state of every replica, where the limit was reached.
@@ -132,37 +166,62 @@ impl Cluster {
     /// # Panics
     /// Where an invariant breaks.
     pub fn run(&mut self, heights: usize, limit: Duration) -> Result<Duration, String> {
-        while let Some(((at, _), event)) = self.events.pop_first() {
+        loop {
+            if self.seats().filter(|s| self.counts(*s)).all(|s| self.node(s).chain.len() >= heights)
+            {
+                return Ok(self.now);
+            }
+            let Some(((at, _), event)) = self.events.pop_first() else {
+                return Err(self.describe());
+            };
             self.now = at;
             if self.now > limit {
                 return Err(self.describe());
             }
             self.happen(event);
-            let living = self.nodes.iter().zip(&self.dead).filter(|(_, dead)| !**dead);
-            if living.clone().all(|(node, _)| node.chain.len() >= heights) {
-                return Ok(self.now);
-            }
         }
-        Err(self.describe())
     }
 
-    /// The highest view in which any living replica is.
+    /// The most heights that any correct replica has decided.
+    #[must_use]
+    pub fn tip(&self) -> usize {
+        self.seats()
+            .filter(|s| self.counts(*s))
+            .map(|s| self.node(s).chain.len())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The highest view in which any replica is.
     #[must_use]
     pub fn highest_view(&self) -> View {
         self.nodes.iter().map(|node| node.replica.view()).max().unwrap_or_default()
     }
 
+    /// How many inputs all replicas have taken.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    fn counts(&self, seat: Seat) -> bool {
+        !self.dead[usize::from(seat)] && !self.lies(seat)
+    }
+
+    pub(super) fn lies(&self, seat: Seat) -> bool {
+        self.liar.as_ref().is_some_and(|liar| liar.seat == seat)
+    }
+
+    pub(super) fn node(&self, seat: Seat) -> &Node {
+        &self.nodes[usize::from(seat)]
+    }
+
+    pub(super) fn seats(&self) -> impl Iterator<Item = Seat> + use<> {
+        (0u8..).take(self.nodes.len())
+    }
+
     fn describe(&self) -> String {
-        let node = |node: &Node| {
-            format!(
-                "height {} view {} promise {:?} decided {}",
-                node.replica.height(),
-                node.replica.view(),
-                node.replica.promise(),
-                node.chain.len()
-            )
-        };
-        let nodes: Vec<String> = self.nodes.iter().map(node).collect();
+        let nodes: Vec<String> = self.nodes.iter().map(|node| node.replica.summary()).collect();
         format!("at {:?}: {}", self.now, nodes.join("; "))
     }
 
@@ -171,82 +230,95 @@ impl Cluster {
         self.events.insert((self.now + after, self.sequence), event);
     }
 
-    fn faulty(&self) -> bool {
+    pub(super) fn faulty(&self) -> bool {
         self.now < self.faults.until
     }
 
-    fn chance(&mut self, percent: u32) -> bool {
+    pub(super) fn chance(&mut self, percent: u32) -> bool {
         self.rng.random_range(0..100) < percent
     }
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Deliver { from, to, message } => self.deliver(from, to, message),
+            Event::Deliver { to, message, honest } => self.deliver(to, message, honest),
             Event::Status { from, to, status } => self.answer(from, to, &status),
-            Event::DecidedFor { to, decided } => {
-                let height = self.nodes[to as usize].replica.height();
-                if height == decided.commit.height {
-                    let verified = self.context(height).decided(decided, &Direct);
-                    self.feed(to, Input::Decided(verified.expect("a correct replica's DECIDED")));
+            Event::Decided { to, decided } => {
+                let height = decided.commit.height;
+                if self.node(to).replica.height() == height {
+                    let verified = self.sets.context(height).decided(decided, &self.sets.check);
+                    self.feed(to, Input::Decided(verified.expect("a replica's DECIDED")));
                 }
             }
-            Event::Timer { at, epoch, timer } => {
-                if self.nodes[at as usize].epoch == epoch {
-                    self.feed(at, Input::Timer(timer));
-                }
+            Event::Input { at, epoch, input } if self.node(at).epoch == epoch => {
+                self.feed(at, *input)
             }
-            Event::Input { at, epoch, input } => {
-                if self.nodes[at as usize].epoch == epoch {
-                    self.feed(at, *input);
-                }
-            }
+            Event::Synced { at, epoch } if self.node(at).epoch == epoch => self.synced(at),
+            Event::Input { .. } | Event::Synced { .. } => {}
             Event::Tick => self.tick(),
         }
     }
 
-    /// STATUS of every replica, crashes, partitions.
+    /// STATUS of every replica, crashes, holds, partitions.
     fn tick(&mut self) {
-        let count = self.count();
-        if self.faulty() && self.now.subsec_millis() % 500 < 100 {
-            let partitions = self.faults.partitions;
-            let cut = self.chance(partitions);
+        if !self.faulty() {
+            self.sides.fill(false);
+        } else if self.now.subsec_millis() % 500 < 100 {
+            let percent = self.faults.partitions;
+            let cut = self.chance(percent);
             for side in 0..self.sides.len() {
                 self.sides[side] = cut && self.rng.random();
             }
-        } else if !self.faulty() {
-            self.sides.fill(false);
         }
         if self.faulty() && self.rng.random_range(0..1000) < self.faults.crashes {
-            let victim = self.rng.random_range(0..count);
+            let victim = self.random_seat();
             self.restart(victim);
         }
-        for from in 0..count {
-            if self.dead[from as usize] {
-                continue;
-            }
-            let status = self.nodes[from as usize].replica.status(0..count);
-            for to in (0..count).filter(|to| *to != from) {
-                let status = status.clone();
-                self.transmit(from, to, Event::Status { from, to, status });
-            }
-            for block_id in self.nodes[from as usize].replica.missing() {
-                let holder = self.nodes.iter().find_map(|node| node.replica.block(&block_id));
-                if let Some(Message::Block(block)) = holder {
-                    self.feed(from, Input::Block(block));
-                }
+        if self.faulty() && self.rng.random_range(0..1000) < self.faults.holds {
+            let (victim, until) = (self.random_seat(), self.rng.random_range(MS..600 * MS));
+            self.feed(victim, Input::Hold(true));
+            self.feed_later(victim, Input::Hold(false), until);
+        }
+        for seat in self.seats() {
+            if !self.dead[usize::from(seat)] {
+                self.send_status(seat);
             }
         }
         self.schedule_event(STATUS, Event::Tick);
     }
 
-    fn count(&self) -> ValidatorIndex {
-        u32::try_from(self.nodes.len()).expect("a small network")
+    fn random_seat(&mut self) -> Seat {
+        let count = u8::try_from(self.nodes.len()).expect("a small network");
+        self.rng.random_range(0..count)
     }
 
-    fn transmit(&mut self, from: ValidatorIndex, to: ValidatorIndex, event: Event) {
-        let cut = self.sides[from as usize] != self.sides[to as usize];
+    fn send_status(&mut self, from: Seat) {
+        if !self.node(from).unsynced.is_empty() {
+            return;
+        }
+        let replica = &self.node(from).replica;
+        let (status, missing) = (replica.status([]), replica.missing());
+        for to in self.seats().filter(|to| *to != from) {
+            let status = status.clone();
+            self.transmit(from, to, Event::Status { from, to, status });
+        }
+        for block_id in missing {
+            for other in self.seats().filter(|other| *other != from) {
+                if let Some(message) = self.node(other).replica.block(&block_id) {
+                    self.send(other, from, message);
+                }
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, from: Seat, to: Seat, message: Message) {
+        let honest = !self.lies(from);
+        self.transmit(from, to, Event::Deliver { to, message, honest });
+    }
+
+    fn transmit(&mut self, from: Seat, to: Seat, event: Event) {
+        let cut = self.sides[usize::from(from)] != self.sides[usize::from(to)];
         let loss = self.faults.loss;
-        if self.dead[to as usize] || (self.faulty() && (cut || self.chance(loss))) {
+        if self.dead[usize::from(to)] || (self.faulty() && (cut || self.chance(loss))) {
             return;
         }
         let copies = if self.chance(self.faults.duplicates) { 2 } else { 1 };
@@ -256,234 +328,145 @@ impl Cluster {
         }
     }
 
-    fn context(&self, height: Height) -> Context<'_> {
-        Context {
-            chain_id: CHAIN_ID,
-            height,
-            validators: &self.validators,
-            schedule: &self.schedule,
-            extensions: false,
+    /// Verifies as a node does, and feeds the replica. What a correct replica sends always verifies, where the height is known.
+    fn deliver(&mut self, to: Seat, message: Message, honest: bool) {
+        match self.verify(message.clone()) {
+            Ok(input) => {
+                self.feed(to, input);
+                if self.lies(to) {
+                    self.lie_about(&message);
+                }
+            }
+            Err(reject) => assert!(!honest, "a correct replica's message: {reject}: {message:?}"),
         }
     }
 
-    /// Verifies as a node does, and feeds the replica.
-    fn deliver(&mut self, _from: ValidatorIndex, to: ValidatorIndex, message: Message) {
-        let input = match message {
+    fn verify(&self, message: Message) -> Result<Input, Reject> {
+        let at = |height| -> Context<'_> { self.sets.context(height) };
+        Ok(match message {
             Message::Vote(vote) => {
-                self.context(vote.message.height).vote(vote, &Direct).map(Input::Vote)
+                Input::Vote(at(vote.message.height).vote(vote, &self.sets.check)?)
             }
-            Message::ViewChange(message) => self
-                .context(message.signed.message.height)
-                .view_change(message, &Direct)
-                .map(Input::ViewChange),
+            Message::ViewChange(message) => Input::ViewChange(
+                at(message.signed.message.height).view_change(message, &self.sets.check)?,
+            ),
             Message::PrePrepare(message) => {
-                self.context(message.height()).pre_prepare(message, &Direct).map(Input::PrePrepare)
+                Input::PrePrepare(at(message.height()).pre_prepare(message, &self.sets.check)?)
             }
             Message::Prior(commit) => {
-                self.context(commit.height).commit(commit, &Direct).map(Input::Prior)
+                Input::Prior(at(commit.height).commit(commit, &self.sets.check)?)
             }
-            Message::Block(block) => Ok(Input::Block(block)),
-        };
-        self.feed(to, input.expect("what a correct replica sends verifies"));
+            Message::Block(block) => Input::Block(block),
+        })
     }
 
-    fn answer(&mut self, from: ValidatorIndex, to: ValidatorIndex, status: &Status) {
-        let node = &self.nodes[to as usize];
-        let messages = node.replica.answer(status);
+    fn answer(&mut self, from: Seat, to: Seat, status: &Status) {
+        if !self.node(to).unsynced.is_empty() {
+            return; // A node answers between steps, when all is durable.
+        }
         let index = usize::try_from(status.height.value() - 1).expect("a small height");
-        let decided = node.chain.get(index).cloned();
-        for message in messages {
-            self.transmit(to, from, Event::Deliver { from: to, to: from, message });
+        if let Some(decided) = self.node(to).chain.get(index).cloned() {
+            self.transmit(to, from, Event::Decided { to: from, decided });
         }
-        if let Some(decided) = decided {
-            self.transmit(to, from, Event::DecidedFor { to: from, decided });
+        for message in self.node(to).replica.answer(status) {
+            if !self.lies(to) {
+                self.checker
+                    .resent(&self.sets.scene(self.node(to).address, status.height, None), &message);
+            }
+            self.send(to, from, message);
         }
     }
 
-    fn feed(&mut self, at: ValidatorIndex, input: Input) {
-        if self.dead[at as usize] {
+    pub(super) fn feed_later(&mut self, at: Seat, input: Input, after: Duration) {
+        let (epoch, input) = (self.node(at).epoch, Box::new(input));
+        self.schedule_event(after, Event::Input { at, epoch, input });
+    }
+
+    pub(super) fn feed(&mut self, at: Seat, input: Input) {
+        if self.dead[usize::from(at)] {
             return;
         }
-        let actions = self.nodes[at as usize].replica.step(input);
-        let (records, rest): (Vec<_>, Vec<_>) =
-            actions.into_iter().partition(|action| matches!(action, Action::Persist(_)));
-        for action in records {
-            if let Action::Persist(record) = action {
-                let height = record.height();
-                let mut checker = std::mem::take(&mut self.checker);
-                checker.persisted(at, &record, &self.context(height));
-                self.checker = checker;
-                self.nodes[at as usize].journal.push(record);
+        self.steps += 1;
+        let replica = &mut self.nodes[usize::from(at)].replica;
+        let actions = replica.step(input);
+        self.checker.bounded(&replica.kept(), self.sides.len());
+        let (mut records, mut late) = (Vec::new(), Vec::new());
+        for action in actions {
+            match action {
+                Action::Persist(record) => records.push(record),
+                Action::Broadcast(Message::Block(_)) => self.carry_out(at, action),
+                Action::Broadcast(_) | Action::Send(..) | Action::Decide(_) => late.push(action),
+                _ => self.carry_out(at, action),
             }
         }
-        for action in rest {
-            self.carry_out(at, action);
-        }
-    }
-
-    fn carry_out(&mut self, at: ValidatorIndex, action: Action) {
-        let epoch = self.nodes[at as usize].epoch;
-        match action {
-            Action::Broadcast(message) => {
-                self.checker.released(at, &message);
-                for to in (0..self.count()).filter(|to| *to != at) {
-                    let message = message.clone();
-                    self.transmit(at, to, Event::Deliver { from: at, to, message });
-                }
-            }
-            Action::Send(to, message) => {
-                if let Some(to) = self.validators.index_of(&to) {
-                    self.transmit(at, to, Event::Deliver { from: at, to, message });
-                }
-            }
-            Action::Arm { timer, after } => {
-                self.schedule_event(after, Event::Timer { at, epoch, timer });
-            }
-            Action::Sign(request) => {
-                let input = Box::new(Input::Signed(self.sign(at, request)));
-                let delay = self.rng.random_range(Duration::ZERO..Duration::from_millis(3));
-                self.schedule_event(delay, Event::Input { at, epoch, input });
-            }
-            Action::Propose { height, view, last_commit } => {
-                let block = self.build(at, height, last_commit);
-                let input = Box::new(Input::Built { view, block });
-                self.schedule_event(Duration::from_millis(1), Event::Input { at, epoch, input });
-            }
-            Action::Validate(block) => {
-                let input = Box::new(Input::Validated { block_id: block.id(), accepted: true });
-                self.schedule_event(Duration::from_millis(1), Event::Input { at, epoch, input });
-            }
-            Action::Decide(decided) => self.decided(at, decided),
-            Action::Evidence(votes) => panic!("S11: evidence among correct replicas: {votes:?}"),
-            Action::Alarm(what) => panic!("alarm among correct replicas: {what}"),
-            Action::FetchBlock(_) | Action::Note(_) | Action::Persist(_) => {}
+        let node = &mut self.nodes[usize::from(at)];
+        if records.is_empty() && node.unsynced.is_empty() {
+            late.into_iter().for_each(|action| self.carry_out(at, action));
+        } else {
+            node.unsynced.push_back(Batch { records, late });
+            let epoch = node.epoch;
+            let after = self.rng.random_range(Duration::ZERO..4 * MS);
+            self.schedule_event(after, Event::Synced { at, epoch });
         }
     }
 
-    fn decided(&mut self, at: ValidatorIndex, decided: Decided) {
-        self.checker.decided(at, &decided.block, &decided.commit);
-        let next = decided.commit.height.increment();
-        self.nodes[at as usize].chain.push(decided);
-        let start = self.start(next, None);
-        self.feed(at, Input::Advance(start));
-        self.feed(at, Input::Work(true));
+    /// The oldest batch is on disk: what waited for it leaves.
+    fn synced(&mut self, at: Seat) {
+        let Some(batch) = self.nodes[usize::from(at)].unsynced.pop_front() else { return };
+        self.write(at, batch.records);
+        batch.late.into_iter().for_each(|action| self.carry_out(at, action));
     }
 
-    fn start(&self, height: Height, prior: Option<Commit>) -> HeightStart {
-        HeightStart {
-            height,
-            validators: self.validators.clone(),
-            schedule: self.schedule.clone(),
-            prior,
-            extensions: false,
+    fn write(&mut self, at: Seat, records: Vec<Record>) {
+        for record in records {
+            if !self.lies(at) {
+                let scene =
+                    self.sets.scene(self.node(at).address, record.height(), self.liar.as_ref());
+                self.checker.persisted(&scene, &record);
+            }
+            self.nodes[usize::from(at)].journal.push(record);
         }
     }
 
-    fn fresh_replica(&self, index: ValidatorIndex, chain: &[Decided]) -> Replica {
+    pub(super) fn start(&self, height: Height, prior: Option<Commit>) -> HeightStart {
+        let (validators, schedule) = self.sets.at(height).clone();
+        HeightStart { height, validators, schedule, prior, extensions: false }
+    }
+
+    fn fresh_replica(&self, me: Address, chain: &[Decided]) -> Replica {
         let settings = Settings {
-            me: self.validators.at(index).map(|validator| validator.address),
-            commit_grace: Duration::from_millis(20),
-            disconnect_grace: Duration::from_millis(20),
-            timeout: Duration::from_millis(400),
+            me: Some(me),
+            commit_grace: 20 * MS,
+            disconnect_grace: 20 * MS,
+            timeout: 400 * MS,
         };
         let prior = chain.last().map(|decided| decided.commit.clone());
         let height = u32::try_from(chain.len() + 1).expect("a small height");
         Replica::new(settings, self.start(Height::from(height), prior))
     }
 
-    /// Everything that is not durable is lost.
-    fn restart(&mut self, index: ValidatorIndex) {
-        let node = &self.nodes[index as usize];
-        let replica = self.fresh_replica(index, &node.chain);
+    /// What was not synced is lost, from some record on.
+    fn restart(&mut self, seat: Seat) {
+        let unsynced = std::mem::take(&mut self.nodes[usize::from(seat)].unsynced);
+        let mut records: Vec<Record> =
+            unsynced.into_iter().flat_map(|batch| batch.records).collect();
+        let written = self.rng.random_range(0..=records.len());
+        records.truncate(written);
+        self.write(seat, records);
+        let node = self.node(seat);
+        let replica = self.fresh_replica(node.address, &node.chain);
         let height = replica.height();
         let records: Vec<Record> =
             node.journal.iter().filter(|record| record.height() == height).cloned().collect();
-        let node = &mut self.nodes[index as usize];
+        let node = &mut self.nodes[usize::from(seat)];
         node.replica = replica;
         node.epoch += 1;
+        let hold = self.rng.random();
+        self.feed(seat, Input::Hold(hold));
         for record in records {
-            self.feed(index, Input::Restored(record));
+            self.feed(seat, Input::Restored(record));
         }
-        self.feed(index, Input::Work(true));
-    }
-
-    fn sign(&self, at: ValidatorIndex, request: SignRequest) -> SignedMessage {
-        let key = key(self.keys[at as usize]);
-        let sign = |bytes: Vec<u8>| Signature(key.sign(&bytes).to_bytes());
-        match request {
-            SignRequest::Proposal(message) => {
-                let signature = sign(sign_bytes::proposal(CHAIN_ID, &message));
-                SignedMessage::Proposal(Signed { message, signature })
-            }
-            SignRequest::Vote { vote: mut message, .. } => {
-                if message.phase == Phase::Commit {
-                    message.time = message.time.max(clock(self.now));
-                }
-                let signature = sign(sign_bytes::vote(CHAIN_ID, &message));
-                SignedMessage::Vote(Signed { message, signature })
-            }
-            SignRequest::ViewChange(message) => {
-                let signature = sign(sign_bytes::view_change(CHAIN_ID, &message));
-                SignedMessage::ViewChange(Signed { message, signature })
-            }
-        }
-    }
-
-    fn build(
-        &mut self,
-        at: ValidatorIndex,
-        height: Height,
-        last_commit: Option<Commit>,
-    ) -> Arc<SealedBlock> {
-        let time = match &last_commit {
-            Some(commit) => median_time(commit, &self.validators).expect("a median"),
-            None => clock(Duration::ZERO),
-        };
-        let proposer = self.validators.at(at).expect("a validator").address;
-        let tx = Bytes::copy_from_slice(&self.rng.random::<u64>().to_be_bytes());
-        let header = header(height, time, proposer, &self.validators, last_commit.as_ref());
-        Arc::new(SealedBlock::seal(Block {
-            header,
-            txs: vec![tx],
-            evidence: pb::EvidenceList::default(),
-            last_commit,
-        }))
-    }
-}
-
-fn clock(now: Duration) -> Time {
-    Time::from_unix_timestamp(1_700_000_000, 0)
-        .ok()
-        .and_then(|start| start.checked_add(now))
-        .expect("a time")
-}
-
-/// A header for tests: nothing but what the replica looks at is real.
-///
-/// # Panics
-/// Never.
-#[must_use]
-pub fn header(
-    height: Height,
-    time: Time,
-    proposer_address: crate::key::Address,
-    validators: &Validators,
-    last_commit: Option<&Commit>,
-) -> Header {
-    Header {
-        version: tendermint::block::header::Version { block: 11, app: 1 },
-        chain_id: CHAIN_ID.try_into().expect("a chain id"),
-        height,
-        time,
-        last_block_id: last_commit.map(|commit| commit.block_id),
-        last_commit_hash: None,
-        data_hash: None,
-        validators_hash: validators.hash(),
-        next_validators_hash: validators.hash(),
-        consensus_hash: tendermint::Hash::Sha256([1; 32]),
-        app_hash: tendermint::AppHash::default(),
-        last_results_hash: None,
-        evidence_hash: None,
-        proposer_address,
+        self.feed(seat, Input::Work(true));
+        self.feed_later(seat, Input::Hold(false), 100 * MS);
     }
 }

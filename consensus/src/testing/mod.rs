@@ -36,6 +36,9 @@ pub fn sign(n: u8, message: &[u8]) -> Signature {
 
 pub mod checker;
 pub mod cluster;
+mod liar;
 pub mod messages;
 #[cfg(test)]
 mod network_tests;
+mod outputs;
+mod sets;

@@ -66,6 +66,19 @@ fn a_dead_primary_hurries_one_timer_a_height() {
     assert_eq!(view_changes(&b.fire(TimerKind::Propose)), [1]);
 }
 
+/// Work that goes and comes back starts the timer anew; what was short before is short again, or a dead primary would cost a whole T.
+#[test]
+fn a_timer_that_starts_anew_is_hurried_too() {
+    let mut b = backup();
+    let validator = b.replica.primary();
+    b.feed(Input::Down { validator, down: true });
+    b.feed(Input::Work(true));
+    assert_eq!(b.armed(TimerKind::Propose).map(|(_, after)| after), Some(GRACE));
+    b.feed(Input::Work(false));
+    b.feed(Input::Work(true));
+    assert_eq!(b.armed(TimerKind::Propose).map(|(_, after)| after), Some(GRACE));
+}
+
 /// "before pre-preparing h+1 the primary waits, at most commit_grace after deciding, for every validator whose COMMIT for either of the
 /// last two heights has arrived […] So one dead validator delays no one."
 #[test]
