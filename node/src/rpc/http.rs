@@ -6,6 +6,7 @@ use super::routes::{self, Answer, Method, ROUTES, STREAM_ONLY};
 use super::server::Api;
 use super::{health, uri};
 use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -113,14 +114,10 @@ impl Handler {
 
     /// One JSON-RPC request: the body of its reply (nothing for a notification) and whether caches may keep it.
     async fn single(&self, body: &[u8]) -> Result<(Vec<u8>, bool), RpcError> {
-        let request: Option<Request<'_>> = parse(body)?;
-        let mut out = Vec::with_capacity(REPLY_BYTES);
-        let mut cacheable = true;
-        if let Some(request) = request {
-            self.one(&request, &mut out, &mut cacheable).await?;
+        match parse::<Option<Request<'_>>>(body)? {
+            Some(request) => self.member(&request).await,
+            None => Ok((Vec::new(), false)),
         }
-        cacheable &= !out.is_empty();
-        Ok((out, cacheable))
     }
 
     async fn batch(&self, body: &[u8]) -> Result<(Vec<u8>, bool), RpcError> {
@@ -141,19 +138,24 @@ impl Handler {
         for request in &requests {
             request.id.map(Id::parse).transpose().map_err(|error| RpcError::parse(&error))?;
         }
+        self.members(&requests).await
+    }
+
+    /// Carries out a batch in order. Neighbouring `broadcast_tx_sync` are offered in order and wait together.
+    async fn members(&self, requests: &[Request<'_>]) -> Result<(Vec<u8>, bool), RpcError> {
         let mut out = vec![b'['];
-        let mut cacheable = true;
-        let mut replies = 0;
-        for request in &requests {
-            let before = out.len();
-            if replies > 0 {
-                out.push(b',');
-            }
-            let separated = out.len();
-            self.one(request, &mut out, &mut cacheable).await?;
-            if out.len() == separated {
-                out.truncate(before);
-            } else {
+        let (mut cacheable, mut replies) = (true, 0);
+        for run in requests.chunk_by(|before, after| before.is_fast() && after.is_fast()) {
+            for member in join_all(run.iter().map(|request| self.member(request))).await {
+                let (reply, fixed) = member?;
+                if reply.is_empty() {
+                    continue;
+                }
+                if replies > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(&reply);
+                cacheable &= fixed;
                 replies += 1;
             }
         }
@@ -166,30 +168,22 @@ impl Handler {
         Ok((out, cacheable))
     }
 
-    /// Appends the reply to one request; nothing for a notification, which CometBFT does not carry out.
-    async fn one(
-        &self,
-        request: &Request<'_>,
-        out: &mut Vec<u8>,
-        cacheable: &mut bool,
-    ) -> Result<(), RpcError> {
-        let Some(raw) = request.id else { return Ok(()) };
+    /// The reply to one request and whether caches may keep it; nothing for a notification, which CometBFT does not carry out.
+    async fn member(&self, request: &Request<'_>) -> Result<(Vec<u8>, bool), RpcError> {
+        let Some(raw) = request.id else { return Ok((Vec::new(), false)) };
         let id = Id::parse(raw).map_err(|error| RpcError::parse(&error))?;
-        let begin = out.len();
-        let done = if request.method == "broadcast_tx_sync" {
-            self.fast(request, id, out).await.map(|()| false)
+        let mut out = Vec::with_capacity(REPLY_BYTES);
+        let done = if request.is_fast() {
+            self.fast(request, id, &mut out).await.map(|()| false)
         } else {
-            self.call(request, id, out).await
+            self.call(request, id, &mut out).await
         };
-        match done {
-            Ok(fixed) => *cacheable &= fixed,
-            Err(error) => {
-                out.truncate(begin);
-                jsonrpc::error(out, Some(id), &error);
-                *cacheable = false;
-            }
-        }
-        Ok(())
+        let cacheable = done.unwrap_or_else(|error| {
+            out.clear();
+            jsonrpc::error(&mut out, Some(id), &error);
+            false
+        });
+        Ok((out, cacheable))
     }
 
     /// `broadcast_tx_sync` without detours.

@@ -22,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long open connections may finish their request when the node stops.
 const STOP_PAUSE: Duration = Duration::from_secs(2);
+/// The most calls that read the store at a time; further ones wait, so that a crowd of clients cannot keep the disk and the
+/// processors from consensus.
+const READS_MAX: usize = 4;
 /// The least that hyper takes as the limit of its read buffer.
 const HEADER_BYTES_MIN: usize = 8192;
 /// The most header lines of a request.
@@ -97,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) sources: Sources,
     pub(crate) limits: Limits,
     pub(crate) genesis_json: Bytes,
+    /// Who may read the store now.
+    pub(crate) reads: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Api {
@@ -111,8 +116,9 @@ impl Api {
     /// Renders the genesis document once.
     pub(crate) fn new(sources: Sources, limits: Limits) -> Result<Api, serde_json::Error> {
         let mut genesis_json = Vec::new();
+        let reads = Arc::new(Semaphore::new(READS_MAX));
         json::append(&mut genesis_json, &GenesisDoc::from(&*sources.genesis))?;
-        Ok(Api(Arc::new(Shared { sources, limits, genesis_json: genesis_json.into() })))
+        Ok(Api(Arc::new(Shared { sources, limits, genesis_json: genesis_json.into(), reads })))
     }
 
     /// Waits for the pool or the application, but not longer than a reply may take.
@@ -230,13 +236,13 @@ impl Connection {
         let Connection { handler, stop, slot } = self;
         let limits = &handler.api().limits;
         let io = TokioIo::new(Deadline::new(stream, limits.write_timeout));
+        // No `pipeline_flush`: with it, hyper keeps all replies in memory as long as further requests are there.
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(limits.read_timeout)
             .max_buf_size(limits.max_header_bytes.max(HEADER_BYTES_MIN))
-            .max_headers(HEADER_LINES_MAX)
-            .pipeline_flush(true);
+            .max_headers(HEADER_LINES_MAX);
         let service = hyper::service::service_fn(move |request| {
             let handler = handler.clone();
             async move { Ok::<_, std::convert::Infallible>(handler.answer(request).await) }

@@ -3,6 +3,7 @@
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -120,6 +121,40 @@ pub enum PoolError {
     Unavailable(String),
 }
 
+/// A transaction with its SHA-256, which is taken once on its way from the client into a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashedTx {
+    bytes: Bytes,
+    hash: [u8; 32],
+}
+
+impl HashedTx {
+    /// Hashes a transaction.
+    #[must_use]
+    pub fn new(bytes: Bytes) -> HashedTx {
+        let hash = Sha256::digest(&bytes).into();
+        HashedTx { bytes, hash }
+    }
+
+    /// The transaction.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Its SHA-256.
+    #[must_use]
+    pub fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn into_parts(self) -> (Bytes, [u8; 32]) {
+        (self.bytes, self.hash)
+    }
+}
+
 /// How full the pool is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
@@ -131,13 +166,14 @@ pub struct PoolStats {
 
 /// The transaction pool.
 pub trait Pool: Send + Sync {
-    /// Offers a transaction and waits for the application's `CheckTx`.
-    fn check_tx(&self, tx: Bytes) -> BoxFuture<Result<ResponseCheckTx, PoolError>>;
+    /// Offers a transaction and waits for the application's `CheckTx`. It is offered when this is called, not when the future is
+    /// first polled, so that transactions keep their order.
+    fn check_tx(&self, tx: HashedTx) -> BoxFuture<Result<ResponseCheckTx, PoolError>>;
     /// Offers a transaction without waiting.
     ///
     /// # Errors
     /// Where it is refused at the door.
-    fn submit(&self, tx: Bytes) -> Result<(), PoolError>;
+    fn submit(&self, tx: HashedTx) -> Result<(), PoolError>;
     /// How full it is.
     fn stats(&self) -> PoolStats;
     /// The first `limit` transactions, oldest first.

@@ -10,6 +10,8 @@ use tokio::sync::oneshot;
 
 /// SHA-256 of a transaction.
 type TxHash = [u8; 32];
+/// Who waits, by transaction, each under a number of its own.
+type ByHash = HashMap<TxHash, Vec<(usize, oneshot::Sender<Committed>)>>;
 
 /// Where a transaction was committed and what became of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +28,7 @@ pub struct Waiters(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    by_hash: Mutex<HashMap<TxHash, Vec<(usize, oneshot::Sender<Committed>)>>>,
+    by_hash: Mutex<ByHash>,
     count: AtomicUsize,
     next: AtomicUsize,
 }
@@ -103,9 +105,7 @@ impl Drop for Waiter {
     }
 }
 
-fn lock(
-    shared: &Shared,
-) -> MutexGuard<'_, HashMap<TxHash, Vec<(usize, oneshot::Sender<Committed>)>>> {
+fn lock(shared: &Shared) -> MutexGuard<'_, ByHash> {
     // Nothing that runs under the lock can panic halfway through a change.
     shared.by_hash.lock().unwrap_or_else(PoisonError::into_inner)
 }

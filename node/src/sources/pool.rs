@@ -1,17 +1,17 @@
 //! The mempool.
 
 use crate::mempool::Mempool;
-use crate::rpc::sources::{BoxFuture, Pool, PoolError, PoolStats};
+use crate::rpc::sources::{BoxFuture, HashedTx, Pool, PoolError, PoolStats};
 use bytes::Bytes;
 use tendermint_proto::v0_38::abci::ResponseCheckTx;
 
 impl Pool for Mempool {
-    fn check_tx(&self, tx: Bytes) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
-        Mempool::check_tx(self, tx)
+    fn check_tx(&self, tx: HashedTx) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
+        Mempool::check_tx(self, tx.into_parts().0)
     }
 
-    fn submit(&self, tx: Bytes) -> Result<(), PoolError> {
-        Mempool::submit(self, tx)
+    fn submit(&self, tx: HashedTx) -> Result<(), PoolError> {
+        Mempool::submit(self, tx.into_parts().0)
     }
 
     fn stats(&self) -> PoolStats {

@@ -8,6 +8,7 @@ mod txs;
 use super::jsonrpc::RpcError;
 use super::params::{Args, Kind, Param};
 use super::server::Api;
+use std::sync::Arc;
 pub(crate) use txs::broadcast_sync;
 
 /// A route.
@@ -151,6 +152,9 @@ pub(crate) async fn call(api: &Api, method: Method, args: Args) -> Result<Answer
 
 /// Routes that read the store run on the blocking threads, so that the disk never delays a transaction.
 async fn blocking(api: &Api, method: Method, args: Args) -> Result<Answer, String> {
+    // A call that is given up keeps its place until its read is done.
+    let place = api.bounded(Arc::clone(&api.reads).acquire_owned()).await?;
+    let place = place.map_err(|error| error.to_string())?;
     let api = api.clone();
     let read = move || match method {
         Method::Status => node::status(&api),
@@ -166,6 +170,10 @@ async fn blocking(api: &Api, method: Method, args: Args) -> Result<Answer, Strin
         Method::Validators => chain::validators(&api, &args),
         Method::ConsensusParams => chain::consensus_params(&api, &args),
         _ => Err("the route does not read the store".to_owned()),
+    };
+    let read = move || {
+        let _place = place;
+        read()
     };
     match tokio::task::spawn_blocking(read).await {
         Ok(answer) => answer,

@@ -5,10 +5,10 @@ use super::super::json::node::UnconfirmedReply;
 use super::super::json::{Base64Text, Hex, Text, append_hex, append_text};
 use super::super::params::Args;
 use super::super::server::Api;
+use super::super::sources::HashedTx;
 use super::super::waiters::Waiter;
 use super::{Answer, per_page};
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
 use tendermint_proto::v0_38::abci::ResponseCheckTx;
 
@@ -22,14 +22,16 @@ pub(super) async fn check(api: &Api, tx: Bytes) -> Result<Answer, String> {
 /// # Errors
 /// Where the pool refuses.
 pub(crate) async fn broadcast_sync(api: &Api, tx: Bytes, out: &mut Vec<u8>) -> Result<(), String> {
-    let hash: [u8; 32] = Sha256::digest(&tx).into();
+    let tx = HashedTx::new(tx);
+    let hash = *tx.hash();
     let check = api.bounded(api.sources.pool.check_tx(tx)).await?;
     append_broadcast(out, &check.map_err(|error| error.to_string())?, &hash);
     Ok(())
 }
 
 pub(super) fn broadcast_async(api: &Api, tx: Bytes) -> Result<Answer, String> {
-    let hash: [u8; 32] = Sha256::digest(&tx).into();
+    let tx = HashedTx::new(tx);
+    let hash = *tx.hash();
     api.sources.pool.submit(tx).map_err(|error| error.to_string())?;
     let mut json = Vec::new();
     append_broadcast(&mut json, &ResponseCheckTx::default(), &hash);
@@ -49,7 +51,8 @@ fn append_broadcast(out: &mut Vec<u8>, check: &ResponseCheckTx, hash: &[u8; 32])
 }
 
 pub(super) async fn broadcast_commit(api: &Api, tx: Bytes) -> Result<Answer, String> {
-    let hash: [u8; 32] = Sha256::digest(&tx).into();
+    let tx = HashedTx::new(tx);
+    let hash = *tx.hash();
     let count_max = api.limits.max_subscription_clients;
     // Before the pool has it, so that no block can overtake the registration.
     let waiter = api

@@ -177,8 +177,12 @@ fn event() -> Event {
     Event { r#type: "app".to_owned(), attributes: vec![attribute] }
 }
 
-/// Commits at once what begins with `c`, refuses by name, takes the rest and never commits it.
-pub(super) struct FakePool(pub(super) Waiters);
+/// Commits at once what begins with `c`, refuses by name, takes the rest and never commits it. What begins with `meet` is answered
+/// when ten of them wait.
+struct FakePool {
+    waiters: Waiters,
+    meeting: Arc<tokio::sync::Barrier>,
+}
 
 impl FakePool {
     fn check(&self, tx: &Bytes) -> Result<ResponseCheckTx, PoolError> {
@@ -193,19 +197,27 @@ impl FakePool {
 }
 
 impl Pool for FakePool {
-    fn check_tx(&self, tx: Bytes) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
+    fn check_tx(&self, tx: HashedTx) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
+        let tx = tx.into_parts().0;
         let checked = self.check(&tx);
         if tx.starts_with(b"c") {
             let results = ResponseFinalizeBlock {
                 tx_results: vec![ExecTxResult { events: vec![event()], ..Default::default() }],
                 ..Default::default()
             };
-            self.0.publish(&block(3, None, vec![tx]), &results);
+            self.waiters.publish(&block(3, None, vec![tx.clone()]), &results);
+        }
+        if tx.starts_with(b"meet") {
+            let meeting = self.meeting.clone();
+            return Box::pin(async move {
+                meeting.wait().await;
+                checked
+            });
         }
         Box::pin(async move { checked })
     }
-    fn submit(&self, tx: Bytes) -> Result<(), PoolError> {
-        self.check(&tx).map(|_| ())
+    fn submit(&self, tx: HashedTx) -> Result<(), PoolError> {
+        self.check(tx.bytes()).map(|_| ())
     }
     fn stats(&self) -> PoolStats {
         PoolStats { count: 2, total_bytes: 6 }
@@ -227,7 +239,7 @@ impl App for FakeApp {
             if request.path == "/none" {
                 return Err("the application is gone".to_owned());
             }
-            let (key, height) = (request.data, request.height + 7);
+            let (key, height) = (request.data, request.height.saturating_add(7));
             let value = if key == "tx0" { Bytes::from_static(b"value") } else { Bytes::new() };
             let log = if value.is_empty() { "does not exist" } else { "exists" };
             Ok(ResponseQuery { key, height, value, log: log.to_owned(), ..Default::default() })
@@ -342,7 +354,10 @@ fn sources_with(status: Arc<ArcSwap<Snapshot>>) -> Sources {
     };
     Sources {
         blocks: Arc::new(chain),
-        pool: Arc::new(FakePool(waiters.clone())),
+        pool: Arc::new(FakePool {
+            waiters: waiters.clone(),
+            meeting: Arc::new(tokio::sync::Barrier::new(10)),
+        }),
         app: Arc::new(FakeApp),
         net: Arc::new(FakeNet),
         status,
@@ -396,6 +411,10 @@ impl Client {
 
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    pub(super) async fn try_send(&mut self, text: &str) -> std::io::Result<()> {
+        self.stream.write_all(text.as_bytes()).await
     }
 
     /// The next reply; none where the server has closed the connection.

@@ -129,6 +129,82 @@ async fn batches_follow_comets_rules() {
 }
 
 #[tokio::test]
+async fn transactions_of_a_batch_wait_together_and_replies_keep_their_order() {
+    let (_running, mut client) = client().await;
+    // Each is answered only when all ten wait.
+    let calls: Vec<String> = (0..10)
+        .map(|id| call(&id.to_string(), "broadcast_tx_sync", &tx(&format!("meet{id}"))))
+        .collect();
+    let reply = client.post(&format!("[{}]", calls.join(","))).await;
+    let replies: Vec<serde_json::Value> = serde_json::from_str(&reply.body).unwrap();
+    let ids: Vec<_> = replies.iter().map(|reply| reply["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, (0..10).collect::<Vec<_>>());
+    assert!(replies.iter().all(|reply| reply["result"]["code"] == 0), "{}", reply.body);
+    // Other calls stand between them in order, and what is refused does not hurt the others.
+    let mixed = [
+        call("1", "broadcast_tx_sync", &tx("seen")),
+        call("2", "health", "{}"),
+        r#"{"method":"broadcast_tx_sync"}"#.to_owned(),
+        call("3", "broadcast_tx_sync", &tx("a=b")),
+        call("4", "broadcast_tx_sync", r#"{"tx":"!"}"#),
+    ];
+    let reply = client.post(&format!("[{}]", mixed.join(","))).await;
+    let replies: Vec<serde_json::Value> = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!(replies.len(), 4);
+    assert_eq!(replies[0]["error"]["data"], "tx already exists in cache");
+    assert_eq!(replies[1]["result"], serde_json::json!({}));
+    assert_eq!(replies[2]["result"]["code"], 0);
+    assert_eq!(replies[3]["error"]["code"], -32602);
+}
+
+#[tokio::test]
+async fn a_malformed_transaction_is_refused_with_the_byte_at_which_it_is_wrong() {
+    let (_running, mut client) = client().await;
+    for (params, text) in [
+        (r#"{"tx":"YT1i!"}"#, "illegal base64 data at input byte 4"),
+        (r#"{"tx":5}"#, "json: cannot unmarshal number into Go value of type []uint8"),
+        (r#"{"tx":["YT1i"]}"#, "json: cannot unmarshal array into Go value of type []uint8"),
+        (r#"["YT1i","YT1i"]"#, r#"expected 1 parameters ([tx]), got 2 ([\"YT1i\",\"YT1i\"])"#),
+    ] {
+        for method in ["broadcast_tx_sync", "broadcast_tx_async", "broadcast_tx_commit", "check_tx"]
+        {
+            let reply = client.post(&call("1", method, params)).await;
+            let error = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-32602,"message":"Invalid params","data":"error converting json params to arguments: {text}"}}}}"#
+            );
+            assert_eq!((reply.status, reply.body), (200, error), "{method}");
+        }
+    }
+    let reply = client.get("/broadcast_tx_sync?tx=0x613d6").await;
+    let text = "error converting http params to arguments: encoding/hex: odd length hex string";
+    assert!(reply.status == 500 && reply.body.contains(text), "{}", reply.body);
+    // As in CometBFT, nothing at all is an empty transaction.
+    let empty = "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855";
+    for params in ["{}", "null", r#"{"tx":null}"#, r#"{"tx":""}"#, r#"[null]"#] {
+        let reply = client.post(&call("1", "broadcast_tx_sync", params)).await;
+        assert!(reply.body.contains(empty), "{params}: {}", reply.body);
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_replies_is_cut_off() {
+    let limits = Limits { write_timeout: Duration::from_millis(200), ..Limits::default() };
+    let running = start(limits).await;
+    let mut deaf = Client::new(&running).await;
+    // More replies than the socket's buffers take, then nothing is read.
+    let request = "GET /blockchain HTTP/1.1\r\nHost: x\r\n\r\n".repeat(64);
+    let cut = async {
+        loop {
+            if deaf.try_send(&request).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), cut).await.expect("it is cut off");
+    assert_eq!(Client::new(&running).await.get("/health").await.status, 200);
+}
+
+#[tokio::test]
 async fn what_is_no_request_is_a_parse_error() {
     let (_running, mut client) = client().await;
     for wrong in
