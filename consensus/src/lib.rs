@@ -18,6 +18,8 @@ pub mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod validators;
+#[cfg(test)]
+mod vector_tests;
 pub mod verify;
 #[cfg(test)]
 mod verify_tests;

@@ -90,8 +90,9 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// None for the empty id, as CometBFT has it (`types/canonical.go`, `CanonicalizeBlockID`); nothing that is sent has one.
 fn canonical_block_id(id: &BlockId) -> Option<pb::CanonicalBlockId> {
-    Some(pb::CanonicalBlockId {
+    (*id != BlockId::default()).then(|| pb::CanonicalBlockId {
         hash: id.hash.as_bytes().to_vec(),
         part_set_header: Some(pb::CanonicalPartSetHeader {
             total: id.part_set_header.total,
