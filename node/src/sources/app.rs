@@ -93,8 +93,21 @@ fn run(mut app: Box<dyn Application>, calls: &Receiver<Call>, failed: &Failed) {
         };
         if let Err(error) = done {
             failed(error.to_string());
+            refuse(calls, &error);
             return;
         }
+    }
+}
+
+/// Answers all further calls with the failure. (A call may already be queued, and one left in the queue would wait for ever.)
+fn refuse(calls: &Receiver<Call>, error: &AppError) {
+    for call in calls {
+        // Who asked may have left in the meantime.
+        let _ = match call {
+            Call::Query(_, reply) => reply.send(Err(error.to_string())).is_ok(),
+            Call::Info(reply) => reply.send(Err(error.to_string())).is_ok(),
+            Call::CheckTx(_, reply) => reply.send(Err(error.to_string())).is_ok(),
+        };
     }
 }
 
