@@ -138,3 +138,16 @@ fn the_chain_goes_on_after_a_power_loss_of_all() {
         cluster.run(tip + 10, 60_000 * MS).unwrap_or_else(|state| panic!("seed {seed}: {state}"));
     }
 }
+
+/// Tendermint by ByzzFuzz: two steps in which every message is lost stop nothing, because what is lost comes back by STATUS.
+#[test]
+fn moments_of_total_loss_stop_nothing() {
+    for seed in 0..30 {
+        println!("seed {seed}");
+        let until = (20 + seed as u32 * 23) * MS;
+        let mut cluster =
+            Cluster::new(seed, options(&[1; 4], Faults { loss: 100, until, ..good() }));
+        let took = cluster.run(5, until + 5_000 * MS);
+        took.unwrap_or_else(|state| panic!("seed {seed}: {state}"));
+    }
+}

@@ -204,3 +204,156 @@ fn a_block_without_a_last_commit_is_fresh_at_the_initial_height_only() {
     let bare = Arc::new(SealedBlock::seal(bare));
     assert!(!validates(&b.propose(0, &bare, None)));
 }
+
+/// "only a higher view replaces" what is prepared, whatever the lock was.
+#[test]
+fn what_is_prepared_in_a_higher_view_replaces_the_lock() {
+    let mut b = backup();
+    let (mine, theirs) = (b.block(0, 0, "x"), b.block(0, 1, "y"));
+    prepare(&mut b, 0, &mine, None);
+    assert_eq!(b.replica.prepared(), Some((view(0), mine.id())));
+    let j = b.free(1);
+    prepare(&mut b, 1, &theirs, Some(j));
+    assert_eq!(b.replica.prepared(), Some((view(1), theirs.id())));
+}
+
+/// "not asked again for a bound b that it accepted", and "every block that I PREPAREd at h is kept until h is decided and served by
+/// BlockID".
+#[test]
+fn an_accepted_block_is_kept_and_not_validated_again() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    let j = b.bound(1, 0, block.id());
+    let message = Verified::new(b.s.pre_prepare(1, block.id(), Some(j)));
+    let out = b.feed(Input::PrePrepare(message));
+    assert!(!validates(&out));
+    assert_eq!(votes(&out), [(Phase::Prepare, 1, block.id())]);
+    let j = b.free(2);
+    let other = b.block(0, 2, "y");
+    b.propose(2, &other, Some(j));
+    assert_eq!(b.replica.block(&block.id()), Some(Message::Block(block)));
+}
+
+/// "h+1 starts in that view": the view in which h was decided, which may be below mine.
+#[test]
+fn the_next_height_starts_in_the_view_of_the_decision() {
+    let mut b = backup();
+    let first = b.block(0, 0, "x");
+    b.propose(0, &first, None);
+    let j = b.free(1);
+    b.propose(1, &b.block(0, 1, "y"), Some(j));
+    assert_eq!(b.replica.view(), view(1));
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 0, first.id());
+    }
+    let mut next = start_of(&b.s, 0, &[]);
+    next.height = Height::from(6u32);
+    b.feed(Input::Advance(next));
+    assert_eq!((b.replica.view(), b.replica.promise()), (view(0), None));
+}
+
+/// SmartBFT #484: sync and votes deliver the same height; it is decided once.
+#[test]
+fn a_height_is_decided_once() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 0, block.id());
+    }
+    let commit = b.out.iter().find_map(|action| match action {
+        Action::Decide(decided) => Some(decided.clone()),
+        _ => None,
+    });
+    let again = Input::Decided(Verified::new(commit.unwrap()));
+    b.feed(again);
+    let me = b.me;
+    b.vote(Phase::Commit, me, 0, block.id());
+    let decisions = b.out.iter().filter(|a| matches!(a, Action::Decide(_))).count();
+    assert_eq!(decisions, 1);
+}
+
+/// PBFT-Java by ByzzFuzz: a pre-prepare whose block is of another height is never accepted.
+#[test]
+fn a_block_of_another_height_is_not_accepted_at_this_one() {
+    let mut b = backup();
+    let block5 = b.block(0, 0, "x");
+    let mut wrong = block5.block().clone();
+    wrong.header.height = Height::from(6u32);
+    let wrong = Arc::new(SealedBlock::seal(wrong));
+    assert!(!validates(&b.propose(0, &wrong, None)));
+    assert_eq!(votes(&b.accept(&wrong)), []);
+}
+
+/// sawtooth-pbft: the primary's PREPARE counts, so three of four are enough though one backup is dead.
+#[test]
+fn the_primary_prepares_too() {
+    let (primary, _) = primary_and_other();
+    let mut b = Bench::new(primary);
+    b.feed(Input::Work(true));
+    let block = b.block(0, 0, "x");
+    b.feed(Input::Built { view: view(0), block: block.clone() });
+    assert_eq!(votes(&b.accept(&block)), [(Phase::Prepare, 0, block.id())]);
+    let others = b.others();
+    b.vote(Phase::Prepare, others[0], 0, block.id());
+    let out = b.vote(Phase::Prepare, others[1], 0, block.id());
+    assert_eq!(votes(&out), [(Phase::Commit, 0, block.id())]);
+}
+
+/// *Block time*: "COMMIT timestamp = max(now, block time + 1 ms)": the signer is told the earliest.
+#[test]
+fn a_commit_is_later_than_its_block() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    b.signer_gone = true;
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 0, block.id());
+    }
+    let Some(SignRequest::Vote { vote, .. }) = b.unsigned.first() else { panic!("a COMMIT") };
+    assert_eq!(Some(vote.time), block.header().time.checked_add(Duration::from_millis(1)));
+}
+
+/// §7: "a removed one signs nothing", and one that joins signs from its first height on.
+#[test]
+fn a_validator_signs_at_the_heights_of_its_membership_alone() {
+    let mut b = backup();
+    let me = b.replica.settings.me;
+    let block5 = b.block(0, 0, "x");
+    let without = crate::testing::validators(&[1; 4]);
+    let members = without.list().iter().filter(|v| Some(v.address) != me).map(|v| (v.key, 1));
+    let without = crate::validators::Validators::new(members).unwrap();
+    let decide = |b: &mut Bench, block: &Arc<SealedBlock>| {
+        b.propose(0, block, None);
+        for from in b.others() {
+            b.vote(Phase::Commit, from, 0, block.id());
+        }
+    };
+    decide(&mut b, &block5);
+    let mut next = start_of(&b.s, 0, &[]);
+    next.height = Height::from(6u32);
+    next.schedule = Arc::new(crate::schedule::Schedule::new(&without, 64));
+    next.validators = Arc::new(without);
+    b.signer_gone = true;
+    b.out.clear();
+    b.feed(Input::Advance(next));
+    assert!(!b.replica.is_validator());
+    b.feed(Input::Work(true));
+    assert_eq!((b.unsigned.len(), b.armed(TimerKind::Propose)), (0, None));
+    let mut next = start_of(&b.s, 0, &[]);
+    next.height = Height::from(7u32);
+    b.feed(Input::Advance(next));
+    b.feed(Input::Work(true));
+    assert!(b.replica.is_validator() && b.armed(TimerKind::Propose).is_some());
+}
+
+fn prepare(b: &mut Bench, v: u32, block: &Arc<SealedBlock>, j: Option<Justification>) {
+    b.propose(v, block, j);
+    b.accept(block);
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, v, block.id());
+    }
+}

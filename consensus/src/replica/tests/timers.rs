@@ -131,3 +131,44 @@ fn a_new_view_without_its_block_keeps_the_propose_timer_running() {
     b.feed(Input::PrePrepare(message));
     assert_eq!(b.armed(TimerKind::Propose).map(|(timer, _)| timer.view), Some(view(1)));
 }
+
+/// "propose ends at an accepted pre-prepare"; "the commit timer runs from accepting a pre-prepare"; both "only while promise <= view".
+#[test]
+fn the_propose_timer_gives_way_to_the_commit_timer() {
+    let mut b = backup();
+    b.feed(Input::Work(true));
+    let (propose, _) = b.armed(TimerKind::Propose).unwrap();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    assert_eq!(b.armed(TimerKind::Commit), None, "not before it is accepted");
+    b.accept(&block);
+    assert_eq!(b.armed(TimerKind::Commit).map(|(_, after)| after), Some(T));
+    assert!(view_changes(&b.feed(Input::Timer(propose))).is_empty(), "propose has ended");
+    let (commit, _) = b.armed(TimerKind::Commit).unwrap();
+    for from in &b.others()[..2] {
+        b.view_change(*from, 3);
+    }
+    assert!(view_changes(&b.feed(Input::Timer(commit))).is_empty(), "promised, so it has ended");
+}
+
+/// "T·2^(k − start view)": the exponent counts from the start view, not from zero.
+#[test]
+fn the_backoff_counts_from_the_start_view() {
+    let mut b = Bench::started(backup().me, 6);
+    b.feed(Input::Work(true));
+    assert_eq!(b.armed(TimerKind::Propose).map(|(_, after)| after), Some(T));
+    let j = b.free(8);
+    b.propose(8, &b.block(6, 8, "x"), Some(j));
+    assert_eq!(
+        b.armed(TimerKind::Propose).map(|(t, after)| (t.view, after)),
+        Some((view(8), 4 * T))
+    );
+    b.feed(Input::Timeout(2 * T));
+    let j = b.free(9);
+    b.propose(9, &b.block(6, 9, "x"), Some(j));
+    assert_eq!(
+        b.armed(TimerKind::Propose).map(|(_, after)| after),
+        Some(16 * T),
+        "T is a value from outside"
+    );
+}

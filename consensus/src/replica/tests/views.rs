@@ -313,3 +313,164 @@ fn the_best_known_commit_sets_the_start_view() {
     b.feed(Input::Advance(next));
     assert_eq!(b.replica.start_view(), view(2));
 }
+
+/// sawtooth-pbft: a VIEW-CHANGE says what its sender has prepared, with the certificate.
+#[test]
+fn a_view_change_carries_what_is_prepared() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 0, block.id());
+    }
+    let out = b.fire(TimerKind::Commit);
+    let sent = out.iter().find_map(|action| match action {
+        Action::Broadcast(Message::ViewChange(message)) => Some(message.clone()),
+        _ => None,
+    });
+    let message = sent.expect("a VIEW-CHANGE");
+    let claim = message.signed.message.prepared.map(|claim| (claim.view, claim.block_id));
+    assert_eq!(claim, Some((view(0), block.id())));
+    assert_eq!(b.s.context().view_change(message, &crate::verify::Direct).map(drop), Ok(()));
+}
+
+/// "Never for a decided height."
+#[test]
+fn no_view_change_is_sent_for_a_decided_height() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    let (timer, _) = b.armed(TimerKind::Commit).unwrap();
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 0, block.id());
+    }
+    assert!(view_changes(&b.feed(Input::Timer(timer))).is_empty(), "a stale timer");
+    for from in b.others() {
+        assert!(view_changes(&b.view_change(from, 3)).is_empty());
+    }
+}
+
+/// "(a carried one does not count)": a view change that was carried over once is not carried over again, so "a replica that was slow
+/// once rejoins at h+2 at the latest".
+#[test]
+fn a_carried_view_change_is_not_carried_on() {
+    let mut b = backup();
+    let block5 = b.block(0, 0, "x");
+    b.propose(0, &block5, None);
+    b.fire(TimerKind::Propose);
+    let others = b.others();
+    b.view_change(others[0], 1);
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 0, block5.id());
+    }
+    let commit5 = b.out.iter().find_map(|action| match action {
+        Action::Decide(decided) => Some(decided.commit.clone()),
+        _ => None,
+    });
+    let (s5, commit5) = (std::mem::replace(&mut b.s, Signers::new(&[1; 4], 6)), commit5.unwrap());
+    let mut next = start_of(&s5, 0, &[]);
+    next.height = Height::from(6u32);
+    assert_eq!(view_changes(&b.feed(Input::Advance(next))), [1]);
+    b.view_change(others[0], 1);
+    let block6 = block(&b.s, &commit5, b.primary(0), "y");
+    b.propose(0, &block6, None);
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 0, block6.id());
+    }
+    assert!(b.replica.is_decided());
+    let mut next = start_of(&s5, 0, &[]);
+    next.height = Height::from(7u32);
+    assert!(view_changes(&b.feed(Input::Advance(next))).is_empty());
+    assert_eq!((b.replica.view(), b.replica.promise()), (view(0), None));
+}
+
+/// Themis: of several certificates in the quorum the one of the highest view binds, wherever it stands.
+#[test]
+fn the_highest_of_several_certificates_binds() {
+    for order in [[0, 1], [1, 0]] {
+        let me = Bench::new(0).primary(4);
+        let mut b = Bench::new(me);
+        let (low, high) = (b.block(0, 0, "x"), b.block(0, 2, "y"));
+        b.feed(Input::Block(low.clone()));
+        b.feed(Input::Block(high.clone()));
+        let others = b.others();
+        let claims = [(0, low.id()), (2, high.id())];
+        let mut out = Vec::new();
+        for (from, which) in others.iter().zip(order) {
+            let (v, id) = claims[which];
+            let signed = b.s.view_change(*from, 4, Some((v, id)));
+            let certificate = Some(b.s.certificate(v, id, &[0, 1, 2]));
+            let message = ViewChangeMessage { signed, certificate };
+            out.extend(b.feed(Input::ViewChange(Verified::new(message))));
+        }
+        out.extend(b.view_change(others[2], 4));
+        let sent = out.iter().find_map(|action| match action {
+            Action::Broadcast(Message::PrePrepare(message)) => Some(message.clone()),
+            _ => None,
+        });
+        let message = sent.expect("a NEW-VIEW");
+        assert_eq!(message.block_id(), high.id());
+        assert_eq!(b.s.context().pre_prepare(message, &crate::verify::Direct).map(drop), Ok(()));
+    }
+}
+
+/// "may use any quorum whose bound block it has; a missing bound block is fetched by BlockID".
+#[test]
+fn a_missing_bound_block_is_fetched_or_done_without() {
+    let me = Bench::new(0).primary(1);
+    let mut b = Bench::new(me);
+    let block = b.block(0, 0, "x");
+    let others = b.others();
+    let claim = |b: &Bench| {
+        let signed = b.s.view_change(others[0], 1, Some((0, block.id())));
+        let certificate = Some(b.s.certificate(0, block.id(), &[0, 1, 2]));
+        Input::ViewChange(Verified::new(ViewChangeMessage { signed, certificate }))
+    };
+    let input = claim(&b);
+    b.feed(input);
+    b.view_change(others[1], 1);
+    assert_eq!(b.replica.view(), view(1), "entered with a quorum");
+    assert_eq!(b.replica.missing(), [block.id()]);
+    let proposed =
+        |out: &[Action]| has(out, |a| matches!(a, Action::Broadcast(Message::PrePrepare(_))));
+    let mut with_block = b.replica.clone();
+    assert!(
+        with_block.step(Input::Block(block.clone())).iter().any(|a| matches!(a, Action::Sign(_)))
+    );
+    let out = b.view_change(others[2], 1);
+    assert!(
+        has(&out, |a| matches!(a, Action::Propose { .. })),
+        "three without a claim are a quorum"
+    );
+    let free = b.block(0, 1, "y");
+    let out = b.feed(Input::Built { view: view(1), block: free });
+    assert!(proposed(&out));
+}
+
+/// "After it has signed a NEW-VIEW, a re-chosen J must bind the same block": none other is ever signed.
+#[test]
+fn a_primary_signs_one_new_view_whatever_comes_later() {
+    let me = Bench::new(0).primary(1);
+    let mut b = Bench::new(me);
+    let others = b.others();
+    b.view_change(others[0], 1);
+    b.view_change(others[1], 1);
+    let free = b.block(0, 1, "y");
+    b.feed(Input::Built { view: view(1), block: free.clone() });
+    let bound = b.block(0, 0, "x");
+    b.feed(Input::Block(bound.clone()));
+    let signed = b.s.view_change(others[2], 1, Some((0, bound.id())));
+    let certificate = Some(b.s.certificate(0, bound.id(), &[0, 1, 2]));
+    b.feed(Input::ViewChange(Verified::new(ViewChangeMessage { signed, certificate })));
+    let proposals: Vec<BlockId> = b
+        .out
+        .iter()
+        .filter_map(|action| match action {
+            Action::Broadcast(Message::PrePrepare(message)) => Some(message.block_id()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(proposals, [free.id()]);
+}
