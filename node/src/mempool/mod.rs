@@ -112,6 +112,8 @@ struct Counters {
     bytes: AtomicU64,
     /// Transactions that are worth a block.
     eligible: AtomicUsize,
+    /// Executed blocks whose transactions have not been removed yet.
+    executing: AtomicUsize,
     /// The primary should be suspected.
     suspects: AtomicBool,
     /// The owner is gone.
@@ -237,6 +239,7 @@ impl Mempool {
 
     /// A block was executed: its transactions leave the pool.
     pub fn committed(&self, committed: Committed) {
+        self.counters.executing.fetch_add(1, Ordering::AcqRel);
         drop(self.control.send(Control::Committed(committed)));
     }
 
@@ -261,10 +264,12 @@ impl Mempool {
         drop(self.control.send(Control::GasMax(gas_max)));
     }
 
-    /// Whether a transaction waits that is worth a block.
+    /// Whether a transaction waits that is worth a block. None does while an executed block's transactions are still being removed: they
+    /// would ask for an empty block. The engine hears when that is done.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.counters.eligible.load(Ordering::Acquire) > 0
+        self.counters.executing.load(Ordering::Acquire) == 0
+            && self.counters.eligible.load(Ordering::Acquire) > 0
     }
 
     /// Whether the primary should be suspected; asks once.

@@ -8,12 +8,12 @@ use crate::network::PeerId;
 use crate::rpc::sources::PoolError;
 use crate::wire;
 use bytes::Bytes;
-use crossbeam_channel::{Sender, TryRecvError, select};
+use crossbeam_channel::{after, never, Sender, TryRecvError, select};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::{CheckTxType, RequestCheckTx, ResponseCheckTx};
 use tercet_abci::Application;
@@ -25,11 +25,13 @@ const BATCH_TXS: usize = 512;
 const BATCH_BYTES: usize = 128 * 1024;
 /// How many transactions are rechecked at a time.
 const RECHECK_CHUNK: usize = 16;
-/// Every so many blocks, what has waited for some goes to the primary again.
-const RESEND_BLOCKS: u64 = 8;
-const WAITED_BLOCKS: u64 = 4;
-/// How many transactions go to the primary again after a block.
-const RESEND_MAX: usize = 512;
+/// What is still here after so long goes to the primary again; below any view-change timeout, so that nobody suspects a primary for what
+/// it has not got.
+const RESEND_AFTER: Duration = Duration::from_millis(100);
+/// How many transactions are looked at for that, oldest first.
+const RESEND_LOOK_MAX: usize = 8_192;
+/// How many transactions go to the primary again at a time.
+const RESEND_MAX: usize = 1_024;
 
 /// What the owner is made of, see [`super::Parts`].
 pub(super) struct Seams {
@@ -137,10 +139,16 @@ impl Owner {
         }
     }
 
-    /// Sleeps until something is there.
+    /// Sleeps until something is there, or what waits in the pool goes to the primary again.
     fn wait(&mut self) -> Flow {
         let queues = (self.queues.control.clone(), self.queues.intake.clone());
+        let empty = self.pool.stats().count == 0;
+        let again = if empty { never() } else { after(RESEND_AFTER) };
         select! {
+            recv(again) -> _ => {
+                self.resend_waiting();
+                Flow::On
+            }
             recv(queues.0) -> control => match control {
                 Ok(control) => self.control(control),
                 Err(_) => Flow::Stop,
@@ -226,12 +234,14 @@ impl Owner {
                 Err(too_much_gas(answer.gas_wanted, self.gas_max))
             };
         }
+        let now = Instant::now();
         self.pool.add(Entry {
             tx: tx.clone(),
             hash,
             gas: answer.gas_wanted,
             height: self.height,
-            since: Instant::now(),
+            since: now,
+            sent: now,
             left_out: 0,
             suspected: false,
             aged: false,
@@ -307,11 +317,21 @@ impl Owner {
                 self.recheck_again = true;
             }
         }
-        let height = self.height.value();
-        if height.is_multiple_of(RESEND_BLOCKS) {
-            self.resend(|entry| height.saturating_sub(entry.height.value()) >= WAITED_BLOCKS);
+        if room {
+            self.resend_waiting();
         }
         self.count();
+        self.counters.executing.fetch_sub(1, Ordering::AcqRel);
+        if self.counters.eligible.load(Ordering::Acquire) > 0 {
+            drop(self.parts.events.try_send(Event::Pool));
+        }
+    }
+
+    /// The primary may lack what it has not put into a block for a while: its pool was full, or it has restarted. Until it has them, its
+    /// chain may rest while this node waits for them to be ordered.
+    fn resend_waiting(&mut self) {
+        let now = Instant::now();
+        self.resend(|entry| now.saturating_duration_since(entry.sent) >= RESEND_AFTER);
     }
 
     /// Another primary gets what has waited for a block or longer, and no blame for what others left out.
@@ -327,10 +347,15 @@ impl Owner {
     }
 
     /// Some of the oldest go to the primary again: it may have lost them, or be a new one.
-    fn resend(&self, which: impl Fn(&Entry) -> bool) {
+    fn resend(&mut self, which: impl Fn(&Entry) -> bool) {
         let Some(primary) = self.primary.filter(|_| self.parts.settings.broadcast) else { return };
-        let oldest = self.pool.oldest().filter(|entry| which(entry)).take(RESEND_MAX);
-        for frame in frames(oldest.map(|entry| entry.tx.clone()).collect()) {
+        let now = Instant::now();
+        let oldest = self.pool.oldest_mut().take(RESEND_LOOK_MAX).filter(|entry| which(entry));
+        let txs = oldest.take(RESEND_MAX).map(|entry| {
+            entry.sent = now;
+            entry.tx.clone()
+        });
+        for frame in frames(txs.collect()) {
             self.parts.outbox.send(primary, frame);
         }
     }

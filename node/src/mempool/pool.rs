@@ -66,6 +66,8 @@ pub struct Entry {
     pub height: Height,
     /// When it came.
     pub since: Instant,
+    /// When it last went to the primary.
+    pub sent: Instant,
     /// How many blocks with room for it have left it out.
     pub left_out: u32,
     /// Whether the primary was suspected for it.
@@ -222,6 +224,7 @@ pub(super) mod tests {
             gas: 1,
             height: Height::from(1u32),
             since: Instant::now(),
+            sent: Instant::now(),
             left_out: 0,
             suspected: false,
             aged: false,
