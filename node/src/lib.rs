@@ -1,7 +1,7 @@
 //! The Tercet daemon: all I/O around the pure consensus core.
 //!
-//! Floors from top to ground; a floor imports only floors below it: `cli` · `node` · `engine network mempool sync rpc` ·
-//! `execution` · `wire` · `store` · `metrics health audit`.
+//! Floors from top to ground; a floor imports only floors below it: `cli` · `node` · `sources` · `engine network mempool sync rpc` ·
+//! `execution` · `wire` · `store` · `audit`. Parts of one floor meet through handles that `node` gives them.
 
 pub mod audit;
 pub mod cli;
