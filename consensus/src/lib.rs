@@ -12,6 +12,8 @@ pub mod message;
 pub mod power;
 pub mod record;
 pub mod replica;
+#[cfg(test)]
+mod rules_page_tests;
 pub mod schedule;
 pub mod sign_bytes;
 pub mod status;

@@ -132,6 +132,28 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Near M/φ a float cannot tell which is nearer: exact comparison with every other candidate, for any M.
+        #[test]
+        fn the_stride_is_nearest_in_exact_integers(m in 3u64..=crate::power::TOTAL_POWER_MAX) {
+            let s = stride(m);
+            prop_assert!(s >= 1 && s < m && gcd(s, m) == 1);
+            // x = m/φ; other is nearer than s where it lies between s and the mirror image of s at x.
+            let square = 5 * u128::from(m) * u128::from(m);
+            let above = |twice: u128| square < (twice + u128::from(m)).pow(2);
+            let s_above = above(2 * u128::from(s));
+            for step in 1..200 {
+                let other = if s_above { s.checked_sub(step) } else { s.checked_add(step) };
+                let Some(other) = other.filter(|other| (1..m).contains(other)) else { break };
+                let nearer = above(u128::from(s) + u128::from(other)) == s_above;
+                if !nearer {
+                    break;
+                }
+                prop_assert!(gcd(other, m) != 1, "{other} is nearer to {m}/φ than {s}");
+            }
+        }
+    }
+
     #[test]
     fn the_largest_total_power_does_not_overflow() {
         let set = validators(&[crate::power::TOTAL_POWER_MAX - 1, 1]);

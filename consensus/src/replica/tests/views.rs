@@ -474,3 +474,22 @@ fn a_primary_signs_one_new_view_whatever_comes_later() {
         .collect();
     assert_eq!(proposals, [free.id()]);
 }
+
+/// J2: "v' >= my view and >= promise": a NEW-VIEW below either is not entered, and nothing is prepared in it.
+#[test]
+fn a_new_view_below_view_or_promise_is_not_entered() {
+    let mut b = backup();
+    for from in &b.others()[..2] {
+        b.view_change(*from, 5);
+    }
+    assert_eq!((b.replica.promise(), b.replica.view()), (Some(view(5)), view(0)));
+    let (below, at) = (b.block(0, 4, "x"), b.block(0, 5, "y"));
+    let j = b.free(4);
+    assert!(!validates(&b.propose(4, &below, Some(j.clone()))));
+    assert_eq!(b.replica.view(), view(0), "below the promise");
+    let j5 = b.free(5);
+    assert!(validates(&b.propose(5, &at, Some(j5))));
+    assert_eq!(b.replica.view(), view(5));
+    assert!(!validates(&b.propose(4, &below, Some(j))), "below the view");
+    assert_eq!(b.replica.view(), view(5));
+}
