@@ -1,5 +1,6 @@
 //! What each input leaves behind, before the rules run.
 
+use super::height::Promise;
 use super::votes::Added;
 use super::{Action, Input, Replica, Timer, TimerKind};
 use crate::block::{BlockId, SealedBlock};
@@ -101,6 +102,10 @@ impl Replica {
             && let Some(explanation) = self.explanation()
         {
             out.push(Action::Send(signed.validator, explanation));
+        }
+        if Some(index) == self.at.me && self.promise() < Some(view) {
+            // My signature, though I forgot it (a journal that was lost): it binds.
+            self.at.promise = Some(Promise { view, cause: Cause::Carried });
         }
         self.at.add_view_change(message);
         self.check_certificates(out);

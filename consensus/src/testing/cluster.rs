@@ -171,13 +171,11 @@ impl Cluster {
             {
                 return Ok(self.now);
             }
-            let Some(((at, _), event)) = self.events.pop_first() else {
+            let next = self.events.first_entry().filter(|next| next.key().0 <= limit);
+            let Some(((at, _), event)) = next.map(|next| next.remove_entry()) else {
                 return Err(self.describe());
             };
             self.now = at;
-            if self.now > limit {
-                return Err(self.describe());
-            }
             self.happen(event);
         }
     }

@@ -122,3 +122,41 @@ fn many_failed_views_do_not_stop_the_next() {
 fn text(n: usize) -> &'static str {
     Box::leak(format!("junk {n}").into_boxed_str())
 }
+
+/// No vote makes the replica look at all the others: a hundred validators' votes are counted as they come. The bound is loose, because
+/// test machines are slow; looking at all votes at each would still break it.
+#[test]
+fn a_hundred_validators_cost_little() {
+    let s = Signers::new(&[1; 100], 5);
+    let mut b = backup();
+    let prior = b.replica.at.start.prior.clone().unwrap();
+    let start = HeightStart {
+        height: s.height,
+        validators: Arc::new(s.validators.clone()),
+        schedule: Arc::new(s.schedule.clone()),
+        prior: Some(prior),
+        extensions: false,
+    };
+    let settings =
+        Settings { me: Some(s.validators.at(7).unwrap().address), ..b.replica.settings.clone() };
+    b.replica = Replica::new(settings, start);
+    let mut raw = b.block(0, 0, "x").block().clone();
+    let primary = s.schedule.primary(s.height, view(0));
+    raw.header.proposer_address = s.validators.at(primary).unwrap().address;
+    let block = Arc::new(SealedBlock::seal(raw));
+    let vote = |phase, index| Input::Vote(Verified::new(s.vote(phase, index, 0, block.id())));
+    let phases = [Phase::Prepare, Phase::Commit];
+    let votes: Vec<Input> = phases
+        .into_iter()
+        .flat_map(|phase| (0..100).map(move |i| (phase, i)))
+        .map(|(p, i)| vote(p, i))
+        .collect();
+    b.replica.step(Input::PrePrepare(Verified::new(s.pre_prepare(0, block.id(), None))));
+    b.replica.step(Input::Block(block.clone()));
+    let begin = std::time::Instant::now();
+    let decided =
+        votes.into_iter().flat_map(|v| b.replica.step(v)).any(|a| matches!(a, Action::Decide(_)));
+    let took = begin.elapsed();
+    println!("{took:?} for 200 votes");
+    assert!(decided && took < Duration::from_millis(200), "{took:?}");
+}

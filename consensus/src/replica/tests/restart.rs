@@ -165,3 +165,15 @@ fn a_status_lists_the_votes_of_the_own_view_first() {
     let listed = b.replica.status([]).prepares;
     assert!(listed.iter().any(|(v, bitmap)| *v == view(0) && bitmap.has(others[0])), "{listed:?}");
 }
+
+/// A replica whose journal lost its promise, and which meets its own VIEW-CHANGE again, keeps it: below it nothing is signed.
+#[test]
+fn a_forgotten_promise_that_comes_back_binds() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    let me = b.me;
+    b.view_change(me, 2);
+    assert_eq!(b.replica.promise(), Some(view(2)));
+    assert!(votes(&b.accept(&block)).is_empty());
+}
