@@ -139,7 +139,7 @@ impl Loaded {
     /// # Errors
     /// Where there is no such key, or it does not take the value.
     pub fn set(&mut self, path: &str, value: &str) -> Result<(), ConfigError> {
-        self.put(path, &Raw::Text(value.to_owned()), &format!("--{path}"))
+        self.put(path, &Raw::Text(value.to_owned()), "command line")
     }
 
     /// Checks what no key can check alone.

@@ -25,9 +25,7 @@ pub struct Hooks {
     pub reap: Box<dyn Fn(usize, i64) -> Vec<Bytes> + Send>,
     /// Answers a job.
     pub done: Box<dyn Fn(Done) + Send>,
-    /// The application has executed a block; called before its `Commit`, so that clients hear at once.
-    pub executed: Box<dyn Fn(&Arc<SealedBlock>, &Arc<Applied>) + Send>,
-    /// The application has committed a block.
+    /// The application has committed a block, and the chain's state is that after it: whoever hears of it reads what it did.
     pub committed: Box<dyn Fn(&Arc<SealedBlock>, &Arc<Applied>) + Send>,
     /// The application no longer needs blocks below this height.
     pub retain: Box<dyn Fn(Height) + Send>,
@@ -139,7 +137,6 @@ impl Executor {
         self.chain.save_block(block, commit)?;
         let applied = Arc::new(self.execute(block)?);
         let app_hash_changed = applied.state.app_hash != self.state.app_hash;
-        (self.hooks.executed)(block, &applied);
         if height.value() > self.app_height {
             // What the application answered must survive a crash after its Commit: it is never asked twice.
             self.chain.apply(&applied)?;

@@ -179,7 +179,6 @@ impl Rig {
         let hooks = Hooks {
             reap: Box::new(move |_, _| std::mem::take(&mut *reaped.lock().expect("the pool"))),
             done: Box::new(move |done| sender.send(done).expect("the test listens")),
-            executed: Box::new(|_, _| {}),
             committed: Box::new(|_, _| {}),
             retain: Box::new(|_| {}),
         };

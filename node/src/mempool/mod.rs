@@ -18,7 +18,7 @@ pub mod pool;
 use crate::audit::{Audit, Discarded};
 use crate::engine::Event;
 use crate::network::{Class, Inbound, Network, PeerId};
-use crate::rpc::sources::{BoxFuture, PoolError, PoolStats};
+use crate::rpc::sources::{BoxFuture, HashedTx, PoolError, PoolStats};
 use crate::wire;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -70,6 +70,11 @@ struct Tx {
 }
 
 impl Tx {
+    /// The same, of which the hash is known.
+    fn known(tx: &HashedTx) -> Tx {
+        Tx { bytes: Bytes::copy_from_slice(tx.bytes()), hash: *tx.hash() }
+    }
+
     /// Copied, whatever buffer it is a part of.
     fn copied(bytes: &[u8]) -> Tx {
         Tx { bytes: Bytes::copy_from_slice(bytes), hash: Sha256::digest(bytes).into() }
@@ -294,9 +299,9 @@ impl Mempool {
 
     /// Offers a transaction and waits for the application's `CheckTx`.
     #[must_use]
-    pub fn check_tx(&self, tx: Bytes) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
+    pub fn check_tx(&self, tx: impl Into<HashedTx>) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
         let (reply, answer) = oneshot::channel();
-        let offered = self.offer(tx, Some(reply));
+        let offered = self.offer(&tx.into(), Some(reply));
         Box::pin(async move {
             offered?;
             let gone = || PoolError::Unavailable("the node is stopping".into());
@@ -308,8 +313,8 @@ impl Mempool {
     ///
     /// # Errors
     /// Where it is refused at the door.
-    pub fn submit(&self, tx: Bytes) -> Result<(), PoolError> {
-        self.offer(tx, None)
+    pub fn submit(&self, tx: impl Into<HashedTx>) -> Result<(), PoolError> {
+        self.offer(&tx.into(), None)
     }
 
     /// The first `limit` transactions, oldest first.
@@ -321,14 +326,15 @@ impl Mempool {
     }
 
     /// At the door: the size, whether the pool is full, and whether the owner keeps up.
-    fn offer(&self, tx: Bytes, reply: Option<Reply>) -> Result<(), PoolError> {
+    fn offer(&self, hashed: &HashedTx, reply: Option<Reply>) -> Result<(), PoolError> {
+        let tx = hashed.bytes();
         self.limits.admit(tx.len(), &self.stats())?;
         let full = || self.limits.full(&self.stats());
         if self.intake.is_full() {
             return Err(full());
         }
         let room = self.room.clone().try_acquire_many_owned(room_for(tx.len()));
-        let intake = Intake::Client { tx: Tx::copied(&tx), reply, room: room.map_err(|_| full())? };
+        let intake = Intake::Client { tx: Tx::known(hashed), reply, room: room.map_err(|_| full())? };
         let stopping = || PoolError::Unavailable("the node is stopping".into());
         self.intake.try_send(intake).map_err(|error| match error {
             TrySendError::Full(_) => full(),

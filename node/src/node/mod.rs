@@ -37,11 +37,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use stores::Opened;
+use stores::{Opened, Stores};
 use tendermint::block::Height;
 use tercet_abci::Roles;
 use tercet_consensus::key::{Address, PublicKey, Signature};
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -65,8 +66,8 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// # Errors
 /// Where it cannot start: configuration, genesis, disk, ports, application.
 pub fn run(settings: Settings) -> anyhow::Result<End> {
-    let app = tercet_abci::open(&settings.app, &settings.data)?;
-    let mut node = Node::start(settings, app)?;
+    let (name, data) = (settings.app.clone(), settings.data.clone());
+    let mut node = Node::start(settings, || Ok(tercet_abci::open(&name, &data)?))?;
     let end = node.wait();
     match &end {
         End::Asked(signal) => tracing::info!("{signal}: stopping"),
@@ -80,21 +81,31 @@ pub fn run(settings: Settings) -> anyhow::Result<End> {
 pub struct Node {
     running: Running,
     ended: mpsc::UnboundedReceiver<End>,
+    signals: Signals,
     network_runtime: Runtime,
     rpc_runtime: Runtime,
 }
 
 impl Node {
-    /// Starts a node that drives `app`.
+    /// Starts a node that drives the application that `app` opens, once this process has the home for itself.
     ///
     /// # Errors
     /// Where it cannot start: configuration, genesis, disk, ports, application.
-    pub fn start(settings: Settings, app: Roles) -> anyhow::Result<Node> {
+    pub fn start(
+        settings: Settings,
+        app: impl FnOnce() -> anyhow::Result<Roles>,
+    ) -> anyhow::Result<Node> {
         let (ends, ended) = Ends::new();
         let network_runtime = runtime("network", NETWORK_THREADS)?;
         let rpc_runtime = runtime("rpc", RPC_THREADS)?;
-        let running = start(&settings, app, &ends, (&network_runtime, &rpc_runtime))?;
-        Ok(Node { running, ended, network_runtime, rpc_runtime })
+        let signals = {
+            let _inside = network_runtime.enter();
+            Signals::new()?
+        };
+        let stores = Stores::open(&settings)?;
+        let parts = (stores, app()?);
+        let running = start(&settings, parts, &ends, (&network_runtime, &rpc_runtime))?;
+        Ok(Node { running, ended, signals, network_runtime, rpc_runtime })
     }
 
     /// Where the RPC listens; none without one, or on a Unix socket.
@@ -105,11 +116,11 @@ impl Node {
 
     /// Waits until a signal asks the process to stop or a part of the node ends.
     pub fn wait(&mut self) -> End {
-        let Node { ended, network_runtime, .. } = self;
+        let Node { ended, signals, network_runtime, .. } = self;
         network_runtime.block_on(async {
             tokio::select! {
                 end = ended.recv() => end.unwrap_or(End::Asked("nobody")),
-                signal = asked() => End::Asked(signal),
+                signal = signals.asked() => End::Asked(signal),
             }
         })
     }
@@ -148,17 +159,22 @@ struct Running {
     rpc_address: Option<SocketAddr>,
 }
 
-/// The first signal that asks the process to stop.
-async fn asked() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
+/// The signals that ask the process to stop. Taken before anything is opened, so that none kills a node that is just starting.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+        }
     }
 }
 
@@ -175,7 +191,7 @@ struct Channels {
 
 fn start(
     settings: &Settings,
-    app: Roles,
+    (stores, app): (Stores, Roles),
     ends: &Ends,
     (network_runtime, rpc_runtime): (&Runtime, &Runtime),
 ) -> anyhow::Result<Running> {
@@ -184,7 +200,7 @@ fn start(
     let me = public.address();
     let Roles { query, mempool: mempool_app, mut consensus, snapshot: _ } = app;
     let Opened { journal, chain, stale_until, ready } =
-        stores::open(settings, public, consensus.as_mut())?;
+        stores.ready(settings, public, consensus.as_mut())?;
     let mut sets = Sets::new(settings.chain.id(), settings.chain.term, ready.state.next_height());
     consensus::learn(&mut sets, &ready.state);
 
@@ -307,8 +323,8 @@ fn hooks(
         }),
         // Fails only while the node is stopping.
         done: Box::new(move |done: Done| drop(events.send(Event::Executed(Box::new(done))))),
-        executed: Box::new(move |block, applied| waiters.publish(block, &applied.results)),
         committed: Box::new(move |block, applied| {
+            waiters.publish(block, &applied.results);
             committing.committed(Committed {
                 block: Arc::clone(block),
                 codes: applied.results.tx_results.iter().map(|result| result.code).collect(),
@@ -459,8 +475,9 @@ fn start_rpc(
     if let Some(laddr) = &settings.rpc.laddr {
         let limits = settings.rpc.limits.clone();
         let server = runtime.block_on(Server::bind(laddr, sources, limits))?;
-        tracing::info!(%laddr, compatible = COMPATIBLE_VERSION, "rpc");
         address = server.local_addr();
+        let shown = address.map_or_else(|| laddr.clone(), |address| format!("tcp://{address}"));
+        tracing::info!(laddr = shown, compatible = COMPATIBLE_VERSION, "rpc");
         runtime.spawn(server.run(stop.clone()));
     }
     Ok((stop, address))

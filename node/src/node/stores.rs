@@ -11,6 +11,12 @@ use tercet_abci::Application;
 use tercet_config::SignState;
 use tercet_consensus::key::PublicKey;
 
+/// The databases, open: no other process has this home.
+pub(super) struct Stores {
+    journal: Journal,
+    chain: Chain,
+}
+
 /// The stores, open and in step with the application.
 pub(super) struct Opened {
     pub(super) journal: Journal,
@@ -20,29 +26,52 @@ pub(super) struct Opened {
     pub(super) ready: Ready,
 }
 
-pub(super) fn open(
+impl Stores {
+    pub(super) fn open(settings: &Settings) -> anyhow::Result<Stores> {
+        let journal = Journal::open(&settings.data.join("journal"))?;
+        let chain = Chain::open(&settings.data.join("chain"))?;
+        check_genesis(settings, &chain)?;
+        Ok(Stores { journal, chain })
+    }
+
+    /// Brings chain and application together.
+    pub(super) fn ready(
+        self,
+        settings: &Settings,
+        key: PublicKey,
+        app: &mut dyn Application,
+    ) -> anyhow::Result<Opened> {
+        let Stores { journal, chain } = self;
+        ready(settings, key, app, (journal, chain))
+    }
+}
+
+/// The data must be of the chain that the genesis describes.
+fn check_genesis(settings: &Settings, chain: &Chain) -> anyhow::Result<()> {
+    let (stored, wanted) = (chain.genesis_hash()?, settings.chain.genesis_hash);
+    match stored {
+        None => Ok(chain.set_genesis_hash(&wanted)?),
+        Some(stored) if stored == wanted => Ok(()),
+        Some(_) => anyhow::bail!(
+            "{} holds a chain of another genesis than genesis.json ({}): use the chain's own genesis.json, or another home",
+            settings.data.display(),
+            settings.chain.id()
+        ),
+    }
+}
+
+fn ready(
     settings: &Settings,
     key: PublicKey,
     app: &mut dyn Application,
+    (journal, chain): (Journal, Chain),
 ) -> anyhow::Result<Opened> {
-    let journal = Journal::open(&settings.data.join("journal"))?;
-    let chain = Chain::open(&settings.data.join("chain"))?;
     let stale_until = watermark(settings, &journal)?;
     if let Some(until) = stale_until {
         tracing::error!(
             %until, validator = %key.address(),
             "the journal does not fit priv_validator_state.json: data/ was lost, restored or copied. This node signs nothing until the \
              chain has passed that height. Only if nothing that this key signed is of use any more, `tercet reset --unsafe` begins anew"
-        );
-    }
-    if let Some(state) = chain.state()?
-        && state.chain_id != settings.chain.id()
-    {
-        anyhow::bail!(
-            "{} holds the chain {:?}, and the genesis is of {:?}: use the right genesis.json, or another home",
-            settings.data.display(),
-            state.chain_id,
-            settings.chain.id()
         );
     }
     let mut ready = handshake(Start {

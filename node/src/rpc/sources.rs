@@ -128,6 +128,12 @@ pub struct HashedTx {
     hash: [u8; 32],
 }
 
+impl From<Bytes> for HashedTx {
+    fn from(bytes: Bytes) -> HashedTx {
+        HashedTx::new(bytes)
+    }
+}
+
 impl HashedTx {
     /// Hashes a transaction.
     #[must_use]

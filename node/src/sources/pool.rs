@@ -7,11 +7,11 @@ use tendermint_proto::v0_38::abci::ResponseCheckTx;
 
 impl Pool for Mempool {
     fn check_tx(&self, tx: HashedTx) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
-        Mempool::check_tx(self, tx.into_parts().0)
+        Mempool::check_tx(self, tx)
     }
 
     fn submit(&self, tx: HashedTx) -> Result<(), PoolError> {
-        Mempool::submit(self, tx.into_parts().0)
+        Mempool::submit(self, tx)
     }
 
     fn stats(&self) -> PoolStats {

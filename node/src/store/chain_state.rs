@@ -19,6 +19,8 @@ use tercet_consensus::validators::Validators;
 
 /// Key of the state.
 const STATE_KEY: &[u8] = b"state";
+/// Key of the hash of the genesis.
+const GENESIS_KEY: &[u8] = b"genesis";
 
 impl Chain {
     /// The state after the last applied block, none before [`Chain::init`].
@@ -100,6 +102,27 @@ impl Chain {
         batch.put_cf(family, key(commit.height), wire::encode_commit(commit));
         self.write(batch)?;
         self.init(state)
+    }
+
+    /// The hash of the genesis that this chain began with, none in a new store.
+    ///
+    /// # Errors
+    /// Where it is damaged or the disk fails.
+    pub fn genesis_hash(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        let Some(bytes) = self.get(Family::State, GENESIS_KEY)? else { return Ok(None) };
+        let damaged = |_| self.0.folder.damaged("genesis".into(), "not a hash");
+        <[u8; 32]>::try_from(&*bytes).map(Some).map_err(damaged)
+    }
+
+    /// Stores the hash of the genesis. Synced.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn set_genesis_hash(&self, hash: &[u8; 32]) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(Family::State), GENESIS_KEY, hash);
+        self.write(batch)?;
+        self.sync()
     }
 
     /// What the application answered to the block at `height`.

@@ -1,5 +1,7 @@
 //! Whole nodes in this process, on loopback, with an application that can be looked at.
 
+pub(crate) mod observer;
+
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use std::collections::BTreeMap;
@@ -15,7 +17,7 @@ use tendermint_proto::v0_38::abci::{
     ExecTxResult, RequestFinalizeBlock, RequestInfo, RequestInitChain, ResponseCommit,
     ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
 };
-use tercet_consensus::key::PublicKey;
+use tercet_consensus::key::{Address, PublicKey};
 use tercet_consensus::validators::Validators;
 use tercet_node::engine::pace::PaceSettings;
 use tercet_node::engine::work::WorkSettings;
@@ -187,7 +189,7 @@ impl Net {
     pub(crate) fn start(&mut self, index: usize) {
         let settings = self.settings(index);
         let roles = tercet_abci::in_process(self.apps[index].clone());
-        self.nodes[index] = Some(Node::start(settings, roles).expect("the node starts"));
+        self.nodes[index] = Some(Node::start(settings, || Ok(roles)).expect("the node starts"));
     }
 
     /// Starts all nodes.
@@ -208,6 +210,16 @@ impl Net {
     /// A node's data folder.
     pub(crate) fn data(&self, index: usize) -> PathBuf {
         self.folder.path().join(format!("node{index}")).join("data")
+    }
+
+    /// Where these nodes accept peers.
+    pub(crate) fn addresses(&self, nodes: &[usize]) -> Vec<PeerAddress> {
+        nodes.iter().map(|node| self.peer(*node)).collect()
+    }
+
+    /// The address of a node's validator key.
+    pub(crate) fn address(&self, index: usize) -> Address {
+        public(self.keys[index]).address()
     }
 
     /// Sends a transaction to a node, which must take it.
@@ -287,17 +299,20 @@ impl Net {
         }
     }
 
-    fn network(&self, index: usize) -> NetworkSettings {
-        let address = |peer: &usize| PeerAddress::NodeId {
-            id: network::peer_id(secret(2, *peer)).and_then(|id| NodeId::of_peer(&id)).expect("an id"),
+    fn peer(&self, index: usize) -> PeerAddress {
+        PeerAddress::NodeId {
+            id: network::peer_id(secret(2, index)).and_then(|id| NodeId::of_peer(&id)).expect("an id"),
             host: "127.0.0.1".into(),
-            port: self.ports[*peer],
-        };
+            port: self.ports[index],
+        }
+    }
+
+    fn network(&self, index: usize) -> NetworkSettings {
         NetworkSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], self.ports[index])),
             external: None,
             transport: self.transport,
-            persistent: self.peers[index].iter().map(address).collect(),
+            persistent: self.peers[index].iter().map(|peer| self.peer(*peer)).collect(),
             unconditional: Vec::new(),
             private: Vec::new(),
             peer_exchange: false,
