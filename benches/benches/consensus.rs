@@ -68,7 +68,8 @@ fn certificates(criterion: &mut Criterion) {
         let certificate = signers.certificate(0, id, &all);
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(BenchmarkId::new("verify", count), |bencher| {
-            bencher.iter(|| signers.context().certificate(black_box(&certificate), &Direct).unwrap());
+            bencher
+                .iter(|| signers.context().certificate(black_box(&certificate), &Direct).unwrap());
         });
         let vote = signers.vote(Phase::Commit, 0, 0, id);
         group.throughput(Throughput::Elements(1));

@@ -1,11 +1,11 @@
 //! Whole nodes in one process: they connect over loopback, order transactions, and come back after they were down.
-#![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss, missing_docs)]
+#![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss, missing_docs, dead_code)]
 
 mod support;
 
 use support::Net;
-use tercet_node::store::Chain;
 use tercet_node::network::Transport;
+use tercet_node::store::Chain;
 
 #[test]
 fn one_validator_alone_commits() {
@@ -129,7 +129,9 @@ fn two_nodes_with_one_key_notice_each_other_and_sign_nothing() {
     net.send(0, "before=1");
     net.apps[3].wait_for("before=1");
     net.start(4);
-    let held = |net: &Net, index| net.get(index, "pbft_state").contains("another node holds this validator key");
+    let held = |net: &Net, index| {
+        net.get(index, "pbft_state").contains("another node holds this validator key")
+    };
     let deadline = std::time::Instant::now() + support::PATIENCE;
     while !(held(&net, 3) && held(&net, 4)) {
         assert!(std::time::Instant::now() < deadline, "they did not notice");

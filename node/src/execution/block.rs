@@ -77,12 +77,16 @@ pub fn check(block: &SealedBlock, state: &State, now: Time) -> Result<(), Refusa
     if let Some(commit) = block.last_commit() {
         let last = state.last_block_id.zip(state.last_height);
         if last != Some((commit.block_id, commit.height)) {
-            return Err(mismatch("last_commit", "of another block", "a commit of the block before"));
+            return Err(mismatch(
+                "last_commit",
+                "of another block",
+                "a commit of the block before",
+            ));
         }
     }
     compare("time", &found.time, &right.time)?;
     if state.last_height.is_some() && found.time <= state.last_block_time {
-        return Err(mismatch("time", &found.time, &format!("later than {}", state.last_block_time)));
+        return Err(mismatch("time", found.time, &format!("later than {}", state.last_block_time)));
     }
     compare("validators_hash", &found.validators_hash, &right.validators_hash)?;
     compare("next_validators_hash", &found.next_validators_hash, &right.next_validators_hash)?;
@@ -90,7 +94,7 @@ pub fn check(block: &SealedBlock, state: &State, now: Time) -> Result<(), Refusa
     compare_debug("app_hash", &found.app_hash, &right.app_hash)?;
     compare_debug("last_results_hash", &found.last_results_hash, &right.last_results_hash)?;
     if state.validators.index_of(&found.proposer_address).is_none() {
-        return Err(mismatch("proposer_address", &found.proposer_address, "one of a validator"));
+        return Err(mismatch("proposer_address", found.proposer_address, "one of a validator"));
     }
     if !block.block().evidence.evidence.is_empty() {
         return Err(Refusal::Evidence);
@@ -105,7 +109,11 @@ pub fn check(block: &SealedBlock, state: &State, now: Time) -> Result<(), Refusa
     }
 }
 
-fn compare<T: PartialEq + std::fmt::Display>(field: &'static str, found: &T, right: &T) -> Result<(), Refusal> {
+fn compare<T: PartialEq + std::fmt::Display>(
+    field: &'static str,
+    found: &T,
+    right: &T,
+) -> Result<(), Refusal> {
     if found == right { Ok(()) } else { Err(mismatch(field, found, &right.to_string())) }
 }
 

@@ -19,6 +19,9 @@ use tercet_consensus::commit::Commit;
 use tercet_consensus::key::Address;
 use tercet_consensus::view::View;
 
+/// Hears of a block that the application has committed.
+pub type OnCommitted = Box<dyn Fn(&Arc<SealedBlock>, &Arc<Applied>) + Send>;
+
 /// How the executor reaches the rest of the node.
 pub struct Hooks {
     /// Transactions for a block: at most so many bytes, as they count in a block, and so much gas (−1: no limit).
@@ -26,7 +29,7 @@ pub struct Hooks {
     /// Answers a job.
     pub done: Box<dyn Fn(Done) + Send>,
     /// The application has committed a block, and the chain's state is that after it: whoever hears of it reads what it did.
-    pub committed: Box<dyn Fn(&Arc<SealedBlock>, &Arc<Applied>) + Send>,
+    pub committed: OnCommitted,
     /// The application no longer needs blocks below this height.
     pub retain: Box<dyn Fn(Height) + Send>,
 }
@@ -93,11 +96,14 @@ impl Executor {
         view: View,
         last_commit: Option<Commit>,
     ) -> Result<(), ExecutionError> {
-        let Some(me) = self.me.filter(|_| self.state.next_height() == height) else { return Ok(()) };
+        let Some(me) = self.me.filter(|_| self.state.next_height() == height) else {
+            return Ok(());
+        };
         let Some(header) = header(&self.state, last_commit.as_ref(), me) else { return Ok(()) };
         let bytes_max = data_bytes_max(&self.state);
         let txs = (self.hooks.reap)(bytes_max, self.state.params.block.max_gas);
-        let prepare = Prepare { header: &header, last_commit: last_commit.as_ref(), txs, bytes_max };
+        let prepare =
+            Prepare { header: &header, last_commit: last_commit.as_ref(), txs, bytes_max };
         let answer = self.app.prepare_proposal(requests::prepare(prepare, &self.state))?;
         let mut txs = answer.txs;
         if data_bytes(&txs) > bytes_max {

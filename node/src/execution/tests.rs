@@ -184,8 +184,7 @@ impl Rig {
         };
         let app_role = tercet_abci::in_process(app.clone()).consensus;
         let me = Some(public(0).address());
-        let parts =
-            Parts { app: app_role, chain: chain.clone(), state, app_height, me, hooks };
+        let parts = Parts { app: app_role, chain: chain.clone(), state, app_height, me, hooks };
         Ok(Rig { folder, app, chain, executor: Executor::new(parts), done, pool })
     }
 
@@ -204,7 +203,12 @@ impl Rig {
         }
     }
 
-    fn propose(&mut self, height: u32, txs: &[&str], last_commit: Option<Commit>) -> Arc<SealedBlock> {
+    fn propose(
+        &mut self,
+        height: u32,
+        txs: &[&str],
+        last_commit: Option<Commit>,
+    ) -> Arc<SealedBlock> {
         let txs = txs.iter().map(|tx| Bytes::copy_from_slice(tx.as_bytes())).collect();
         *self.pool.lock().expect("the pool") = txs;
         let height = Height::from(height);
@@ -287,7 +291,8 @@ fn every_field_of_a_header_is_checked() {
     let (_, last) = rig.advance(1, &["a"], None);
     let good = rig.propose(2, &["c"], Some(last)).block().clone();
     let other = Hash::Sha256([7; 32]);
-    let cases: Vec<(&str, Box<dyn Fn(&mut Block)>)> = vec![
+    type Spoil = Box<dyn Fn(&mut Block)>;
+    let cases: Vec<(&str, Spoil)> = vec![
         ("version.block", Box::new(|b| b.header.version.block += 1)),
         ("version.app", Box::new(|b| b.header.version.app += 1)),
         ("chain_id", Box::new(|b| b.header.chain_id = "other".parse().expect("an id"))),
@@ -429,5 +434,8 @@ fn an_application_that_computes_something_else_on_replay_is_refused() {
 fn limits_of_a_block_count_as_comet_bft_counts_them() {
     let state = genesis();
     assert_eq!(block::data_bytes_max(&state), 10_000 - 11 - 626 - 94);
-    assert_eq!(block::data_bytes(&[Bytes::from(vec![0; 127]), Bytes::from(vec![0; 128])]), 2 + 127 + 3 + 128);
+    assert_eq!(
+        block::data_bytes(&[Bytes::from(vec![0; 127]), Bytes::from(vec![0; 128])]),
+        2 + 127 + 3 + 128
+    );
 }

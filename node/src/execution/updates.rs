@@ -124,7 +124,9 @@ fn members(updates: &[ValidatorUpdate], params: &Params) -> Result<Members, Stri
             None => return Err("a validator update without a key".into()),
         };
         if !params.validator.pub_key_types.contains(&public_key::Algorithm::Ed25519) {
-            return Err("an ed25519 validator, which validator.pub_key_types does not permit".into());
+            return Err(
+                "an ed25519 validator, which validator.pub_key_types does not permit".into()
+            );
         }
         let power = u64::try_from(update.power)
             .map_err(|_| format!("the negative voting power {}", update.power))?;
@@ -146,8 +148,7 @@ fn update_validators(
     params: &Params,
 ) -> Result<Validators, String> {
     let updates = members(updates, params)?;
-    let mut set: Members =
-        old.list().iter().map(|v| (v.address, (v.key, v.power))).collect();
+    let mut set: Members = old.list().iter().map(|v| (v.address, (v.key, v.power))).collect();
     for (address, (key, power)) in updates {
         if power > 0 {
             set.insert(address, (key, power));
@@ -215,7 +216,10 @@ pub fn check_params(params: &Params) -> Result<(), String> {
     if params.evidence.max_bytes < 0
         || u64::try_from(params.evidence.max_bytes).is_ok_and(|evidence| evidence > bytes)
     {
-        return Err(format!("evidence.max_bytes {}, above block.max_bytes", params.evidence.max_bytes));
+        return Err(format!(
+            "evidence.max_bytes {}, above block.max_bytes",
+            params.evidence.max_bytes
+        ));
     }
     if params.validator.pub_key_types.is_empty() {
         return Err("no validator.pub_key_types".into());

@@ -299,7 +299,10 @@ impl Mempool {
 
     /// Offers a transaction and waits for the application's `CheckTx`.
     #[must_use]
-    pub fn check_tx(&self, tx: impl Into<HashedTx>) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
+    pub fn check_tx(
+        &self,
+        tx: impl Into<HashedTx>,
+    ) -> BoxFuture<Result<ResponseCheckTx, PoolError>> {
         let (reply, answer) = oneshot::channel();
         let offered = self.offer(&tx.into(), Some(reply));
         Box::pin(async move {
@@ -334,7 +337,8 @@ impl Mempool {
             return Err(full());
         }
         let room = self.room.clone().try_acquire_many_owned(room_for(tx.len()));
-        let intake = Intake::Client { tx: Tx::known(hashed), reply, room: room.map_err(|_| full())? };
+        let intake =
+            Intake::Client { tx: Tx::known(hashed), reply, room: room.map_err(|_| full())? };
         let stopping = || PoolError::Unavailable("the node is stopping".into());
         self.intake.try_send(intake).map_err(|error| match error {
             TrySendError::Full(_) => full(),

@@ -8,7 +8,7 @@ use crate::network::PeerId;
 use crate::rpc::sources::PoolError;
 use crate::wire;
 use bytes::Bytes;
-use crossbeam_channel::{after, never, Sender, TryRecvError, select};
+use crossbeam_channel::{Sender, TryRecvError, after, never, select};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;

@@ -60,8 +60,9 @@ fn chain(genesis: Genesis) -> anyhow::Result<ChainSettings> {
     let genesis_hash = genesis.hash();
     let mut members = Vec::with_capacity(genesis.validators.len());
     for validator in &genesis.validators {
-        let key = PublicKey::ed25519(&validator.public_key)
-            .with_context(|| format!("genesis: the key of validator {:?} is no point of the curve", validator.name))?;
+        let key = PublicKey::ed25519(&validator.public_key).with_context(|| {
+            format!("genesis: the key of validator {:?} is no point of the curve", validator.name)
+        })?;
         members.push((key, validator.power, validator.name.clone()));
     }
     let set = Validators::new(members.iter().map(|(key, power, _)| (*key, *power)));
@@ -80,7 +81,8 @@ fn chain(genesis: Genesis) -> anyhow::Result<ChainSettings> {
         last_results_hash: Some(updates::results_hash(&[])),
         app_version: genesis.params.version.as_ref().map_or(0, |version| version.app),
     };
-    let app_state = genesis.app_state.as_ref().map_or_else(Vec::new, |raw| raw.get().as_bytes().to_vec());
+    let app_state =
+        genesis.app_state.as_ref().map_or_else(Vec::new, |raw| raw.get().as_bytes().to_vec());
     let shown = rpc::sources::Genesis {
         time: genesis.time,
         chain_id: genesis.chain_id,
@@ -104,7 +106,9 @@ fn network(p2p: &P2pConfig) -> anyhow::Result<NetworkSettings> {
     };
     let ids = |list: &[tercet_config::NodeIdText], key: &str| {
         let id = |id: &tercet_config::NodeIdText| {
-            id.as_str().parse::<NodeId>().map_err(|_| anyhow::anyhow!("p2p.{key}: {} is no node id", id.as_str()))
+            id.as_str()
+                .parse::<NodeId>()
+                .map_err(|_| anyhow::anyhow!("p2p.{key}: {} is no node id", id.as_str()))
         };
         list.iter().map(id).collect::<anyhow::Result<Vec<_>>>()
     };
@@ -126,12 +130,17 @@ fn network(p2p: &P2pConfig) -> anyhow::Result<NetworkSettings> {
         outbound_max: p2p.max_num_outbound_peers,
         dial_timeout: p2p.dial_timeout,
         handshake_timeout: p2p.handshake_timeout,
-        per_ip_max: if p2p.allow_duplicate_ip { usize::MAX } else { crate::network::Limits::default().per_ip },
+        per_ip_max: if p2p.allow_duplicate_ip {
+            usize::MAX
+        } else {
+            crate::network::Limits::default().per_ip
+        },
     })
 }
 
 fn resolve(laddr: &Listen) -> anyhow::Result<SocketAddr> {
-    let address = laddr.host_port().with_context(|| format!("p2p.laddr: {laddr} is no TCP address"))?;
+    let address =
+        laddr.host_port().with_context(|| format!("p2p.laddr: {laddr} is no TCP address"))?;
     let mut found = address.to_socket_addrs().with_context(|| format!("p2p.laddr: {laddr}"))?;
     found.next().with_context(|| format!("p2p.laddr: {laddr} has no address"))
 }

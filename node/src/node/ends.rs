@@ -74,7 +74,9 @@ impl Ends {
             match catch_unwind(AssertUnwindSafe(part)) {
                 Ok(None) => {}
                 Ok(Some(end)) => ends.tell(end),
-                Err(_) => ends.tell(End::Internal(format!("a bug: the {name} thread panicked (see the line above)"))),
+                Err(_) => ends.tell(End::Internal(format!(
+                    "a bug: the {name} thread panicked (see the line above)"
+                ))),
             }
         })
     }

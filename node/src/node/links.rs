@@ -16,7 +16,7 @@ pub(super) async fn run(
         for event in translate(event, me) {
             let engine = engine.clone();
             // The engine's queue may be full for a moment; it fails only while the node is stopping.
-            let _ = tokio::task::spawn_blocking(move || engine.send(event)).await;
+            let _ = tokio::task::spawn_blocking(move || drop(engine.send(event))).await;
         }
     }
 }

@@ -5,6 +5,7 @@ mod configured;
 mod consensus;
 mod ends;
 mod links;
+mod peers;
 mod settings;
 mod stores;
 
@@ -12,26 +13,26 @@ pub use ends::{End, Ends};
 pub use settings::{ChainSettings, NetworkSettings, RpcSettings, Settings};
 
 use crate::audit::Audit;
-use crate::engine::heights::Sets;
+use crate::engine::heights::{Published, Sets};
+use crate::engine::run::Snapshot;
 use crate::engine::signer::LocalSigner;
 use crate::engine::verifier::Verifier;
 use crate::engine::{EVENTS_MAX, Event};
 use crate::execution::executor::Parts as ExecutorParts;
-use crate::execution::{Done, Executor, Hooks, Job, block};
+use crate::execution::handshake::Ready;
+use crate::execution::{Done, Executor, Hooks, Job, State, block};
 use crate::mempool::{Committed, Mempool, RelayMap};
-use crate::network::{
-    self, ClassLimits, HelloContent, Inbound, Inboxes, Limits, Network, NetworkEvent, Timeouts,
-    ValidatorProof,
-};
+use crate::network::{self, Network};
 use crate::rpc::sources::{NodeInfo, Sources};
 use crate::rpc::{COMPATIBLE_VERSION, Server, Waiters};
 use crate::sources::{App, Fault, Status, StatusParts};
 use crate::store::Chain;
-use crate::sync;
+use crate::sync::{self, SyncHandle};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ed25519_dalek::SigningKey;
+use peers::{Peers, start_network};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,8 +40,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use stores::{Opened, Stores};
 use tendermint::block::Height;
-use tercet_abci::Roles;
-use tercet_consensus::key::{Address, PublicKey, Signature};
+use tercet_abci::{Application, Roles};
+use tercet_consensus::key::{Address, PublicKey};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -167,7 +168,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> std::io::Result<Signals> {
-        Ok(Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn asked(&mut self) -> &'static str {
@@ -182,13 +186,6 @@ fn runtime(name: &'static str, threads: usize) -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
 }
 
-/// Channels between the parts.
-struct Channels {
-    events: (Sender<Event>, Receiver<Event>),
-    jobs: (Sender<Job>, Receiver<Job>),
-    relay: RelayMap,
-}
-
 fn start(
     settings: &Settings,
     (stores, app): (Stores, Roles),
@@ -197,142 +194,182 @@ fn start(
 ) -> anyhow::Result<Running> {
     let key = SigningKey::from_bytes(&settings.validator_secret);
     let public = PublicKey::ed25519(key.verifying_key().as_bytes()).context("the validator key")?;
-    let me = public.address();
-    let Roles { query, mempool: mempool_app, mut consensus, snapshot: _ } = app;
+    let Roles { query, mempool, mut consensus, snapshot: _ } = app;
     let Opened { journal, chain, stale_until, ready } =
         stores.ready(settings, public, consensus.as_mut())?;
     let mut sets = Sets::new(settings.chain.id(), settings.chain.term, ready.state.next_height());
     consensus::learn(&mut sets, &ready.state);
 
-    let channels = Channels {
-        events: bounded(EVENTS_MAX),
-        jobs: unbounded(),
-        relay: RelayMap::default(),
-    };
-    let audit = Audit::default();
-    let verifier = Verifier::new(
-        sets.published(),
-        channels.events.0.clone(),
-        audit.clone(),
-        VERIFIER_THREADS,
-    )?;
+    let (events, event_queue) = bounded(EVENTS_MAX);
+    let (jobs, job_queue) = unbounded();
+    let (audit, relay, waiters) = (Audit::default(), RelayMap::default(), Waiters::new());
+    let heights = sets.published();
+    let verifier =
+        Verifier::new(Arc::clone(&heights), events.clone(), audit.clone(), VERIFIER_THREADS)?;
     let peers = start_network(settings, &key, &sets, &audit, network_runtime)?;
     let network = peers.network.clone();
-
-    let failed = ends.on_application_failure();
-    let last_height = ready.state.last_height.unwrap_or(settings.chain.initial_height());
-    let mempool = Mempool::start(crate::mempool::Parts {
-        settings: settings.mempool.clone(),
-        app: mempool_app,
-        network: network.clone(),
-        relay: channels.relay.clone(),
-        events: channels.events.0.clone(),
-        audit: audit.clone(),
-        height: last_height,
-        failed: Box::new(move |reason| failed(reason)),
-    })?;
-
-    let waiters = Waiters::new();
-    let hooks = hooks(&channels, &mempool, &waiters, &chain, me);
-    let executor = Executor::new(ExecutorParts {
-        app: consensus,
-        chain: chain.clone(),
-        state: ready.state.clone(),
-        app_height: ready.app_height,
-        me: Some(me),
-        hooks,
-    });
-    let jobs = channels.jobs.1.clone();
-    let executor = ends.spawn("executor", move || {
-        executor.run(&jobs);
-        None
-    })?;
-
+    let shared = Shared { settings, ends, public, chain, events, audit, network };
+    let mempool = shared.mempool(mempool, relay.clone(), &ready.state)?;
+    let hooks = shared.hooks(&mempool, &waiters);
+    let executor = shared.executor(consensus, &ready, hooks, job_queue)?;
     let sync = {
         let _inside = network_runtime.enter();
-        let (handle, task) = sync::start(sync::Parts {
-            network: network.clone(),
-            inbox: peers.sync,
-            chain: chain.clone(),
-            verifier: verifier.clone(),
-            heights: sets.published(),
-            events: channels.events.0.clone(),
-            audit: audit.clone(),
-        });
-        ends.watch("sync", task);
-        ends.watch("network", peers.task);
-        tokio::spawn(verifier.clone().run(peers.consensus));
-        tokio::spawn(verifier.run(peers.bodies));
-        tokio::spawn(mempool.clone().run(peers.transactions));
-        tokio::spawn(links::run(peers.events, channels.events.0.clone(), Some(me)));
-        handle
+        shared.tasks(peers, &verifier, heights, &mempool)
     };
-
     let snapshot = Arc::new(ArcSwap::default());
     let engine = consensus::engine(consensus::Start {
         settings,
         journal,
-        chain: chain.clone(),
+        chain: shared.chain.clone(),
         sets,
         state: &ready.state,
         signer: LocalSigner::new(key),
-        network: network.clone(),
-        jobs: channels.jobs.0,
-        events: channels.events.1,
+        network: shared.network.clone(),
+        jobs,
+        events: event_queue,
         mempool: mempool.clone(),
         sync,
-        audit,
+        audit: shared.audit.clone(),
         stale_until,
-        relay: channels.relay,
+        relay,
         snapshot: Arc::clone(&snapshot),
     })?;
     let engine = ends.spawn("engine", move || engine.run().err().map(consensus::end))?;
-
-    let node = Arc::new(node_info(settings));
-    let fault = Fault::default();
-    let status = StatusParts { node, key: public, chain: chain.clone(), engine: snapshot, fault };
-    let sources = Sources {
-        blocks: Arc::new(chain),
-        pool: Arc::new(mempool.clone()),
-        app: Arc::new(App::start(query, ends.on_application_failure())?),
-        net: Arc::new(network.clone()),
-        status: Arc::new(Status::new(status)),
-        waiters,
-        genesis: Arc::new(settings.chain.shown.clone()),
-    };
+    let sources = shared.sources(query, &mempool, waiters, snapshot)?;
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
-    let events = channels.events.0;
+    let Shared { network, events, .. } = shared;
     Ok(Running { network, mempool, events, engine, executor, rpc, rpc_address })
 }
 
-/// How the executor reaches the rest.
-fn hooks(
-    channels: &Channels,
-    mempool: &Mempool,
-    waiters: &Waiters,
-    chain: &Chain,
-    me: Address,
-) -> Hooks {
-    let events = channels.events.0.clone();
-    let (reaping, committing) = (mempool.clone(), mempool.clone());
-    let (waiters, chain) = (waiters.clone(), chain.clone());
-    let pruning = Arc::new(AtomicBool::new(false));
-    Hooks {
-        reap: Box::new(move |bytes, gas| {
-            reaping.reap(u64::try_from(bytes).unwrap_or(u64::MAX), gas)
-        }),
-        // Fails only while the node is stopping.
-        done: Box::new(move |done: Done| drop(events.send(Event::Executed(Box::new(done))))),
-        committed: Box::new(move |block, applied| {
-            waiters.publish(block, &applied.results);
-            committing.committed(Committed {
-                block: Arc::clone(block),
-                codes: applied.results.tx_results.iter().map(|result| result.code).collect(),
-                block_bytes_max: block::block_bytes_max(&applied.state.params),
-                mine: block.header().proposer_address == me,
-            });
-        }),
-        retain: Box::new(move |height| prune(&chain, &pruning, height)),
+/// What many parts need.
+struct Shared<'a> {
+    settings: &'a Settings,
+    ends: &'a Ends,
+    public: PublicKey,
+    chain: Chain,
+    events: Sender<Event>,
+    audit: Audit,
+    network: Network,
+}
+
+impl Shared<'_> {
+    fn me(&self) -> Address {
+        self.public.address()
+    }
+
+    fn mempool(
+        &self,
+        app: Box<dyn Application>,
+        relay: RelayMap,
+        state: &State,
+    ) -> std::io::Result<Mempool> {
+        let failed = self.ends.on_application_failure();
+        let mempool = Mempool::start(crate::mempool::Parts {
+            settings: self.settings.mempool.clone(),
+            app,
+            network: self.network.clone(),
+            relay,
+            events: self.events.clone(),
+            audit: self.audit.clone(),
+            height: state.last_height.unwrap_or(self.settings.chain.initial_height()),
+            failed: Box::new(move |reason| failed(reason)),
+        })?;
+        mempool.gas_max(state.params.block.max_gas);
+        Ok(mempool)
+    }
+
+    fn executor(
+        &self,
+        app: Box<dyn Application>,
+        ready: &Ready,
+        hooks: Hooks,
+        jobs: Receiver<Job>,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let executor = Executor::new(ExecutorParts {
+            app,
+            chain: self.chain.clone(),
+            state: ready.state.clone(),
+            app_height: ready.app_height,
+            me: Some(self.me()),
+            hooks,
+        });
+        self.ends.spawn("executor", move || {
+            executor.run(&jobs);
+            None
+        })
+    }
+
+    /// The tasks on the network's runtime. Each of them is one that consensus needs.
+    fn tasks(
+        &self,
+        peers: Peers,
+        verifier: &Verifier,
+        heights: Published,
+        mempool: &Mempool,
+    ) -> SyncHandle {
+        let (sync, task) = sync::start(sync::Parts {
+            network: self.network.clone(),
+            inbox: peers.sync,
+            chain: self.chain.clone(),
+            verifier: verifier.clone(),
+            heights,
+            events: self.events.clone(),
+            audit: self.audit.clone(),
+        });
+        self.ends.watch("sync", task);
+        self.ends.watch("network", peers.task);
+        self.ends.watch("votes", tokio::spawn(verifier.clone().run(peers.consensus)));
+        self.ends.watch("blocks", tokio::spawn(verifier.clone().run(peers.bodies)));
+        self.ends.watch("transactions", tokio::spawn(mempool.clone().run(peers.transactions)));
+        let links = links::run(peers.events, self.events.clone(), Some(self.me()));
+        self.ends.watch("links", tokio::spawn(links));
+        sync
+    }
+
+    fn sources(
+        &self,
+        query: Box<dyn Application>,
+        mempool: &Mempool,
+        waiters: Waiters,
+        engine: Arc<ArcSwap<Snapshot>>,
+    ) -> std::io::Result<Sources> {
+        let (node, chain) = (Arc::new(node_info(self.settings)), self.chain.clone());
+        let fault = Fault::default();
+        let status = StatusParts { node, key: self.public, chain, engine, fault };
+        Ok(Sources {
+            blocks: Arc::new(self.chain.clone()),
+            pool: Arc::new(mempool.clone()),
+            app: Arc::new(App::start(query, self.ends.on_application_failure())?),
+            net: Arc::new(self.network.clone()),
+            status: Arc::new(Status::new(status)),
+            waiters,
+            genesis: Arc::new(self.settings.chain.shown.clone()),
+        })
+    }
+
+    /// How the executor reaches the rest.
+    fn hooks(&self, mempool: &Mempool, waiters: &Waiters) -> Hooks {
+        let (events, chain, me) = (self.events.clone(), self.chain.clone(), self.me());
+        let (reaping, committing, waiters) = (mempool.clone(), mempool.clone(), waiters.clone());
+        let pruning = Arc::new(AtomicBool::new(false));
+        Hooks {
+            reap: Box::new(move |bytes, gas| {
+                reaping.reap(u64::try_from(bytes).unwrap_or(u64::MAX), gas)
+            }),
+            // Fails only while the node is stopping.
+            done: Box::new(move |done: Done| drop(events.send(Event::Executed(Box::new(done))))),
+            committed: Box::new(move |block, applied| {
+                waiters.publish(block, &applied.results);
+                committing.gas_max(applied.state.params.block.max_gas);
+                committing.committed(Committed {
+                    block: Arc::clone(block),
+                    codes: applied.results.tx_results.iter().map(|result| result.code).collect(),
+                    block_bytes_max: block::block_bytes_max(&applied.state.params),
+                    mine: block.header().proposer_address == me,
+                });
+            }),
+            retain: Box::new(move |height| prune(&chain, &pruning, height)),
+        }
     }
 }
 
@@ -356,104 +393,9 @@ fn prune(chain: &Chain, pruning: &Arc<AtomicBool>, below: Height) {
     }
 }
 
-/// The network with the other ends of its inboxes.
-struct Peers {
-    network: Network,
-    task: tokio::task::JoinHandle<()>,
-    consensus: mpsc::Receiver<Inbound>,
-    bodies: mpsc::Receiver<Inbound>,
-    transactions: mpsc::Receiver<Inbound>,
-    sync: mpsc::Receiver<Inbound>,
-    events: mpsc::UnboundedReceiver<NetworkEvent>,
-}
-
-fn start_network(
-    settings: &Settings,
-    key: &SigningKey,
-    sets: &Sets,
-    audit: &Audit,
-    runtime: &Runtime,
-) -> anyhow::Result<Peers> {
-    let _inside = runtime.enter();
-    let (consensus_in, consensus) = mpsc::channel(INBOX_MAX);
-    let (bodies_in, bodies) = mpsc::channel(BODIES_MAX);
-    let (transactions_in, transactions) = mpsc::channel(INBOX_MAX / 4);
-    let (sync_in, sync) = mpsc::channel(BODIES_MAX);
-    let (events_in, events) = mpsc::unbounded_channel();
-    let inboxes = Inboxes {
-        consensus: consensus_in,
-        bodies: bodies_in,
-        transactions: transactions_in,
-        sync: sync_in,
-        events: events_in,
-    };
-    let audit = audit.clone();
-    let (network, task) = network::start(
-        network_settings(settings, key, sets)?,
-        inboxes,
-        Arc::new(move |discard| audit.discard(discard)),
-    )?;
-    Ok(Peers { network, task, consensus, bodies, transactions, sync, events })
-}
-
-fn network_settings(
-    settings: &Settings,
-    key: &SigningKey,
-    sets: &Sets,
-) -> anyhow::Result<network::Settings> {
-    let peer_id = network::peer_id(settings.node_secret).context("the node key cannot be used")?;
-    let proof = ValidatorProof {
-        key: key.verifying_key().to_bytes(),
-        signature: LocalSigner::new(key.clone()).hello(settings.chain.id(), &peer_id.to_bytes()),
-    };
-    let net = &settings.network;
-    let heights = sets.published();
-    let bytes_max = block::block_bytes_max(&settings.chain.genesis.params);
-    Ok(network::Settings {
-        secret: settings.node_secret,
-        listen: net.listen,
-        transport: net.transport,
-        persistent: net.persistent.clone(),
-        unconditional: net.unconditional.iter().copied().collect(),
-        private: net.private.iter().copied().collect(),
-        peer_exchange: net.peer_exchange,
-        limits: Limits {
-            inbound: net.inbound_max,
-            outbound: net.outbound_max,
-            per_ip: net.per_ip_max,
-            ..Limits::default()
-        },
-        classes: ClassLimits::default().with_block_bytes(bytes_max),
-        timeouts: Timeouts {
-            dial: net.dial_timeout,
-            handshake: net.handshake_timeout,
-            ..Timeouts::default()
-        },
-        hello: HelloContent {
-            version_min: PROTOCOL_VERSIONS.0,
-            version_max: PROTOCOL_VERSIONS.1,
-            genesis_hash: settings.chain.genesis_hash,
-            chain_id: settings.chain.id().to_owned(),
-            validator: Some(proof),
-            moniker: settings.moniker.clone(),
-            listen_address: net.external.clone().unwrap_or_else(|| net.listen.to_string()),
-            rpc_address: settings.rpc.laddr.clone().unwrap_or_default().replace("tcp://", ""),
-            software_version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
-        verify: Arc::new(|key, message, signature| {
-            PublicKey::ed25519(key).is_some_and(|key| key.verify(message, &Signature(*signature)))
-        }),
-        knows_validator: Arc::new(move |key| {
-            let Some(key) = PublicKey::ed25519(key) else { return false };
-            let heights = heights.load();
-            let info = heights.at(heights.current);
-            info.is_some_and(|info| info.validators.index_of(&key.address()).is_some())
-        }),
-    })
-}
-
 fn node_info(settings: &Settings) -> NodeInfo {
-    let id = network::peer_id(settings.node_secret).and_then(|peer| network::NodeId::of_peer(&peer));
+    let id =
+        network::peer_id(settings.node_secret).and_then(|peer| network::NodeId::of_peer(&peer));
     let net = &settings.network;
     NodeInfo {
         id: id.map(|id| id.to_string()).unwrap_or_default(),

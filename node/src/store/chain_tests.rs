@@ -413,3 +413,14 @@ fn a_chain_is_opened_once_and_in_its_format() {
     std::fs::remove_file(dir.path().join("FORMAT")).unwrap();
     assert!(matches!(Chain::open(dir.path()), Err(StoreError::Format { .. })));
 }
+
+#[test]
+fn the_hash_of_the_genesis_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Chain::open(folder.path()).unwrap();
+    let chain = open();
+    assert_eq!(chain.genesis_hash().unwrap(), None);
+    chain.set_genesis_hash(&[7; 32]).unwrap();
+    drop(chain);
+    assert_eq!(open().genesis_hash().unwrap(), Some([7; 32]));
+}

@@ -232,7 +232,8 @@ impl Net {
     pub(crate) fn get(&self, index: usize, path: &str) -> String {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(self.rpc(index)).expect("connected");
-        write!(stream, "GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+        write!(stream, "GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("sent");
         let mut reply = String::new();
         stream.read_to_string(&mut reply).expect("a reply");
         reply
@@ -240,11 +241,15 @@ impl Net {
 
     /// Every block that two applications have both seen is the same block.
     pub(crate) fn assert_one_chain(&self) {
-        let chains: Vec<_> = self.apps.iter().map(|app| app.look(|chain| chain.hashes.clone())).collect();
+        let chains: Vec<_> =
+            self.apps.iter().map(|app| app.look(|chain| chain.hashes.clone())).collect();
         for (index, chain) in chains.iter().enumerate() {
             for other in &chains[..index] {
                 for (height, hash) in chain {
-                    assert!(other.get(height).is_none_or(|found| found == hash), "two blocks at height {height}");
+                    assert!(
+                        other.get(height).is_none_or(|found| found == hash),
+                        "two blocks at height {height}"
+                    );
                 }
             }
         }
@@ -301,7 +306,9 @@ impl Net {
 
     fn peer(&self, index: usize) -> PeerAddress {
         PeerAddress::NodeId {
-            id: network::peer_id(secret(2, index)).and_then(|id| NodeId::of_peer(&id)).expect("an id"),
+            id: network::peer_id(secret(2, index))
+                .and_then(|id| NodeId::of_peer(&id))
+                .expect("an id"),
             host: "127.0.0.1".into(),
             port: self.ports[index],
         }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use tercet_consensus::key::{Address, PublicKey, Signature};
 use tercet_consensus::message::{Message, Phase, SignedVote};
 use tercet_node::network::{
-    self, ClassLimits, HelloContent, Inbound, Inboxes, Limits, Network, PeerAddress, Timeouts, Transport,
+    self, ClassLimits, HelloContent, Inbound, Inboxes, Limits, Network, PeerAddress, Timeouts,
+    Transport,
 };
 use tercet_node::wire::Consensus;
 use tokio::runtime::Runtime;
@@ -25,7 +26,8 @@ pub(crate) struct Observer {
 impl Observer {
     /// An observer of the nodes at these addresses.
     pub(crate) fn start(number: u8, nodes: Vec<PeerAddress>) -> Observer {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let _inside = runtime.enter();
         let (inboxes, consensus) = inboxes(&runtime);
@@ -34,6 +36,15 @@ impl Observer {
         let votes = Arc::<Mutex<Votes>>::default();
         runtime.spawn(watch(consensus, votes.clone()));
         Observer { votes, network, runtime: Some(runtime) }
+    }
+
+    /// Waits until it is connected to so many nodes.
+    pub(crate) fn wait_for(&self, nodes: usize) {
+        let deadline = std::time::Instant::now() + super::PATIENCE;
+        while self.network.peers().len() < nodes {
+            assert!(std::time::Instant::now() < deadline, "the observer is not connected");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// No validator signed two blocks for one height, view and phase.
@@ -69,7 +80,9 @@ impl Drop for Observer {
 
 async fn watch(mut consensus: mpsc::Receiver<Inbound>, votes: Arc<Mutex<Votes>>) {
     while let Some(inbound) = consensus.recv().await {
-        let Ok(Consensus::Message(Message::Vote(vote))) = Consensus::decode(inbound.bytes) else { continue };
+        let Ok(Consensus::Message(Message::Vote(vote))) = Consensus::decode(inbound.bytes) else {
+            continue;
+        };
         let message = &vote.message;
         let key = (message.validator, message.height.value(), message.view.number(), message.phase);
         let mut votes = votes.lock().expect("no panic holds it");
