@@ -90,10 +90,12 @@ impl Sets {
 
     /// Learns V(height). A set like that of the height before shares its schedule.
     pub fn learn(&mut self, height: Height, validators: &Arc<Validators>, block_bytes_max: usize) {
-        if self.known.contains_key(&height) {
+        let known = self.known.get(&height);
+        if known.is_some_and(|info| info.block_bytes_max == block_bytes_max) {
             return;
         }
-        let same = self.known.values().next_back().filter(|i| i.validators.hash() == validators.hash());
+        let same =
+            self.known.values().next_back().filter(|i| i.validators.hash() == validators.hash());
         let (validators, schedule) = match same {
             Some(info) => (info.validators.clone(), info.schedule.clone()),
             None => (validators.clone(), Arc::new(Schedule::new(validators, self.term))),

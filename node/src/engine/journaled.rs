@@ -25,7 +25,7 @@ pub struct Journaled {
     state_file: PathBuf,
     /// Signing is allowed up to this height without another reservation.
     reserved: Option<Height>,
-    /// The highest height of which the journal had records at the start.
+    /// The highest height of which the journal had records at the start; none once the replica has been there.
     restore_upto: Option<Height>,
 }
 
@@ -49,15 +49,7 @@ impl Journaled {
     pub fn new(parts: Parts) -> Journaled {
         let Parts { replica, journal, signer, chain_id, state_file } = parts;
         let reserved = journal.reserved();
-        Journaled {
-            replica,
-            journal,
-            signer,
-            chain_id,
-            state_file,
-            reserved,
-            restore_upto: None,
-        }
+        Journaled { replica, journal, signer, chain_id, state_file, reserved, restore_upto: None }
     }
 
     /// The replica, to look at.
@@ -70,15 +62,14 @@ impl Journaled {
     /// The replica is held meanwhile, so it asks for nothing to be signed; the caller lets it go when [`Journaled::is_restoring`] says so.
     ///
     /// # Errors
-    /// Where the journal cannot be read.
+    /// Where the journal cannot be read, or the disk fails.
     pub fn restore(&mut self) -> Result<Vec<Action>, EngineError> {
         let height = self.replica.height();
-        let records = self.journal.replay(height).map_err(EngineError::Journal)?;
-        self.restore_upto = records.last().map(Record::height);
-        let mut actions = self.replica.step(Input::Hold(true));
-        for record in records.into_iter().filter(|record| record.height() == height) {
-            actions.extend(self.replica.step(Input::Restored(record)));
-        }
+        self.restore_upto = self.journal.last_height().map_err(EngineError::Journal)?;
+        let mut inputs = vec![Input::Hold(true)];
+        let records = self.journal.records(height).map_err(EngineError::Journal)?;
+        inputs.extend(records.into_iter().map(Input::Restored));
+        let mut actions = self.step(inputs, &mut |_| {})?;
         actions.retain(|action| matches!(action, Action::Decide(_) | Action::Alarm(_)));
         Ok(actions)
     }
@@ -108,9 +99,10 @@ impl Journaled {
                     Action::Persist(record) => records.push(record),
                     Action::Sign(request) => {
                         self.reserve()?;
-                        let signed = self.signer.as_mut().and_then(|signer| {
-                            signer.sign(&self.chain_id, request, Time::now())
-                        });
+                        let signed = self
+                            .signer
+                            .as_mut()
+                            .and_then(|signer| signer.sign(&self.chain_id, request, Time::now()));
                         queue.extend(signed.map(Input::Signed));
                     }
                     Action::Propose { .. }
@@ -148,17 +140,42 @@ impl Journaled {
         if self.reserved.is_some_and(|reserved| height <= reserved) {
             return Ok(());
         }
-        let step = height.value() / RESERVATION_HEIGHTS + 1;
-        let upto = Height::try_from(step * RESERVATION_HEIGHTS)
-            .map_err(|error| EngineError::Reservation(error.to_string()))?;
-        self.journal.reserve(upto).map_err(EngineError::Journal)?;
-        let state = SignState { height: upto.value() };
-        state
-            .save(&self.state_file)
-            .map_err(|error| EngineError::Reservation(error.to_string()))?;
-        self.reserved = Some(upto);
+        let (begin, upto) = step_of(height);
+        // Where signing begins again after many heights, the file follows up to where the step begins, so that it is never more than
+        // one step behind. A crash in between leaves it ahead, of heights that the chain has passed.
+        self.raise_file(begin)?;
+        let reserved =
+            Height::try_from(upto).map_err(|error| EngineError::Reservation(error.to_string()))?;
+        self.journal.reserve(reserved).map_err(EngineError::Journal)?;
+        self.raise_file(upto)?;
+        self.reserved = Some(reserved);
         Ok(())
     }
+
+    /// Notes on disk that nothing may be signed up to `until`: the file is then ahead of the journal, also for the next start.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn mark_stale(&mut self, until: Height) -> Result<(), EngineError> {
+        self.raise_file(until.value())
+    }
+
+    /// Raises the reservation in the file; never lowers it.
+    fn raise_file(&self, upto: u64) -> Result<(), EngineError> {
+        let failed =
+            |error: tercet_config::SignStateError| EngineError::Reservation(error.to_string());
+        let now = SignState::load(&self.state_file).map_err(failed)?;
+        if now.is_some_and(|state| state.height >= upto) {
+            return Ok(());
+        }
+        SignState { height: upto }.save(&self.state_file).map_err(failed)
+    }
+}
+
+/// The step of reservations that holds `height`: above the first, up to the second.
+fn step_of(height: Height) -> (u64, u64) {
+    let upto = height.value().div_ceil(RESERVATION_HEIGHTS).saturating_mul(RESERVATION_HEIGHTS);
+    (upto.saturating_sub(RESERVATION_HEIGHTS), upto)
 }
 
 /// What the reservations on disk say at a start.
@@ -172,14 +189,29 @@ pub enum Reservation {
 
 /// Compares the journal's reservation with the file's. A file one reservation behind its journal is an interrupted write; on any other
 /// difference the data is stale.
+///
+/// | journal | file | |
+/// |---|---|---|
+/// | none | none or 0 | a fresh home |
+/// | R | R | sound |
+/// | R | R less at most one step, 0 included | an interrupted write |
+/// | R | further behind | the file is of an older moment: stale |
+/// | R | none | the file is lost, and with it what would tell an old journal: stale |
+/// | none or R | above | the journal is lost or of an older moment: stale |
+///
+/// Where both are of the same older moment nothing here tells; what peers show of this key does.
 #[must_use]
 pub fn compare(journal: Option<Height>, file: Option<Height>) -> Reservation {
     let value = |height: Option<Height>| height.map_or(0, |height| height.value());
     let (journal_at, file_at) = (value(journal), value(file));
-    let interrupted = journal_at > file_at && journal_at - file_at <= RESERVATION_HEIGHTS;
-    let first = file_at == 0 && journal_at > 0 && file.is_none();
-    if journal_at == file_at || (interrupted && !first) {
+    let interrupted =
+        file.is_some() && journal_at > file_at && journal_at - file_at <= RESERVATION_HEIGHTS;
+    if journal_at == file_at || interrupted {
         return Reservation::Sound;
     }
     journal.max(file).map_or(Reservation::Sound, Reservation::Stale)
 }
+
+#[cfg(test)]
+#[path = "journaled_tests.rs"]
+mod tests;

@@ -2,6 +2,10 @@
 //!
 //! - [`journaled`]: replica and journal together, the only way to step: what must be durable is, before anything leaves.
 //! - [`run`]: the thread, one match over events and one over actions.
+//! - [`talk`]: what it says to peers: STATUS and its answers, bodies, relayed messages.
+//! - [`ingest`]: decided blocks of peers, many at a time.
+//! - [`hold`]: why nothing is signed.
+//! - [`snapshot`]: its state, for those who only look.
 //! - [`pace`]: T of the protocol, and when an empty block is due.
 //! - [`signer`]: whoever holds the validator key.
 //! - [`heights`]: validators, schedule and rules by height, for whoever verifies.
@@ -10,11 +14,15 @@
 //! - [`peers`]: what is known of each peer, and who needs a relayed message.
 
 pub mod heights;
+pub mod hold;
+mod ingest;
 pub mod journaled;
 pub mod pace;
 pub mod peers;
 pub mod run;
 pub mod signer;
+pub mod snapshot;
+mod talk;
 pub mod timers;
 pub mod verifier;
 pub mod work;
@@ -25,6 +33,7 @@ use bytes::Bytes;
 use tendermint::block::Height;
 use tercet_consensus::block::BlockId;
 use tercet_consensus::key::Address;
+use tercet_consensus::message::{Decided, Verified};
 use tercet_consensus::replica::Input;
 use tercet_consensus::status::Status;
 
@@ -41,6 +50,8 @@ pub enum Event {
         /// Where it came from.
         origin: Option<Origin>,
     },
+    /// Decided blocks of consecutive heights, for a replica that is behind.
+    Decided(Vec<Verified<Decided>>),
     /// A peer's STATUS.
     Status {
         /// The peer.

@@ -6,11 +6,29 @@ use lru::LruCache;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 use tendermint::block::Height;
+use tercet_consensus::block::BlockId;
 use tercet_consensus::key::Address;
+use tercet_consensus::status::Status;
 
 /// How many recent frames are remembered, so that none is relayed twice.
 const SEEN_MAX: NonZeroUsize = NonZeroUsize::new(8_192).expect("not zero");
+
+/// How many STATUS are kept of peers that are not known to be connected.
+const EARLY_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+
+/// How many bodies that were sent are remembered.
+const BODIES_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
+
+/// No peer is sent the same body again within this: it is under way, and a copy would only delay it.
+const BODY_AGAIN: Duration = Duration::from_secs(1);
+
+/// No peer's STATUS of one height is answered again within this.
+const ANSWER_AGAIN: Duration = Duration::from_millis(20);
+
+/// The most validators that are remembered when they are not connected. Anyone can prove to have a key.
+const GONE_MAX: usize = 256;
 
 /// One peer.
 #[derive(Debug, Default)]
@@ -23,6 +41,10 @@ pub struct Peer {
     pub direct: BTreeSet<Address>,
     /// Whether its STATUS has arrived.
     pub heard: bool,
+    /// The blocks that it has, by its last STATUS.
+    blocks: Vec<BlockId>,
+    /// When its STATUS was answered last, and for which height.
+    answered: Option<(Height, Instant)>,
 }
 
 /// All peers.
@@ -33,6 +55,12 @@ pub struct Peers {
     of_validator: BTreeMap<Address, PeerId>,
     seen: LruCache<u64, ()>,
     hash: RandomState,
+    /// STATUS that overtook the news that its sender is connected; it would come again, but late.
+    early: LruCache<PeerId, Status>,
+    /// When a peer was sent a body.
+    bodies: LruCache<(PeerId, BlockId), Instant>,
+    /// The blocks of this height that were asked for: when last, and whom.
+    asked: BTreeMap<BlockId, (Instant, Vec<PeerId>)>,
 }
 
 impl Default for Peers {
@@ -42,6 +70,9 @@ impl Default for Peers {
             of_validator: BTreeMap::new(),
             seen: LruCache::new(SEEN_MAX),
             hash: RandomState::new(),
+            early: LruCache::new(EARLY_MAX),
+            bodies: LruCache::new(BODIES_MAX),
+            asked: BTreeMap::new(),
         }
     }
 }
@@ -53,11 +84,97 @@ impl Peers {
         if let Some(address) = validator {
             self.of_validator.insert(address, peer);
         }
+        if self.of_validator.len() > self.by_id.len() + GONE_MAX {
+            let by_id = &self.by_id;
+            self.of_validator.retain(|_, peer| by_id.contains_key(peer));
+        }
     }
 
-    /// A peer is gone.
+    /// A peer is gone; what was under way to it is lost.
     pub fn down(&mut self, peer: &PeerId) {
         self.by_id.remove(peer);
+        let sent: Vec<_> =
+            self.bodies.iter().map(|(key, _)| *key).filter(|(to, _)| to == peer).collect();
+        for key in sent {
+            self.bodies.pop(&key);
+        }
+    }
+
+    /// Notes what a STATUS says. Whether it is the first, or says something new about whom its sender is connected to.
+    pub fn status(
+        &mut self,
+        peer: &PeerId,
+        status: &Status,
+        direct: Option<BTreeSet<Address>>,
+    ) -> bool {
+        let Some(known) = self.by_id.get_mut(peer) else {
+            self.early.put(*peer, status.clone());
+            return false;
+        };
+        known.height = Some(status.height);
+        known.blocks.clone_from(&status.blocks);
+        let first = !std::mem::replace(&mut known.heard, true);
+        let direct = direct.filter(|direct| known.direct != *direct);
+        let new = direct.is_some();
+        if let Some(direct) = direct {
+            known.direct = direct;
+        }
+        first || new
+    }
+
+    /// The STATUS that came before its sender was known to be connected.
+    pub fn early(&mut self, peer: &PeerId) -> Option<Status> {
+        self.early.pop(peer)
+    }
+
+    /// Whether a STATUS of this height is to be answered now.
+    pub fn may_answer(&mut self, peer: &PeerId, height: Height, now: Instant) -> bool {
+        let Some(known) = self.by_id.get_mut(peer) else { return false };
+        let again = known.answered.is_some_and(|(answered, at)| {
+            answered == height && now.saturating_duration_since(at) < ANSWER_AGAIN
+        });
+        if !again {
+            known.answered = Some((height, now));
+        }
+        !again
+    }
+
+    /// Whether a peer may be sent a body now; notes that it is.
+    pub fn may_send_body(&mut self, peer: PeerId, id: BlockId, now: Instant) -> bool {
+        let sent = self.bodies.get(&(peer, id));
+        if sent.is_some_and(|at| now.saturating_duration_since(*at) < BODY_AGAIN) {
+            return false;
+        }
+        self.bodies.put((peer, id), now);
+        true
+    }
+
+    /// A body goes to every peer.
+    pub fn sent_body(&mut self, id: BlockId, now: Instant) {
+        for peer in self.by_id.keys() {
+            self.bodies.put((*peer, id), now);
+        }
+    }
+
+    /// Whom to ask for a block now, one at a time: first those that say they have it.
+    pub fn ask_for(&mut self, id: BlockId, now: Instant, every: Duration) -> Option<PeerId> {
+        let (at, asked) = self.asked.entry(id).or_insert((now, Vec::new()));
+        if !asked.is_empty() && now.saturating_duration_since(*at) < every {
+            return None;
+        }
+        *at = now;
+        if self.by_id.keys().all(|peer| asked.contains(peer)) {
+            asked.clear();
+        }
+        let others = self.by_id.iter().filter(|(peer, _)| !asked.contains(peer));
+        let (peer, _) = others.min_by_key(|(_, known)| !known.blocks.contains(&id))?;
+        asked.push(*peer);
+        Some(*peer)
+    }
+
+    /// The replica is at another height.
+    pub fn new_height(&mut self) {
+        self.asked.clear();
     }
 
     /// The validator that `peer` is or was.
@@ -72,14 +189,10 @@ impl Peers {
         self.of_validator.get(validator).copied().filter(|peer| self.by_id.contains_key(peer))
     }
 
-    /// A peer to write to.
-    pub fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Peer> {
-        self.by_id.get_mut(peer)
-    }
-
-    /// All connected peers.
-    pub fn all(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
-        self.by_id.iter()
+    /// The validator that a connected peer proved to be.
+    #[must_use]
+    pub fn validator(&self, peer: &PeerId) -> Option<Address> {
+        self.by_id.get(peer)?.validator
     }
 
     /// The validators that are directly connected.
@@ -107,11 +220,19 @@ impl Peers {
         let needs = |peer: &Peer| {
             peer.heard && peer.validator != Some(*author) && !peer.direct.contains(author)
         };
-        let targets: Vec<PeerId> =
-            self.by_id.iter().filter(|(id, peer)| *id != from && needs(peer)).map(|(id, _)| *id).collect();
+        let targets: Vec<PeerId> = self
+            .by_id
+            .iter()
+            .filter(|(id, peer)| *id != from && needs(peer))
+            .map(|(id, _)| *id)
+            .collect();
         if targets.is_empty() || self.seen.put(self.hash.hash_one(frame), ()).is_some() {
             return Vec::new();
         }
         targets
     }
 }
+
+#[cfg(test)]
+#[path = "peers_tests.rs"]
+mod tests;

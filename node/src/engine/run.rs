@@ -1,6 +1,8 @@
 //! The engine's thread: one match over events, one over actions.
 
 use super::heights::Sets;
+use super::hold::Hold;
+use super::ingest::Ahead;
 use super::journaled::Journaled;
 use super::pace::Pace;
 use super::peers::Peers;
@@ -8,30 +10,25 @@ use super::timers::Timers;
 use super::work::{Work, WorkSettings};
 use super::{EngineError, Event, Origin};
 use crate::audit::{Audit, Discarded};
-use crate::mempool::RelayMap;
 use crate::execution::{Applied, Done, ExecutionError, Job};
-use crate::network::{Class, Network, PeerId};
+use crate::mempool::RelayMap;
+use crate::network::{Network, PeerId};
 use crate::store::Chain;
 use crate::sync::SyncHandle;
-use crate::wire::{Consensus, FetchBlock, Frame};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tendermint::block::Height;
 use tercet_consensus::key::Address;
-use tercet_consensus::message::{Decided, Message, Phase};
-use tercet_consensus::replica::{Action, HeightStart, Input, Note, VOTE_VIEWS_MAX};
-use tercet_consensus::status::Status;
-use tercet_consensus::view::View;
+use tercet_consensus::message::{Decided, Message, Phase, SignedVote};
+use tercet_consensus::replica::{Action, HeightStart, Input, Note};
+
+pub use super::snapshot::Snapshot;
 
 /// The most events that are taken into one batch, that is, into one sync.
 const BATCH_MAX: usize = 512;
-/// The shortest time between two STATUS rounds.
-const STATUS_MIN: Duration = Duration::from_millis(75);
-/// The time between two STATUS rounds while nothing goes on.
-const STATUS_IDLE: Duration = Duration::from_millis(500);
 /// After how many heights the journal is pruned.
 const CHECKPOINT_HEIGHTS: u64 = 64;
 
@@ -71,6 +68,10 @@ pub struct Parts {
 pub trait Pool: Send + Sync {
     /// Whether a transaction waits that is worth a block.
     fn has_work(&self) -> bool;
+    /// How many do, as far as the pool counts them.
+    fn waiting(&self) -> usize {
+        usize::from(self.has_work())
+    }
     /// Who is primary: transactions go straight there.
     fn primary(&self, peer: Option<PeerId>);
     /// Whether the primary should be suspected, because it left a transaction out of several blocks with room for it; once a
@@ -78,71 +79,31 @@ pub trait Pool: Send + Sync {
     fn suspects(&self) -> bool;
 }
 
-/// The engine's state, for those who only look.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// Height, 0 before the start.
-    pub height: u64,
-    /// View.
-    pub view: u32,
-    /// Start view of the height.
-    pub start_view: u32,
-    /// Promised view.
-    pub promise: Option<u32>,
-    /// View and block hash of what is prepared.
-    pub prepared: Option<(u32, String)>,
-    /// The primary's address.
-    pub primary: String,
-    /// Whether this node is a validator at this height.
-    pub validator: bool,
-    /// Why nothing is signed, where that is so.
-    pub hold: Option<&'static str>,
-    /// T in milliseconds.
-    pub timeout_ms: u64,
-    /// Validators directly connected.
-    pub connected: Vec<String>,
-    /// Whether peers are ahead.
-    pub behind: bool,
-    /// View changes since the start.
-    pub view_changes: u64,
-}
-
 /// The engine.
 pub struct Engine {
-    parts: Parts,
-    me: Option<Address>,
-    peers: Peers,
+    pub(super) parts: Parts,
+    pub(super) me: Option<Address>,
+    pub(super) peers: Peers,
     timers: Timers,
     work: Work,
     /// The last height that the application has executed.
     applied: Option<Height>,
-    hold: Hold,
-    next_status: Instant,
+    /// Transactions in blocks that are decided and not executed: the pool still counts them.
+    unexecuted: BTreeMap<Height, usize>,
+    pub(super) hold: Hold,
+    /// Decided blocks of peers that wait for their turn.
+    pub(super) ahead: Ahead,
+    pub(super) next_status: Instant,
     /// Whether a message of this height has come, or there is something to order.
-    active: bool,
+    pub(super) active: bool,
     /// The height at the last STATUS round.
-    status_height: Option<Height>,
-    view_changes: u64,
+    pub(super) status_height: Option<Height>,
+    pub(super) view_changes: u64,
     /// The term in which the last suspicion was raised.
     suspected_term: Option<u64>,
-    failure: Option<EngineError>,
-}
-
-/// Why nothing is signed.
-#[derive(Debug)]
-struct Hold {
-    /// Until peers were heard or this moment has passed.
-    restart: Option<Instant>,
-    /// Validators heard since the start.
-    heard: BTreeSet<Address>,
-    stale_until: Option<Height>,
-    key_elsewhere: bool,
-    /// The journal has records of later heights.
-    restoring: bool,
-    /// Decided blocks are coming in.
-    ingesting: bool,
-    /// What the replica was told last.
-    told: bool,
+    /// Who was seen to sign two votes at this height: each is told once.
+    equivocators: BTreeSet<Address>,
+    pub(super) failure: Option<EngineError>,
 }
 
 impl Engine {
@@ -150,30 +111,26 @@ impl Engine {
     #[must_use]
     pub fn new(parts: Parts, me: Option<Address>, applied: Option<Height>) -> Engine {
         let now = Instant::now();
-        let hold = Hold {
-            restart: Some(now + parts.pace.timeout()),
-            heard: BTreeSet::new(),
-            stale_until: parts.stale_until,
-            key_elsewhere: false,
-            restoring: false,
-            ingesting: false,
-            told: false,
-        };
-        Engine {
+        let engine = Engine {
             work: Work::new(parts.work.clone(), now),
             me,
             peers: Peers::default(),
             timers: Timers::default(),
             applied,
-            hold,
+            unexecuted: BTreeMap::new(),
+            hold: Hold::new(now + parts.pace.timeout(), parts.stale_until),
+            ahead: Ahead::new(now),
             next_status: now,
             active: false,
             status_height: None,
             view_changes: 0,
             suspected_term: None,
+            equivocators: BTreeSet::new(),
             failure: None,
             parts,
-        }
+        };
+        engine.publish();
+        engine
     }
 
     /// Runs until it is told to stop, or fails.
@@ -189,7 +146,12 @@ impl Engine {
                 return Ok(());
             }
             self.tick(&mut inputs);
+            self.ingest(&mut inputs);
+            let before = self.height();
             self.step(inputs)?;
+            if self.height() != before {
+                self.moved();
+            }
             while self.try_advance()? {}
             self.look();
             self.publish();
@@ -208,7 +170,7 @@ impl Engine {
         Ok(())
     }
 
-    fn height(&self) -> Height {
+    pub(super) fn height(&self) -> Height {
         self.parts.core.replica().height()
     }
 
@@ -217,7 +179,9 @@ impl Engine {
         let first = match self.parts.events.recv_deadline(self.deadline()) {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return Err(EngineError::PartEnded("the network")),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(EngineError::PartEnded("the network"));
+            }
         };
         let rest = self.parts.events.clone();
         for event in first.into_iter().chain(rest.try_iter().take(BATCH_MAX)) {
@@ -230,7 +194,11 @@ impl Engine {
     }
 
     fn deadline(&self) -> Instant {
-        let deadlines = [self.timers.next(), self.hold.restart, self.work.next_check()];
+        if self.ahead.has(self.height()) {
+            return Instant::now();
+        }
+        let ingesting = self.parts.sync.ingesting_until().filter(|_| self.hold.ingesting);
+        let deadlines = [self.timers.next(), self.hold.until(), ingesting, self.work.next_check()];
         deadlines.into_iter().flatten().fold(self.next_status, Instant::min)
     }
 
@@ -238,11 +206,17 @@ impl Engine {
     fn take(&mut self, event: Event, inputs: &mut Vec<Input>) {
         match event {
             Event::Input { input, origin } => self.take_input(*input, origin, inputs),
+            Event::Decided(batch) => self.take_decided(batch, inputs),
             Event::Status { peer, status } => self.take_status(peer, &status),
-            Event::FetchBlock { peer, height, block_id } => self.serve_block(peer, height, &block_id),
+            Event::FetchBlock { peer, height, block_id } => {
+                self.serve_block(peer, height, &block_id)
+            }
             Event::Executed(done) => self.take_executed(*done, inputs),
             Event::PeerUp { peer, validator } => {
                 self.peers.up(peer, validator);
+                if let Some(status) = self.peers.early(&peer) {
+                    self.take_status(peer, &status);
+                }
                 self.send_status(Some(peer));
                 self.map_relays();
                 self.point_pool();
@@ -254,11 +228,16 @@ impl Engine {
             }
             Event::PeerRefused { peer } => {
                 let validator = self.peers.validator_of(&peer);
+                let member = |address: &Address| {
+                    self.parts.core.replica().validators().index_of(address).is_some()
+                };
+                let validator = validator.filter(member);
                 inputs.extend(validator.map(|validator| Input::Down { validator, down: true }));
             }
             Event::KeyElsewhere { peer } => {
                 tracing::error!(%peer, "another node holds this validator key: this one signs nothing more; stop one of the two");
                 self.hold.key_elsewhere = true;
+                self.hold_now(inputs);
             }
             Event::Pool | Event::Stop => {}
         }
@@ -267,89 +246,15 @@ impl Engine {
     fn take_input(&mut self, input: Input, origin: Option<Origin>, inputs: &mut Vec<Input>) {
         if let Some(origin) = &origin {
             self.relay(origin);
+            self.note_foreign(&input, inputs);
         }
         self.set_active();
-        if let Input::Vote(vote) = &input {
-            if vote.message.phase == Phase::Commit {
-                self.parts.pace.commit(vote.message.height, Instant::now());
-            }
-            let mine = self.me == Some(vote.message.validator);
-            if mine && !self.parts.core.replica().has_vote(&vote.message) {
-                self.own_vote_from_elsewhere(vote.message.height, vote.message.view);
-                return;
-            }
+        if let Input::Vote(vote) = &input
+            && vote.message.phase == Phase::Commit
+        {
+            self.parts.pace.commit(vote.message.height, Instant::now());
         }
         inputs.push(input);
-    }
-
-    /// A valid signature of this key that the journal lacks: the data is stale, or another node has the key.
-    fn own_vote_from_elsewhere(&mut self, height: Height, view: View) {
-        let replica = self.parts.core.replica();
-        // Votes of views that lie far back are no longer kept.
-        let kept = u64::from(view.number()) + VOTE_VIEWS_MAX as u64 > u64::from(replica.view().number());
-        if height != self.height() || replica.is_decided() || !kept {
-            return;
-        }
-        let until = height.value() + super::journaled::RESERVATION_HEIGHTS;
-        let until = Height::try_from(until).unwrap_or(height);
-        if self.hold.stale_until.is_none_or(|stale| stale < until) {
-            tracing::error!(
-                %height, %until,
-                "a peer shows a signature of this validator that its journal lacks: signing nothing until the chain has passed it"
-            );
-            self.hold.stale_until = Some(until);
-        }
-    }
-
-    fn relay(&mut self, origin: &Origin) {
-        let Some(author) = &origin.author else { return };
-        for peer in self.peers.relay_to(&origin.frame, &origin.peer, author) {
-            self.send(peer, origin.class, origin.frame.clone());
-        }
-    }
-
-    fn take_status(&mut self, peer: PeerId, status: &Status) {
-        let height = self.height();
-        let direct = self.parts.sets.at(status.height).map(|info| {
-            let list = (0u32..).zip(info.validators.list());
-            list.filter(|(index, _)| status.direct.has(*index)).map(|(_, v)| v.address).collect()
-        });
-        let Some(known) = self.peers.get_mut(&peer) else { return };
-        known.height = Some(status.height);
-        let before = known.direct.clone();
-        if let Some(direct) = direct {
-            known.direct = direct;
-        }
-        let changed = !std::mem::replace(&mut known.heard, true) || before != known.direct;
-        let validator = known.validator;
-        if changed {
-            self.map_relays();
-        }
-        self.hold.heard.extend(validator);
-        self.parts.sync.peer_is_at(peer, status.height);
-        if status.height < height {
-            self.parts.sync.tell_tip(peer);
-            return;
-        }
-        for message in self.parts.core.replica().answer(status) {
-            self.send_message(peer, &message);
-        }
-    }
-
-    fn map_relays(&self) {
-        self.parts.relay.store(Arc::new(self.peers.relay_map()));
-    }
-
-    fn serve_block(&mut self, peer: PeerId, height: Height, id: &tercet_consensus::block::BlockId) {
-        if let Some(message) = self.parts.core.replica().block(id) {
-            self.send_message(peer, &message);
-            return;
-        }
-        match self.parts.chain.block(height) {
-            Ok(Some(block)) if block.id() == *id => self.send_message(peer, &Message::Block(block)),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%height, %error, "a block cannot be served"),
-        }
     }
 
     fn take_executed(&mut self, done: Done, inputs: &mut Vec<Input>) {
@@ -366,7 +271,9 @@ impl Engine {
                 inputs.push(Input::Validated { block_id, accepted: result.is_ok() });
             }
             Done::Applied(outcome) => self.take_applied(&outcome.applied, outcome.app_hash_changed),
-            Done::Failed(ExecutionError::Store(error)) => self.failure = Some(EngineError::Chain(error)),
+            Done::Failed(ExecutionError::Store(error)) => {
+                self.failure = Some(EngineError::Chain(error))
+            }
             Done::Failed(error) => self.failure = Some(EngineError::Execution(error.to_string())),
         }
     }
@@ -379,7 +286,9 @@ impl Engine {
         self.parts.sets.learn(next, &state.validators, bytes_max);
         self.parts.sets.learn(next.increment(), &state.next_validators, bytes_max);
         self.work.applied(applied.height, app_hash_changed);
+        self.unexecuted.retain(|height, _| *height > applied.height);
         self.parts.sets.publish(self.height());
+        self.parts.sync.moved();
         if applied.height.value().is_multiple_of(CHECKPOINT_HEIGHTS)
             // The chain database holds the block and what it led to durably: it was synced before the application's Commit.
             && let Err(error) = self.parts.core.prune_below(applied.height)
@@ -394,62 +303,31 @@ impl Engine {
         inputs.extend(self.timers.due(now).into_iter().map(Input::Timer));
         if now >= self.next_status {
             self.next_status = now + self.status_interval();
-            if self.status_height == Some(self.height()) {
+            if self.status_height == Some(self.height()) || self.ahead.is_following(now) {
                 self.send_status(None);
-                self.fetch_missing();
+                self.fetch_missing(false);
             }
             self.status_height = Some(self.height());
         }
         self.update_hold(now, inputs);
-        self.update_work(now, inputs);
-    }
-
-    /// A quarter of T; longer while nothing goes on at this height, so that an idle network costs little.
-    fn status_interval(&self) -> Duration {
-        if self.active { (self.parts.pace.timeout() / 4).max(STATUS_MIN) } else { STATUS_IDLE }
+        self.update_work(now, self.height(), inputs);
     }
 
     /// Something goes on at this height: STATUS comes often from now on.
-    fn set_active(&mut self) {
+    pub(super) fn set_active(&mut self) {
         if !self.active {
             self.active = true;
             self.next_status = self.next_status.min(Instant::now() + self.status_interval());
         }
     }
 
-    fn update_hold(&mut self, now: Instant, inputs: &mut Vec<Input>) {
-        if self.hold.restart.is_some_and(|until| now >= until || self.heard_enough()) {
-            self.hold.restart = None;
-        }
-        if self.hold.stale_until.is_some_and(|until| self.height() > until) {
-            self.hold.stale_until = None;
-            tracing::info!("the chain has passed the signing reservation: signing again");
-        }
-        self.hold.restoring = self.parts.core.is_restoring();
-        self.hold.ingesting = self.parts.sync.is_ingesting(now);
-        let hold = self.hold.reason().is_some();
-        if hold != self.hold.told {
-            self.hold.told = hold;
-            inputs.push(Input::Hold(hold));
-        }
-    }
-
-    /// STATUS from more than a third of the power of the others, or there is no other.
-    fn heard_enough(&self) -> bool {
-        let validators = self.parts.core.replica().validators();
-        let others = validators.list().iter().filter(|v| Some(v.address) != self.me);
-        let (mut total, mut heard) = (0u64, 0u64);
-        for validator in others {
-            total += validator.power;
-            heard += if self.hold.heard.contains(&validator.address) { validator.power } else { 0 };
-        }
-        total == 0 || heard > total / 3
-    }
-
-    fn update_work(&mut self, now: Instant, inputs: &mut Vec<Input>) {
-        let height = self.height();
+    /// Whether there is something to order at `height`. The pool still counts what is decided and not executed yet; without that, every
+    /// transaction would be followed by an empty block, and the propose timer would start too early.
+    fn update_work(&mut self, now: Instant, height: Height, inputs: &mut Vec<Input>) {
         let ready = self.applied.is_none_or(|applied| applied.increment() >= height);
-        let due = self.work.is_due(now, height, self.parts.pool.has_work()) && ready;
+        let ordered: usize = self.unexecuted.values().sum();
+        let transactions = self.parts.pool.waiting() > ordered;
+        let due = self.work.is_due(now, height, transactions) && (ready || transactions);
         if self.work.tell(height, due) {
             inputs.push(Input::Work(due));
         }
@@ -468,12 +346,18 @@ impl Engine {
         let mut early = Vec::new();
         let late = {
             let (jobs, network) = (&self.parts.jobs, &self.parts.network);
+            let peers = &mut self.peers;
             self.parts.core.step(inputs, &mut |action| match action {
                 Action::Validate(block) => drop(jobs.send(Job::Validate(block))),
                 Action::Propose { height, view, last_commit } => {
                     drop(jobs.send(Job::Propose { height, view, last_commit }));
                 }
-                Action::Broadcast(message) => broadcast(network, &message),
+                Action::Broadcast(message) => {
+                    if let Message::Block(block) = &message {
+                        peers.sent_body(block.id(), Instant::now());
+                    }
+                    super::talk::broadcast(network, &message);
+                }
                 other => early.push(other),
             })?
         };
@@ -490,26 +374,31 @@ impl Engine {
     /// The match over actions. Everything that an action of this step needed durable is durable.
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Broadcast(message) => broadcast(&self.parts.network, &message),
+            Action::Broadcast(message) => super::talk::broadcast(&self.parts.network, &message),
             Action::Send(validator, message) => {
                 if let Some(peer) = self.peers.peer_of(&validator) {
                     self.send_message(peer, &message);
                 }
             }
-            Action::Arm { timer, after } => self.timers.arm(timer, Instant::now() + after),
+            Action::Arm { timer, after } => self.timers.arm(timer, after, Instant::now()),
             Action::Decide(decided) => self.decided(decided),
-            Action::Evidence(votes) => {
-                let (first, second) = *votes;
-                tracing::error!(validator = %first.message.validator, height = %first.message.height,
-                    "a validator signed two votes for one height and view");
-                self.parts.audit.discard(Discarded::equivocation(first.message.validator));
-                drop(second);
-            }
-            Action::FetchBlock(_) => self.fetch_missing(),
+            Action::Evidence(votes) => self.evidence(&votes),
+            Action::FetchBlock(_) => self.fetch_missing(true),
             Action::Alarm(what) => self.failure = Some(EngineError::Alarm(what)),
             Action::Note(note) => self.note(note),
             // `Journaled` keeps these to itself or gives them out early.
-            Action::Persist(_) | Action::Sign(_) | Action::Validate(_) | Action::Propose { .. } => {}
+            Action::Persist(_) | Action::Sign(_) | Action::Validate(_) | Action::Propose { .. } => {
+            }
+        }
+    }
+
+    fn evidence(&mut self, votes: &(SignedVote, SignedVote)) {
+        let vote = &votes.0.message;
+        self.parts.audit.discard(Discarded::equivocation(vote.validator));
+        // Anyone can send the second vote again and again.
+        if self.equivocators.insert(vote.validator) {
+            tracing::error!(validator = %vote.validator, height = %vote.height,
+                "a validator signed two votes for one height and view");
         }
     }
 
@@ -530,11 +419,12 @@ impl Engine {
 
     fn decided(&mut self, decided: Decided) {
         let replica = self.parts.core.replica();
-        if replica.saw_view_change() {
-            self.parts.pace.view_change(replica.height());
+        let Decided { block, commit } = decided;
+        if replica.saw_view_change() && replica.height() == commit.height {
+            self.parts.pace.view_change(commit.height);
         }
         self.work.decided(Instant::now());
-        let Decided { block, commit } = decided;
+        self.unexecuted.insert(commit.height, block.txs().len());
         // A closed channel means that the node is stopping.
         drop(self.parts.jobs.send(Job::Apply { block, commit }));
     }
@@ -543,135 +433,56 @@ impl Engine {
     fn try_advance(&mut self) -> Result<bool, EngineError> {
         let replica = self.parts.core.replica();
         let next = replica.height().increment();
-        let Some(info) = self.parts.sets.at(next).filter(|_| replica.is_decided()) else {
+        let Some(start) = self.start_of(next).filter(|_| replica.is_decided()) else {
             return Ok(false);
         };
-        let start = HeightStart {
-            height: next,
-            validators: info.validators.clone(),
-            schedule: info.schedule.clone(),
-            prior: None,
-            extensions: false,
-        };
-        let timeout = self.parts.pace.timeout();
-        self.parts.sets.publish(next);
+        let mut inputs = vec![Input::Timeout(self.parts.pace.timeout()), Input::Advance(start)];
         self.work.new_height();
-        self.active = false;
-        if self.hold.ingesting {
-            // What this validator signed here before its data was lost comes with the answers.
-            self.set_active();
-        }
-        let mut inputs = vec![Input::Timeout(timeout), Input::Advance(start)];
         self.update_hold(Instant::now(), &mut inputs);
-        self.update_work(Instant::now(), &mut inputs);
+        self.update_work(Instant::now(), next, &mut inputs);
         let restoring = self.parts.core.is_restoring();
         self.step(inputs)?;
         if restoring {
             self.restore()?;
         }
-        self.point_pool();
-        self.parts.sync.height_is(next);
+        self.moved();
         Ok(true)
     }
 
-    /// Tells the pool who is primary.
-    fn point_pool(&self) {
-        let primary = self.parts.core.replica().primary();
-        self.parts.pool.primary(self.peers.peer_of(&primary));
+    /// What is known of `height`, where its validators are.
+    pub(super) fn start_of(&self, height: Height) -> Option<HeightStart> {
+        let info = self.parts.sets.at(height)?;
+        Some(HeightStart {
+            height,
+            validators: info.validators.clone(),
+            schedule: info.schedule.clone(),
+            prior: None,
+            extensions: false,
+        })
     }
 
-    fn fetch_missing(&self) {
-        let height = self.height();
-        for block_id in self.parts.core.replica().missing() {
-            let (class, frame) = encode(&Consensus::FetchBlock(FetchBlock { height, block_id }));
-            self.parts.network.broadcast(class, frame);
+    /// The replica is at another height.
+    fn moved(&mut self) {
+        self.parts.sets.publish(self.height());
+        self.active = false;
+        self.equivocators.clear();
+        self.peers.new_height();
+        if self.hold.ingesting {
+            // What is missing here, and what this validator signed before its data was lost, comes with the answers.
+            self.set_active();
+            if self.ahead.is_empty() && !self.parts.sync.has_more() {
+                self.next_status = Instant::now();
+                self.status_height = Some(self.height());
+            }
         }
-    }
-
-    fn send_status(&self, to: Option<PeerId>) {
-        let replica = self.parts.core.replica();
-        let direct = self.peers.direct().chain(self.me);
-        let direct: BTreeSet<_> =
-            direct.filter_map(|address| replica.validators().index_of(&address)).collect();
-        let (class, frame) = encode(&Consensus::Status(replica.status(direct)));
-        match to {
-            Some(peer) => self.send(peer, class, frame),
-            None => self.parts.network.broadcast(class, frame),
-        }
-    }
-
-    fn send_message(&self, peer: PeerId, message: &Message) {
-        let (class, frame) = encode(&Consensus::Message(message.clone()));
-        self.send(peer, class, frame);
-    }
-
-    /// A peer whose queue is full is dropped by the network; what it misses comes back by STATUS.
-    fn send(&self, peer: PeerId, class: Class, frame: bytes::Bytes) {
-        if let Err(error) = self.parts.network.send(peer, class, frame) {
-            tracing::debug!(%peer, %class, %error, "not sent");
-        }
+        self.point_pool();
+        self.parts.sync.moved();
     }
 
     /// What the log should know about at once.
     fn look(&mut self) {
         if !self.parts.core.replica().is_validator() {
-            self.hold.restart = None;
+            self.hold.nobody_waits();
         }
-    }
-
-    fn publish(&self) {
-        let replica = self.parts.core.replica();
-        let last = self.parts.snapshot.load();
-        let view_now = (replica.height().value(), replica.view().number(), self.view_changes);
-        let same = (last.height, last.view, last.view_changes) == view_now
-            && last.hold == self.hold.reason()
-            && last.connected.len() == self.peers.direct().count();
-        if same {
-            return;
-        }
-        self.parts.snapshot.store(Arc::new(Snapshot {
-            height: view_now.0,
-            view: view_now.1,
-            start_view: replica.start_view().number(),
-            promise: replica.promise().map(tercet_consensus::view::View::number),
-            prepared: replica.prepared().map(|(view, id)| (view.number(), id.hash.to_string())),
-            primary: replica.primary().to_string(),
-            validator: replica.is_validator(),
-            hold: self.hold.reason(),
-            timeout_ms: u64::try_from(self.parts.pace.timeout().as_millis()).unwrap_or(u64::MAX),
-            connected: self.peers.direct().map(|address| address.to_string()).collect(),
-            behind: self.parts.sync.is_behind(),
-            view_changes: self.view_changes,
-        }));
-    }
-}
-
-impl Hold {
-    fn reason(&self) -> Option<&'static str> {
-        if self.key_elsewhere {
-            Some("another node holds this validator key")
-        } else if self.stale_until.is_some() {
-            Some("the data is older than the key's use")
-        } else if self.restoring {
-            Some("replaying the journal")
-        } else if self.ingesting {
-            Some("catching up")
-        } else if self.restart.is_some() {
-            Some("restarted: waiting to hear from peers")
-        } else {
-            None
-        }
-    }
-}
-
-fn broadcast(network: &Network, message: &Message) {
-    let (class, frame) = encode(&Consensus::Message(message.clone()));
-    network.broadcast(class, frame);
-}
-
-fn encode(message: &Consensus) -> (Class, bytes::Bytes) {
-    match message.encode() {
-        Frame::Consensus(frame) => (Class::Consensus, frame),
-        Frame::Body(frame) => (Class::Bodies, frame),
     }
 }

@@ -91,6 +91,17 @@ impl Verifier {
         self.check.clone()
     }
 
+    /// The heights that messages can be verified for.
+    #[must_use]
+    pub fn heights(&self) -> arc_swap::Guard<Arc<Heights>> {
+        self.heights.load()
+    }
+
+    /// Runs `job` on one of the threads.
+    pub fn spawn(&self, job: impl FnOnce() + Send + 'static) {
+        self.pool.spawn_fifo(job);
+    }
+
     /// Takes frames until the network ends; the answers go to the engine as events.
     pub async fn run(self, mut inbox: mpsc::Receiver<Inbound>) {
         while let Some(inbound) = inbox.recv().await {
@@ -113,7 +124,9 @@ impl Verifier {
             // A closed channel means that the node is stopping.
             Ok(Some(event)) => drop(self.events.send(event)),
             Ok(None) => {}
-            Err(reject) => self.audit.discard(Discarded::reject(reject, inbound.peer, inbound.class)),
+            Err(reject) => {
+                self.audit.discard(Discarded::reject(reject, inbound.peer, inbound.class))
+            }
         }
     }
 
@@ -126,7 +139,9 @@ impl Verifier {
             }
             Consensus::Message(message) => {
                 let heights = self.heights.load();
-                let Some((input, author)) = self.message(message, &heights)? else { return Ok(None) };
+                let Some((input, author)) = self.message(message, &heights)? else {
+                    return Ok(None);
+                };
                 Ok(Some(event(input, inbound, author)))
             }
         }

@@ -2,8 +2,10 @@
 //! start. It goes through the same event loop as everything else.
 //!
 //! - [`plan`]: which heights to ask of whom, pure.
-//! - [`task`]: the tokio task that asks, serves and verifies.
+//! - [`ahead`]: what has come and waits for its turn, decoded and its signatures checked meanwhile by several threads.
+//! - [`task`]: the tokio task that asks, serves and hands over.
 
+mod ahead;
 pub mod plan;
 mod task;
 
@@ -16,8 +18,10 @@ use tokio::sync::mpsc;
 
 pub use task::{Parts, start};
 
-/// How long after the last block taken a replica counts as ingesting.
-const INGESTING: Duration = Duration::from_millis(200);
+/// How long after the last block taken a replica counts as ingesting, where no peer says that there is more.
+const INGESTING: Duration = Duration::from_millis(50);
+/// The same, where a peer says so. A lie is as good as the truth here, but only with blocks that verify, and no longer than this.
+const INGESTING_MORE: Duration = Duration::from_millis(500);
 /// The most notices that wait for the task; more are dropped, because the next STATUS says the same.
 const NOTICES_MAX: usize = 1_024;
 
@@ -32,13 +36,22 @@ enum Notice {
     Moved,
 }
 
+/// What the task tells the engine's thread without waking it.
+#[derive(Debug, Default)]
+struct Told {
+    /// Two peers, or the only one, have decided more than the height that the replica is at.
+    behind: AtomicBool,
+    /// A peer says that it has a block that was not handed over yet.
+    more: AtomicBool,
+    /// When the last block was taken, in milliseconds after the start, and at least 1; 0 for never.
+    last_taken_ms: AtomicU64,
+}
+
 /// The engine's handle.
 #[derive(Clone, Debug)]
 pub struct SyncHandle {
     notices: mpsc::Sender<Notice>,
-    behind: Arc<AtomicBool>,
-    /// When the last block was taken, in milliseconds after `start`, and at least 1; 0 for never.
-    last_taken_ms: Arc<AtomicU64>,
+    told: Arc<Told>,
     start: Instant,
 }
 
@@ -55,24 +68,30 @@ impl SyncHandle {
         self.notice(Notice::TellTip(peer));
     }
 
-    /// The replica has moved to another height.
-    pub fn height_is(&self, _height: Height) {
+    /// The replica has moved to another height, or the validators of another height are known.
+    pub fn moved(&self) {
         self.notice(Notice::Moved);
     }
 
-    /// Whether decided blocks of peers were taken a moment ago: a replica signs nothing while it ingests them. Only blocks that verified
+    /// Until when decided blocks of peers count as coming in: a replica signs nothing while it ingests them. Only blocks that verified
     /// count, so no claim of a peer can keep a replica from voting.
     #[must_use]
-    pub fn is_ingesting(&self, now: Instant) -> bool {
-        let last = self.last_taken_ms.load(Ordering::Relaxed);
-        let since = now.saturating_duration_since(self.start).as_millis();
-        last > 0 && since.saturating_sub(u128::from(last)) < INGESTING.as_millis()
+    pub fn ingesting_until(&self) -> Option<Instant> {
+        let last = self.told.last_taken_ms.load(Ordering::Relaxed);
+        let length = if self.has_more() { INGESTING_MORE } else { INGESTING };
+        (last > 0).then(|| self.start + Duration::from_millis(last) + length)
+    }
+
+    /// Whether a peer says that it has a block which was not handed over yet.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.told.more.load(Ordering::Relaxed)
     }
 
     /// Whether peers have decided more than the height that the replica is at.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.behind.load(Ordering::Relaxed)
+        self.told.behind.load(Ordering::Relaxed)
     }
 
     fn notice(&self, notice: Notice) {

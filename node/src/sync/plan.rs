@@ -2,12 +2,13 @@
 //! answer counts only for the request that it names.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// How many heights one request asks for.
-pub const CHUNK: u64 = 32;
+pub const CHUNK: u64 = 64;
 /// How far ahead of the replica blocks are fetched.
-pub const WINDOW: u64 = 128;
+pub const WINDOW: u64 = 512;
 /// How many requests one peer has at a time.
 const PER_PEER_MAX: usize = 2;
 /// After how long a request counts as failed.
@@ -62,6 +63,14 @@ impl<P: Ord + Copy> Plan<P> {
         }
     }
 
+    /// A peer's answer says what its highest block is. That it lacks what it was asked for is then no lie: it has decided a block a moment
+    /// before it has stored it.
+    pub fn peer_ends_at(&mut self, peer: &P, last: u64) {
+        if let Some(source) = self.sources.get_mut(peer) {
+            source.decided = last;
+        }
+    }
+
     /// Only these peers are connected; what others were asked goes to these.
     pub fn keep_only(&mut self, connected: &[P]) {
         self.sources.retain(|peer, _| connected.contains(peer));
@@ -89,10 +98,18 @@ impl<P: Ord + Copy> Plan<P> {
         self.requests.get(&id)
     }
 
-    /// The highest height that a peer which is not being left alone has decided.
+    /// The highest height that a peer says it has decided.
     #[must_use]
     pub fn best(&self) -> u64 {
         self.sources.values().map(|source| source.decided).max().unwrap_or(0)
+    }
+
+    /// The highest height that two peers say they have decided, or the only one: one peer's word is no fact.
+    #[must_use]
+    pub fn attested(&self) -> u64 {
+        let mut decided: Vec<u64> = self.sources.values().map(|source| source.decided).collect();
+        decided.sort_unstable_by(|a, b| b.cmp(a));
+        decided.get(1).or(decided.first()).copied().unwrap_or(0)
     }
 
     /// The peers whose requests have timed out; they are blamed.
@@ -105,10 +122,16 @@ impl<P: Ord + Copy> Plan<P> {
         peers
     }
 
-    /// New requests: `current` is the height that the replica is at, `has` says what is here already.
-    pub fn next(&mut self, now: Instant, current: u64, has: impl Fn(u64) -> bool) -> Vec<Request<P>> {
+    /// New requests: `wanted` are the heights to fetch, `has` says what is here already.
+    pub fn next(
+        &mut self,
+        now: Instant,
+        wanted: RangeInclusive<u64>,
+        has: impl Fn(u64) -> bool,
+    ) -> Vec<Request<P>> {
         let mut out = Vec::new();
-        let end = self.best().min(current.saturating_add(WINDOW));
+        let current = *wanted.start();
+        let end = self.best().min(*wanted.end());
         let mut height = current;
         while height <= end {
             if has(height) || self.is_asked(height) {
@@ -125,12 +148,15 @@ impl<P: Ord + Copy> Plan<P> {
     }
 
     fn is_asked(&self, height: u64) -> bool {
-        self.requests.values().any(|request| (request.from..request.from + request.count).contains(&height))
+        self.requests
+            .values()
+            .any(|request| (request.from..request.from + request.count).contains(&height))
     }
 
     /// Asks the least busy peer that has `from`.
     fn assign(&mut self, now: Instant, from: u64, count: u64) -> Option<Request<P>> {
-        let busy = |peer: &P| self.requests.values().filter(|request| request.peer == *peer).count();
+        let busy =
+            |peer: &P| self.requests.values().filter(|request| request.peer == *peer).count();
         let (peer, source) = self
             .sources
             .iter()
@@ -152,7 +178,7 @@ mod tests {
     use super::*;
 
     fn asked(plan: &mut Plan<u8>, now: Instant, current: u64) -> Vec<(u8, u64, u64)> {
-        let requests = plan.next(now, current, |_| false);
+        let requests = plan.next(now, current..=current + WINDOW, |_| false);
         requests.into_iter().map(|request| (request.peer, request.from, request.count)).collect()
     }
 
@@ -163,7 +189,7 @@ mod tests {
         plan.peer_has(2, 60, Some(1));
         plan.peer_has(3, 1_000, Some(50));
         let all = asked(&mut plan, now, 10);
-        assert_eq!(all.iter().map(|(_, _, count)| count).sum::<u64>(), 129);
+        assert_eq!(all.iter().map(|(_, _, count)| count).sum::<u64>(), 4 * CHUNK);
         assert!(all.iter().all(|(peer, from, count)| match peer {
             2 => from + count <= 61,
             3 => *from >= 50,
@@ -188,7 +214,7 @@ mod tests {
     fn an_answer_counts_only_for_its_request_and_peer() {
         let (mut plan, now) = (Plan::default(), Instant::now());
         plan.peer_has(1, 5, Some(1));
-        let request = plan.next(now, 1, |_| false)[0];
+        let request = plan.next(now, 1..=9, |_| false)[0];
         assert_eq!(plan.answer(request.id, &2), None);
         assert_eq!(plan.answer(request.id + 1, &1), None);
         assert_eq!(plan.answer(request.id, &1), Some(request));
@@ -199,7 +225,33 @@ mod tests {
     fn what_is_here_is_not_asked_for() {
         let (mut plan, now) = (Plan::default(), Instant::now());
         plan.peer_has(1, 10, Some(1));
-        let requests = plan.next(now, 1, |height| height % 2 == 1);
+        let requests = plan.next(now, 1..=99, |height| height % 2 == 1);
         assert!(requests.iter().all(|request| request.from % 2 == 0 && request.count == 1));
+    }
+
+    #[test]
+    fn a_peer_that_has_decided_but_not_yet_stored_a_block_is_no_liar() {
+        let (mut plan, now) = (Plan::default(), Instant::now());
+        plan.peer_has(1, 10, Some(1));
+        let request = plan.next(now, 10..=99, |_| false)[0];
+        assert_eq!(plan.answer(request.id, &1), Some(request));
+        plan.peer_ends_at(&1, 9);
+        assert!(asked(&mut plan, now, 10).is_empty(), "it said that it has no more");
+        plan.peer_has(1, 10, None);
+        assert_eq!(
+            asked(&mut plan, now, 10),
+            [(1, 10, 1)],
+            "it is asked again as soon as it says so"
+        );
+    }
+
+    #[test]
+    fn one_peer_that_claims_the_sky_makes_nobody_behind() {
+        let mut plan = Plan::default();
+        plan.peer_has(1, 1_000_000, None);
+        assert_eq!(plan.attested(), 1_000_000);
+        plan.peer_has(2, 7, Some(1));
+        plan.peer_has(3, 6, Some(1));
+        assert_eq!((plan.best(), plan.attested()), (1_000_000, 7));
     }
 }

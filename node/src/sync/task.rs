@@ -1,21 +1,21 @@
 //! The task that asks peers for decided blocks, serves them, and verifies what comes before the replica sees it.
 
-use super::plan::Plan;
-use super::{NOTICES_MAX, Notice, SyncHandle};
+use super::ahead::{Ahead, Blame, Prepared};
+use super::plan::{Plan, WINDOW};
+use super::{NOTICES_MAX, Notice, SyncHandle, Told};
 use crate::audit::{Audit, Discarded};
 use crate::engine::Event;
 use crate::engine::heights::Published;
 use crate::engine::verifier::Verifier;
 use crate::network::{Class, Inbound, Network, PeerId};
 use crate::store::Chain;
-use crate::wire::{ItemLimits, Sync, SyncItem, SyncRequest, SyncResponse, SyncTip};
+use crate::wire::{Sync, SyncItem, SyncRequest, SyncResponse, SyncTip};
 use crossbeam_channel::Sender;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
-use tercet_consensus::replica::Input;
+use tercet_consensus::message::{Decided, Verified};
 use tercet_consensus::verify::Reject;
 use tokio::sync::mpsc;
 
@@ -23,8 +23,14 @@ use tokio::sync::mpsc;
 const TURN: Duration = Duration::from_millis(100);
 /// The most bytes of a response, unless one block alone is larger.
 const RESPONSE_BYTES_MAX: u32 = 4 * 1024 * 1024;
-/// How far the replica may be ahead of what is asked for, so that a block that it is just deciding is not fetched.
+/// How many heights make a replica behind: the block that it is just deciding does not.
 const BEHIND_MIN: u64 = 2;
+/// The most blocks that the engine is given at once, which it makes durable together.
+const BATCH_MAX: usize = 32;
+/// After how long what was handed over counts as lost.
+const HANDED_MAX: Duration = Duration::from_secs(5);
+/// The most blocks that the engine is given before they are executed.
+const UNEXECUTED_MAX: u64 = 128;
 
 /// What the task is made of.
 pub struct Parts {
@@ -47,34 +53,34 @@ pub struct Parts {
 struct Task {
     parts: Parts,
     notices: mpsc::Receiver<Notice>,
-    behind: Arc<AtomicBool>,
-    last_taken_ms: Arc<AtomicU64>,
+    told: Arc<Told>,
     start: Instant,
     plan: Plan<PeerId>,
-    /// Blocks that wait for their turn, with who sent them.
-    waiting: BTreeMap<u64, (PeerId, SyncItem)>,
-    /// The height that was last handed to the engine.
+    ahead: Ahead,
+    prepared: mpsc::UnboundedReceiver<Prepared>,
+    /// The height that was last handed to the engine, and when.
     handed: u64,
+    handed_at: Instant,
 }
 
 /// Starts the task on the current runtime.
 #[must_use]
 pub fn start(parts: Parts) -> (SyncHandle, tokio::task::JoinHandle<()>) {
     let (notices, queue) = mpsc::channel(NOTICES_MAX);
-    let behind = Arc::new(AtomicBool::new(false));
-    let last_taken_ms = Arc::new(AtomicU64::new(0));
-    let start = Instant::now();
+    let (told, start) = (Arc::new(Told::default()), Instant::now());
+    let (ahead, prepared) = Ahead::new();
     let task = Task {
         parts,
         notices: queue,
-        behind: behind.clone(),
-        last_taken_ms: last_taken_ms.clone(),
+        told: told.clone(),
         start,
         plan: Plan::default(),
-        waiting: BTreeMap::new(),
+        ahead,
+        prepared,
         handed: 0,
+        handed_at: start,
     };
-    (SyncHandle { notices, behind, last_taken_ms, start }, tokio::spawn(task.run()))
+    (SyncHandle { notices, told, start }, tokio::spawn(task.run()))
 }
 
 impl Task {
@@ -91,10 +97,12 @@ impl Task {
                     Some(notice) => self.notice(notice),
                     None => return,
                 },
+                Some(prepared) = self.prepared.recv() => self.take_prepared(prepared),
                 _ = turn.tick() => self.turn(),
             }
-            self.hand_over().await;
+            self.hand_over();
             self.ask();
+            self.tell();
         }
     }
 
@@ -114,8 +122,19 @@ impl Task {
         for peer in self.plan.expire(Instant::now()) {
             tracing::debug!(%peer, "a peer did not serve the blocks that it said it has");
         }
-        let behind = self.plan.best() >= self.current() + BEHIND_MIN;
-        self.behind.store(behind, Ordering::Relaxed);
+        let current = self.current();
+        if self.handed > current && self.handed_at.elapsed() >= HANDED_MAX {
+            // The engine did not use what it was given, or was told twice what it is not at any more.
+            self.handed = current.saturating_sub(1);
+        }
+    }
+
+    fn tell(&self) {
+        let current = self.current();
+        let behind = self.plan.attested() >= current + BEHIND_MIN;
+        let more = self.plan.best() > self.handed.max(current.saturating_sub(1));
+        self.told.behind.store(behind, Ordering::Relaxed);
+        self.told.more.store(more, Ordering::Relaxed);
     }
 
     fn tell_tip(&self, peer: PeerId) {
@@ -155,63 +174,83 @@ impl Task {
         let Some(request) = self.plan.answer(response.id, &peer) else {
             return self.parts.audit.discard(Discarded::unasked(peer, Class::Sync));
         };
-        if response.items.is_empty() {
+        let last = response.last.value();
+        if response.items.is_empty() && last >= request.from {
             return self.plan.blame(&peer, Instant::now());
         }
+        self.plan.peer_ends_at(&peer, last);
+        tracing::debug!(%peer, from = request.from, count = response.items.len(), last, "blocks came");
         let heights = request.from..request.from + request.count;
         for (height, item) in heights.zip(response.items) {
-            self.waiting.entry(height).or_insert((peer, item));
+            self.ahead.add(height, peer, item, &self.parts.verifier);
         }
     }
 
-    /// Hands the block of the replica's height to the engine, once, when it is here and verifies.
-    async fn hand_over(&mut self) {
-        let current = self.current();
-        self.waiting.retain(|height, _| *height >= current);
-        if self.handed == current {
-            return;
+    fn take_prepared(&mut self, prepared: Prepared) {
+        if let Err(blame) = self.ahead.prepared(prepared) {
+            self.blame(blame);
         }
-        let Some((peer, item)) = self.waiting.remove(&current) else { return };
-        let (verifier, heights) = (self.parts.verifier.clone(), self.parts.heights.load_full());
-        let verified = tokio::task::spawn_blocking(move || {
-            let info = heights.at(heights.current).ok_or(Reject::Height)?;
-            let validators = info.validators.count();
-            let limits = ItemLimits { block_bytes_max: info.block_bytes_max, validators };
-            let decided = item.decode(limits)?;
-            if decided.block.header().height != heights.current {
-                return Err(Reject::Height);
-            }
-            verifier.last_commit(&decided.block, &heights)?;
-            heights.context(info).decided(decided, &*verifier.check())
-        });
-        match verified.await {
-            Ok(Ok(decided)) => {
-                self.handed = current;
-                let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-                self.last_taken_ms.store(elapsed.max(1), Ordering::Relaxed);
-                let input = Box::new(Input::Decided(decided));
-                let event = Event::Input { input, origin: None };
-                let events = self.parts.events.clone();
-                // Either may fail only while the node is stopping.
-                drop(tokio::task::spawn_blocking(move || events.send(event)).await);
-            }
-            Ok(Err(reject)) => {
-                self.discard(peer, reject);
-                self.plan.blame(&peer, Instant::now());
-                self.waiting.retain(|_, (sender, _)| *sender != peer);
-                self.parts.network.disconnect(peer, "it served a block that does not verify");
-            }
-            Err(error) => tracing::warn!(%error, "verification was interrupted"),
+    }
+
+    fn blame(&mut self, (peer, reject): Blame) {
+        self.discard(peer, reject);
+        self.plan.blame(&peer, Instant::now());
+        self.ahead.drop_from(&peer);
+        self.parts.network.disconnect(peer, "it served a block that does not verify");
+    }
+
+    /// The height that the engine needs next.
+    fn wanted(&self) -> u64 {
+        self.current().max(self.handed + 1)
+    }
+
+    /// Hands the blocks that follow to the engine, each once, as far as they are here and verify.
+    fn hand_over(&mut self) {
+        self.ahead.drop_below(self.wanted());
+        loop {
+            let batch = self.batch();
+            let Some(last) = batch.last() else { return };
+            self.handed = last.commit.height.value();
+            self.handed_at = Instant::now();
+            let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.told.last_taken_ms.store(elapsed.max(1), Ordering::Relaxed);
+            tracing::debug!(count = batch.len(), last = self.handed, "blocks are handed over");
+            let events = &self.parts.events;
+            // A full queue is waited for, beside the runtime; it fails only while the node is stopping.
+            tokio::task::block_in_place(|| drop(events.send(Event::Decided(batch))));
         }
+    }
+
+    fn batch(&mut self) -> Vec<Verified<Decided>> {
+        let heights = self.parts.heights.load_full();
+        let executed = self.parts.chain.height().map_or(heights.current.value(), |at| at.value());
+        let end = executed.saturating_add(UNEXECUTED_MAX);
+        let mut batch = Vec::new();
+        let mut height = self.wanted();
+        while batch.len() < BATCH_MAX && height <= end {
+            let (ahead, verifier) = (&mut self.ahead, &self.parts.verifier);
+            match tokio::task::block_in_place(|| ahead.take(height, &heights, verifier)) {
+                Ok(Some(decided)) => batch.push(decided),
+                Ok(None) => break,
+                Err(blame) => {
+                    self.blame(blame);
+                    break;
+                }
+            }
+            height += 1;
+        }
+        batch
     }
 
     fn ask(&mut self) {
-        let connected: Vec<PeerId> = self.parts.network.peers().iter().map(|info| info.peer).collect();
+        let connected: Vec<PeerId> =
+            self.parts.network.peers().iter().map(|info| info.peer).collect();
         self.plan.keep_only(&connected);
-        let (current, handed) = (self.current(), self.handed);
-        let waiting = &self.waiting;
-        let has = |height| waiting.contains_key(&height) || height == handed;
-        for request in self.plan.next(Instant::now(), current, has) {
+        let first = self.wanted();
+        let window = if self.ahead.has_room() { WINDOW } else { 0 };
+        let ahead = &self.ahead;
+        let has = |height| ahead.has(height);
+        for request in self.plan.next(Instant::now(), first..=first.saturating_add(window), has) {
             if let Some(asked) = wire_request(&request) {
                 self.send(request.peer, &Sync::Request(asked));
             }
@@ -252,7 +291,8 @@ fn respond(chain: &Chain, request: &SyncRequest) -> Result<SyncResponse, crate::
     let last = chain.height().unwrap_or(request.from);
     let mut height = request.from;
     for _ in 0..u64::from(request.count).min(super::plan::WINDOW) {
-        let (Some(block), Some(commit)) = (chain.block_bytes(height)?, chain.seen_commit(height)?) else {
+        let (Some(block), Some(commit)) = (chain.block_bytes(height)?, chain.seen_commit(height)?)
+        else {
             break;
         };
         let item = SyncItem { block, commit: crate::wire::encode_commit(&commit) };

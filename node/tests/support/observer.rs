@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use tercet_consensus::key::{Address, PublicKey, Signature};
 use tercet_consensus::message::{Message, Phase, SignedVote};
 use tercet_node::network::{
-    self, ClassLimits, HelloContent, Inbound, Inboxes, Limits, Network, PeerAddress, Timeouts,
-    Transport,
+    self, Class, ClassLimits, HelloContent, Inbound, Inboxes, Limits, Network, PeerAddress,
+    Timeouts, Transport,
 };
-use tercet_node::wire::Consensus;
+use tercet_node::wire::{Consensus, Frame};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -44,6 +44,13 @@ impl Observer {
         while self.network.peers().len() < nodes {
             assert!(std::time::Instant::now() < deadline, "the observer is not connected");
             std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Says something to all.
+    pub(crate) fn say(&self, message: &Consensus) {
+        if let Frame::Consensus(frame) = message.encode() {
+            self.network.broadcast(Class::Consensus, frame);
         }
     }
 

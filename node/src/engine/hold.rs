@@ -1,0 +1,285 @@
+//! Why nothing is signed, for the moment or for long. Source: docs/protocol.md §8.
+//!
+//! Data may be older than the key's use: restored from a copy, or one of two copies. What this key signed at a height that is not
+//! decided is held by the peers, so after a restart nothing is signed before they were heard about the height where the chain is now:
+//! each STATUS says whose votes its sender holds. A claim alone stops nobody; the signature itself, which comes with the answer to
+//! STATUS, proves that the data is stale.
+
+use super::journaled::RESERVATION_HEIGHTS;
+use super::run::Engine;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tendermint::block::Height;
+use tercet_consensus::key::Address;
+use tercet_consensus::message::{Certificate, PrePrepare, Vote};
+use tercet_consensus::replica::{Input, Replica, VOTE_VIEWS_MAX};
+use tercet_consensus::status::{Bitmap, Status};
+use tercet_consensus::validators::ValidatorIndex;
+use tercet_consensus::view::View;
+
+/// Why nothing is signed.
+#[derive(Debug)]
+pub struct Hold {
+    restart: Option<Restart>,
+    /// Sign nothing up to this height: the data is stale.
+    pub stale_until: Option<Height>,
+    /// Another node has the key.
+    pub key_elsewhere: bool,
+    /// The journal has records of later heights.
+    pub restoring: bool,
+    /// Decided blocks are coming in.
+    pub ingesting: bool,
+    /// What the replica was told last.
+    pub told: bool,
+}
+
+/// After a restart, until peers were heard.
+#[derive(Debug)]
+struct Restart {
+    /// When it ends all the same.
+    until: Instant,
+    heard: BTreeMap<Address, Heard>,
+}
+
+/// What a validator told since the start.
+#[derive(Debug)]
+struct Heard {
+    /// The height of its first STATUS. What this key signed before the start was signed no later than at the height after it.
+    first: Height,
+    /// Its last STATUS.
+    last: Status,
+}
+
+impl Hold {
+    /// After a start: until peers were heard or `until` has passed.
+    #[must_use]
+    pub fn new(until: Instant, stale_until: Option<Height>) -> Hold {
+        Hold {
+            restart: Some(Restart { until, heard: BTreeMap::new() }),
+            stale_until,
+            key_elsewhere: false,
+            restoring: false,
+            ingesting: false,
+            told: false,
+        }
+    }
+
+    /// A validator's STATUS.
+    pub fn hear(&mut self, validator: Address, status: &Status) {
+        let Some(restart) = &mut self.restart else { return };
+        let new = || Heard { first: status.height, last: status.clone() };
+        restart.heard.entry(validator).or_insert_with(new).last = status.clone();
+    }
+
+    /// When the wait after a restart ends by the clock.
+    #[must_use]
+    pub fn until(&self) -> Option<Instant> {
+        self.restart.as_ref().map(|restart| restart.until)
+    }
+
+    /// A full node signs nothing anyway.
+    pub fn nobody_waits(&mut self) {
+        self.restart = None;
+    }
+
+    /// Ends the wait after a restart where peers were heard or its time has passed; blocks that come in prolong it by `timeout`.
+    pub fn end_restart(
+        &mut self,
+        now: Instant,
+        timeout: Duration,
+        replica: &Replica,
+        me: Option<Address>,
+    ) {
+        let Some(restart) = &mut self.restart else { return };
+        if self.ingesting {
+            restart.until = restart.until.max(now + timeout);
+        }
+        if now >= restart.until || restart.heard_enough(replica, me) {
+            self.restart = None;
+        }
+    }
+
+    /// Why nothing is signed, in words.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'static str> {
+        if self.key_elsewhere {
+            Some("another node holds this validator key")
+        } else if self.stale_until.is_some() {
+            Some("the data is older than the key's use")
+        } else if self.restoring {
+            Some("replaying the journal")
+        } else if self.ingesting {
+            Some("catching up")
+        } else if self.restart.is_some() {
+            Some("restarted: waiting to hear from peers")
+        } else {
+            None
+        }
+    }
+}
+
+impl Restart {
+    /// More than a third of the power of the others told enough, or there is no other.
+    fn heard_enough(&self, replica: &Replica, me: Option<Address>) -> bool {
+        let mine = me.and_then(|me| replica.validators().index_of(&me));
+        let own = replica.status([]);
+        let told = |heard: &Heard| {
+            let passed = heard.first.increment() < own.height;
+            let shows = heard.last.height == own.height
+                && mine.is_some_and(|mine| shows_more(&heard.last, &own, mine));
+            passed || (heard.last.height <= own.height && !shows)
+        };
+        let others = replica.validators().list().iter().filter(|v| Some(v.address) != me);
+        let (mut total, mut enough) = (0u64, 0u64);
+        for validator in others {
+            total = total.saturating_add(validator.power);
+            if self.heard.get(&validator.address).is_some_and(told) {
+                enough = enough.saturating_add(validator.power);
+            }
+        }
+        total == 0 || enough > total / 3
+    }
+}
+
+/// Whether `theirs` shows a signature of `mine` at this height that `own` lacks.
+fn shows_more(theirs: &Status, own: &Status, mine: ValidatorIndex) -> bool {
+    let more = |theirs: &[(View, Bitmap)], own: &[(View, Bitmap)]| {
+        let has = |all: &[(View, Bitmap)], view| {
+            all.iter().any(|(other, votes)| *other == view && votes.has(mine))
+        };
+        theirs.iter().any(|(view, votes)| votes.has(mine) && !has(own, *view))
+    };
+    let asked = |status: &Status| {
+        status.view_changes.iter().find(|(index, _)| *index == mine).map(|(_, view)| *view)
+    };
+    more(&theirs.prepares, &own.prepares)
+        || more(&theirs.commits, &own.commits)
+        || asked(theirs) > asked(own)
+}
+
+impl Engine {
+    /// A valid signature of this key that the journal lacks: the data is stale, or another node has the key. It is told on disk as well,
+    /// because after a restart the peers may show it no more.
+    pub(super) fn note_foreign(&mut self, input: &Input, inputs: &mut Vec<Input>) {
+        let (replica, height) = (self.parts.core.replica(), self.height());
+        let Some(me) = self.me.filter(|me| replica.validators().index_of(me).is_some()) else {
+            return;
+        };
+        let primary = |view: View| {
+            let info = self.parts.sets.at(height)?;
+            info.validators.at(info.schedule.primary(height, view)).map(|v| v.address)
+        };
+        if !shows_foreign(input, replica, me, primary) {
+            return;
+        }
+        self.hold_now(inputs);
+        let until = Height::try_from(height.value().saturating_add(RESERVATION_HEIGHTS));
+        let until = until.unwrap_or(height);
+        if self.hold.stale_until.is_some_and(|stale| stale >= until) {
+            return;
+        }
+        tracing::error!(
+            %height, %until,
+            "a peer shows a signature of this validator that its journal lacks: signing nothing until the chain has passed it"
+        );
+        self.hold.stale_until = Some(until);
+        if let Err(error) = self.parts.core.mark_stale(until) {
+            self.failure = Some(error);
+        }
+    }
+
+    /// Holds the replica before the rest of this batch.
+    pub(super) fn hold_now(&mut self, inputs: &mut Vec<Input>) {
+        if !std::mem::replace(&mut self.hold.told, true) {
+            inputs.push(Input::Hold(true));
+        }
+    }
+
+    pub(super) fn update_hold(&mut self, now: Instant, inputs: &mut Vec<Input>) {
+        let coming = self.parts.sync.ingesting_until().is_some_and(|until| now < until);
+        self.hold.ingesting = coming || !self.ahead.is_empty();
+        let (timeout, replica) = (self.parts.pace.timeout(), self.parts.core.replica());
+        self.hold.end_restart(now, timeout, replica, self.me);
+        if self.hold.stale_until.is_some_and(|until| self.height() > until) {
+            self.hold.stale_until = None;
+            tracing::info!("the chain has passed the signing reservation: signing again");
+        }
+        self.hold.restoring = self.parts.core.is_restoring();
+        let hold = self.hold.reason().is_some();
+        if hold != self.hold.told {
+            self.hold.told = hold;
+            inputs.push(Input::Hold(hold));
+        }
+    }
+}
+
+/// Whether `input`, verified, shows a signature of `me` at the replica's height that the replica did not make: the data is stale, or
+/// another node has the key. `primary` is the primary of a height and view.
+///
+/// What a replica forgets of its own is never taken for foreign: votes of views far back, proposals of views before its own.
+#[must_use]
+pub fn shows_foreign(
+    input: &Input,
+    replica: &Replica,
+    me: Address,
+    primary: impl Fn(View) -> Option<Address>,
+) -> bool {
+    if replica.is_decided() {
+        return false;
+    }
+    match input {
+        Input::Vote(vote) => is_foreign_vote(&vote.message, replica, me),
+        Input::ViewChange(message) => {
+            let change = &message.signed.message;
+            let own = change.validator == me;
+            (own && change.height == replica.height() && asks_for_more(change.view, replica, me))
+                || message.certificate.as_ref().is_some_and(|c| has_foreign_vote(c, replica, me))
+        }
+        Input::PrePrepare(message) if message.height() == replica.height() => {
+            let own = primary(message.view()) == Some(me);
+            (own && is_foreign_proposal(message, replica)) || has_foreign_part(message, replica, me)
+        }
+        _ => false,
+    }
+}
+
+fn is_foreign_vote(vote: &Vote, replica: &Replica, me: Address) -> bool {
+    // Votes of views that lie far back are no longer kept.
+    let oldest = u64::from(replica.view().number()).saturating_sub(VOTE_VIEWS_MAX as u64 - 1);
+    vote.validator == me
+        && vote.height == replica.height()
+        && u64::from(vote.view.number()) >= oldest
+        && !replica.has_vote(vote)
+}
+
+fn has_foreign_vote(certificate: &Certificate, replica: &Replica, me: Address) -> bool {
+    certificate.votes.iter().any(|vote| is_foreign_vote(&vote.message, replica, me))
+}
+
+/// Whether `view` is above every view that this replica asked for.
+fn asks_for_more(view: View, replica: &Replica, me: Address) -> bool {
+    let mut own = replica.view_changes().map(|m| &m.signed.message).filter(|m| m.validator == me);
+    own.all(|change| change.view < view)
+}
+
+fn is_foreign_proposal(message: &PrePrepare, replica: &Replica) -> bool {
+    if message.view() != replica.view() {
+        // A replica is never below the view of a proposal that it signed.
+        return message.view() > replica.view();
+    }
+    let id = message.block_id();
+    !replica.status([]).pre_prepares.contains(&id)
+}
+
+/// Whether the justification holds a VIEW-CHANGE or a PREPARE of this key that the replica did not make.
+fn has_foreign_part(message: &PrePrepare, replica: &Replica, me: Address) -> bool {
+    let Some(justification) = &message.justification else { return false };
+    let changes = justification.view_changes.iter().map(|signed| &signed.message);
+    let mut own = changes.filter(|change| change.validator == me);
+    own.any(|change| asks_for_more(change.view, replica, me))
+        || justification.certificate.as_ref().is_some_and(|c| has_foreign_vote(c, replica, me))
+}
+
+#[cfg(test)]
+#[path = "hold_tests.rs"]
+mod tests;

@@ -1,0 +1,138 @@
+use super::*;
+use std::sync::Arc;
+use tercet_consensus::message::{Phase, SignedVote, Verified};
+use tercet_consensus::replica::{HeightStart, Settings};
+use tercet_consensus::testing::messages::Signers;
+use tercet_consensus::verify::SignatureCheck;
+
+struct Good;
+
+impl SignatureCheck for Good {
+    fn check(
+        &self,
+        _: &tercet_consensus::key::PublicKey,
+        _: &[u8],
+        _: &tercet_consensus::key::Signature,
+    ) -> bool {
+        true
+    }
+}
+
+fn setup() -> (Signers, Replica, Address) {
+    let signers = Signers::new(&[10; 4], 5);
+    let me = signers.validators.at(0).expect("four").address;
+    let settings = Settings {
+        me: Some(me),
+        commit_grace: Duration::ZERO,
+        disconnect_grace: Duration::ZERO,
+        timeout: Duration::from_secs(1),
+    };
+    let start = HeightStart {
+        height: signers.height,
+        validators: Arc::new(signers.validators.clone()),
+        schedule: Arc::new(signers.schedule.clone()),
+        prior: None,
+        extensions: false,
+    };
+    (signers, Replica::new(settings, start), me)
+}
+
+fn block_id() -> tercet_consensus::block::BlockId {
+    let hash = tendermint::Hash::Sha256([3; 32]);
+    let part_set_header = tendermint::block::parts::Header::new(1, hash).expect("one part");
+    tercet_consensus::block::BlockId { hash, part_set_header }
+}
+
+fn verified(signers: &Signers, vote: SignedVote) -> Verified<SignedVote> {
+    signers.context().vote(vote, &Good).expect("it verifies")
+}
+
+fn foreign(signers: &Signers, input: &Input, replica: &Replica, me: Address) -> bool {
+    let primary = |view: View| {
+        signers.validators.at(signers.schedule.primary(signers.height, view)).map(|v| v.address)
+    };
+    shows_foreign(input, replica, me, primary)
+}
+
+/// A STATUS of a peer at this height, of which `votes` are added.
+fn status(replica: &Replica, height: u64) -> Status {
+    Status { height: Height::try_from(height).expect("a height"), ..replica.status([]) }
+}
+
+#[test]
+fn a_vote_of_this_key_that_the_replica_did_not_make_is_foreign_and_one_that_it_has_is_not() {
+    let (signers, mut replica, me) = setup();
+    for phase in [Phase::Prepare, Phase::Commit] {
+        let own = verified(&signers, signers.vote(phase, 0, 0, block_id()));
+        assert!(foreign(&signers, &Input::Vote(own.clone()), &replica, me));
+        replica.step(Input::Vote(own.clone()));
+        assert!(!foreign(&signers, &Input::Vote(own), &replica, me), "an echo");
+        let others = verified(&signers, signers.vote(phase, 1, 0, block_id()));
+        assert!(!foreign(&signers, &Input::Vote(others), &replica, me));
+    }
+}
+
+#[test]
+fn a_view_change_above_what_the_replica_asked_for_is_foreign() {
+    let (signers, mut replica, me) = setup();
+    let message = |index, view| {
+        let signed = signers.view_change(index, view, None);
+        let message = tercet_consensus::message::ViewChangeMessage { signed, certificate: None };
+        Input::ViewChange(signers.context().view_change(message, &Good).expect("it verifies"))
+    };
+    assert!(foreign(&signers, &message(0, 2), &replica, me));
+    assert!(!foreign(&signers, &message(1, 2), &replica, me));
+    replica.step(message(0, 2));
+    assert!(!foreign(&signers, &message(0, 2), &replica, me), "an echo");
+    assert!(!foreign(&signers, &message(0, 1), &replica, me), "outgrown");
+    assert!(foreign(&signers, &message(0, 3), &replica, me));
+}
+
+#[test]
+fn after_a_restart_peers_count_where_they_show_nothing_that_is_missing_here() {
+    let (signers, replica, me) = setup();
+    let address = |index| signers.validators.at(index).expect("four").address;
+    let now = Instant::now();
+    let over = |statuses: &[(u32, Status)]| {
+        let mut hold = Hold::new(now + Duration::from_secs(1), None);
+        statuses.iter().for_each(|(index, status)| hold.hear(address(*index), status));
+        hold.end_restart(now, Duration::from_secs(1), &replica, Some(me));
+        hold.until().is_none()
+    };
+    let at = |height| status(&replica, height);
+    assert!(!over(&[]));
+    assert!(!over(&[(1, at(5))]), "a third of the others is not more than a third");
+    assert!(over(&[(1, at(5)), (2, at(5))]));
+    assert!(over(&[(1, at(4)), (2, at(5))]), "one that is behind holds nothing of this height");
+    assert!(!over(&[(1, at(9)), (2, at(9))]), "they are ahead: it catches up first");
+    assert!(!over(&[(1, at(6)), (2, at(6))]));
+    assert!(
+        over(&[(1, at(3)), (1, at(9)), (2, at(3)), (2, at(9))]),
+        "it has passed where they were"
+    );
+    // One that shows a vote or a VIEW-CHANGE of this key waits for the proof.
+    let votes = vec![(View::ZERO, [0u32].into_iter().collect())];
+    let shown = [
+        Status { prepares: votes.clone(), ..at(5) },
+        Status { commits: votes, ..at(5) },
+        Status { view_changes: vec![(0, View::ZERO.next())], ..at(5) },
+    ];
+    for shows in shown {
+        assert!(!over(&[(1, shows.clone()), (2, at(5))]), "{shows:?}");
+        assert!(over(&[(1, shows), (2, at(5)), (3, at(5))]), "one liar stops nobody");
+    }
+}
+
+#[test]
+fn nobody_is_waited_for_longer_than_the_timeout_unless_blocks_come_in() {
+    let (_, replica, me) = setup();
+    let (now, timeout) = (Instant::now(), Duration::from_secs(1));
+    let mut hold = Hold::new(now + timeout, None);
+    hold.ingesting = true;
+    hold.end_restart(now + timeout / 2, timeout, &replica, Some(me));
+    hold.ingesting = false;
+    hold.end_restart(now + timeout, timeout, &replica, Some(me));
+    assert!(hold.until().is_some(), "blocks came in until a moment ago");
+    hold.end_restart(now + timeout * 3 / 2, timeout, &replica, Some(me));
+    assert!(hold.until().is_none());
+}

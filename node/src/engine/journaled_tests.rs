@@ -1,0 +1,245 @@
+use super::*;
+use crate::engine::signer::LocalSigner;
+use crate::store::Journal;
+use ed25519_dalek::SigningKey;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+use tercet_consensus::block::{Block, SealedBlock};
+use tercet_consensus::commit::Commit;
+use tercet_consensus::message::{Phase, SignRequest, SignedMessage};
+use tercet_consensus::replica::{HeightStart, Settings};
+use tercet_consensus::testing::cluster::{CHAIN_ID, header};
+use tercet_consensus::testing::key;
+use tercet_consensus::testing::messages::Signers;
+use tercet_consensus::view::View;
+
+/// The journal's and the file's reservation, and what they say.
+const ROWS: [(Option<u64>, Option<u64>, Option<u64>); 13] = [
+    // A fresh home, with and without the file.
+    (None, None, None),
+    (None, Some(0), None),
+    // Sound.
+    (Some(64), Some(64), None),
+    (Some(640), Some(640), None),
+    // Interrupted writes: the first, a later one, one after `mark_stale` left an odd height.
+    (Some(64), Some(0), None),
+    (Some(192), Some(128), None),
+    (Some(256), Some(214), None),
+    // The file is of an older moment.
+    (Some(192), Some(64), Some(192)),
+    // The file is lost.
+    (Some(64), None, Some(64)),
+    (Some(640), None, Some(640)),
+    // The journal is lost, or of an older moment.
+    (None, Some(64), Some(64)),
+    (Some(64), Some(128), Some(128)),
+    (Some(64), Some(100), Some(100)),
+];
+
+#[test]
+fn every_difference_but_an_interrupted_write_is_stale() {
+    let height = |value: u64| Height::try_from(value).expect("a height");
+    for (journal, file, stale) in ROWS {
+        let said = compare(journal.map(height), file.map(height));
+        let expected = stale.map_or(Reservation::Sound, |at| Reservation::Stale(height(at)));
+        assert_eq!(said, expected, "journal {journal:?}, file {file:?}");
+    }
+}
+
+/// A validator alone, so that each height is decided by its own votes.
+struct Alone {
+    dir: TempDir,
+    signers: Signers,
+}
+
+struct CountingSigner {
+    inner: LocalSigner,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Signer for CountingSigner {
+    fn address(&self) -> tercet_consensus::key::Address {
+        self.inner.address()
+    }
+
+    fn sign(&mut self, chain_id: &str, request: SignRequest, now: Time) -> Option<SignedMessage> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.inner.sign(chain_id, request, now)
+    }
+}
+
+impl Alone {
+    fn new() -> Alone {
+        Alone { dir: tempfile::tempdir().expect("a folder"), signers: Signers::new(&[10], 1) }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("priv_validator_state.json")
+    }
+
+    fn filed(&self) -> Option<u64> {
+        SignState::load(&self.file()).expect("readable").map(|state| state.height)
+    }
+
+    fn start(&self, height: u64, prior: Option<Commit>) -> HeightStart {
+        HeightStart {
+            height: Height::try_from(height).expect("a height"),
+            validators: Arc::new(self.signers.validators.clone()),
+            schedule: Arc::new(self.signers.schedule.clone()),
+            prior,
+            extensions: false,
+        }
+    }
+
+    fn open(&self, start: HeightStart) -> Journaled {
+        self.open_with(start, self.file()).0
+    }
+
+    fn open_with(&self, start: HeightStart, state_file: PathBuf) -> (Journaled, Arc<AtomicUsize>) {
+        let signing = SigningKey::from_bytes(&key(0).to_bytes());
+        let inner = LocalSigner::new(signing);
+        let settings = Settings {
+            me: Some(inner.address()),
+            commit_grace: Duration::ZERO,
+            disconnect_grace: Duration::ZERO,
+            timeout: Duration::from_secs(1),
+        };
+        let asked = Arc::<AtomicUsize>::default();
+        let parts = Parts {
+            replica: Replica::new(settings, start),
+            journal: Journal::open(&self.dir.path().join("journal")).expect("a journal"),
+            signer: Some(Box::new(CountingSigner { inner, asked: asked.clone() })),
+            chain_id: CHAIN_ID.into(),
+            state_file,
+        };
+        (Journaled::new(parts), asked)
+    }
+
+    fn block(&self, height: u64, last_commit: Option<&Commit>) -> Arc<SealedBlock> {
+        let validators = &self.signers.validators;
+        let proposer = validators.at(0).expect("one").address;
+        let time =
+            Time::from_unix_timestamp(1_700_000_000 + i64::try_from(height).expect("small"), 0)
+                .expect("a time");
+        let height = Height::try_from(height).expect("a height");
+        let header = header(height, time, proposer, validators, last_commit);
+        let evidence = tendermint_proto::v0_38::types::EvidenceList::default();
+        let block = Block { header, txs: Vec::new(), evidence, last_commit: last_commit.cloned() };
+        Arc::new(SealedBlock::seal(block))
+    }
+
+    /// Decides the replica's height; returns what left.
+    fn decide(&self, core: &mut Journaled, prior: Option<&Commit>) -> (Vec<Action>, Commit) {
+        let mut left = core.step(vec![Input::Work(true)], &mut |_| {}).expect("a disk");
+        let block = self.block(core.replica().height().value(), prior);
+        let view = core.replica().view();
+        let built = Input::Built { view, block: block.clone() };
+        left.extend(core.step(vec![built], &mut |_| {}).expect("a disk"));
+        let accepted = Input::Validated { block_id: block.id(), accepted: true };
+        left.extend(core.step(vec![accepted], &mut |_| {}).expect("a disk"));
+        let commit = left.iter().find_map(|action| match action {
+            Action::Decide(decided) => Some(decided.commit.clone()),
+            _ => None,
+        });
+        (left, commit.expect("alone, it decides"))
+    }
+}
+
+fn votes(actions: &[Action], phase: Phase) -> usize {
+    let is = |action: &&Action| matches!(action, Action::Broadcast(Message::Vote(vote)) if vote.message.phase == phase);
+    actions.iter().filter(is).count()
+}
+
+#[test]
+fn a_restart_goes_through_all_heights_that_the_journal_holds_and_signs_none_of_them_again() {
+    let alone = Alone::new();
+    let mut core = alone.open(alone.start(1, None));
+    let mut commits = Vec::new();
+    for height in 1..=3 {
+        let (left, commit) = alone.decide(&mut core, commits.last());
+        assert_eq!((votes(&left, Phase::Prepare), votes(&left, Phase::Commit)), (1, 1));
+        commits.push(commit.clone());
+        let next = alone.start(height + 1, Some(commit));
+        core.step(vec![Input::Advance(next)], &mut |_| {}).expect("a disk");
+    }
+    drop(core);
+    // The chain database has nothing of it.
+    let (mut core, asked) = alone.open_with(alone.start(1, None), alone.file());
+    for height in 1..=3u64 {
+        let restored = core.restore().expect("readable");
+        let [Action::Decide(decided)] = &restored[..] else { panic!("{restored:?}") };
+        assert_eq!(decided.commit, commits[usize::try_from(height - 1).expect("small")]);
+        assert_eq!(core.is_restoring(), height < 3);
+        let next = alone.start(height + 1, None);
+        core.step(vec![Input::Advance(next)], &mut |_| {}).expect("a disk");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert!(core.restore().expect("readable").is_empty());
+    core.step(vec![Input::Hold(false)], &mut |_| {}).expect("a disk");
+    let (left, _) = alone.decide(&mut core, commits.last());
+    assert_eq!(votes(&left, Phase::Commit), 1);
+}
+
+#[test]
+fn a_restart_resends_the_same_signature() {
+    let alone = Alone::new();
+    let mut core = alone.open(alone.start(1, None));
+    let (left, commit) = alone.decide(&mut core, None);
+    drop(core);
+    let (mut core, asked) = alone.open_with(alone.start(1, None), alone.file());
+    let again = core.restore().expect("readable");
+    assert!(matches!(&again[..], [Action::Decide(decided)] if decided.commit == commit));
+    core.step(vec![Input::Hold(false), Input::Work(true)], &mut |_| {}).expect("a disk");
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert_eq!(votes(&left, Phase::Commit), 1);
+}
+
+#[test]
+fn after_many_heights_without_signing_the_file_is_never_more_than_a_step_behind() {
+    for height in [1u32, 63, 64, 65, 960, 961, 1_010, 1_024] {
+        let (begin, upto) = step_of(Height::from(height));
+        let height = u64::from(height);
+        assert!(begin < height && height <= upto, "{height}: {begin}..{upto}");
+        // A crash before the journal is written: the file is ahead, of heights that are passed. After it: an interrupted write.
+        let at = |value: u64| Height::try_from(value).expect("a height");
+        assert_eq!(compare(Some(at(upto)), Some(at(begin))), Reservation::Sound);
+    }
+    let alone = Alone::new();
+    let mut core = alone.open(alone.start(1, None));
+    alone.decide(&mut core, None);
+    assert_eq!((alone.filed(), core.reserved), (Some(64), Some(Height::from(64u32))));
+    core.step(vec![Input::Advance(alone.start(1_010, None))], &mut |_| {}).expect("a disk");
+    core.reserve().expect("a disk");
+    assert_eq!((alone.filed(), core.reserved), (Some(1_024), Some(Height::from(1_024u32))));
+}
+
+#[test]
+fn where_the_reservation_cannot_be_written_nothing_is_signed_and_nothing_leaves() {
+    let alone = Alone::new();
+    let broken = alone.dir.path().join("none/priv_validator_state.json");
+    let (mut core, asked) = alone.open_with(alone.start(1, None), broken);
+    core.step(vec![Input::Work(true)], &mut |_| {}).expect("nothing to sign yet");
+    let built = Input::Built { view: View::ZERO, block: alone.block(1, None) };
+    let failed = core.step(vec![built], &mut |action| panic!("{action:?} left"));
+    assert!(matches!(failed, Err(EngineError::Reservation(_))), "{failed:?}");
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn what_is_marked_stale_is_stale_after_a_restart_and_never_lowers_the_file() {
+    let alone = Alone::new();
+    let mut core = alone.open(alone.start(1, None));
+    alone.decide(&mut core, None);
+    let height = |value: u32| Height::from(value);
+    core.mark_stale(height(170)).expect("written");
+    core.mark_stale(height(100)).expect("written");
+    let file = alone.filed().and_then(|at| Height::try_from(at).ok());
+    assert_eq!(compare(core.journal.reserved(), file), Reservation::Stale(height(170)));
+    // Once the chain has passed it, signing goes on, and a crash between the two writes is sound.
+    core.step(vec![Input::Advance(alone.start(171, None))], &mut |_| {}).expect("a disk");
+    core.reserve().expect("a disk");
+    assert_eq!((alone.filed(), core.reserved), (Some(192), Some(height(192))));
+    assert_eq!(compare(Some(height(192)), Some(height(170))), Reservation::Sound);
+}

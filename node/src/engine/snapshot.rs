@@ -1,0 +1,63 @@
+//! The engine's state, for those who only look.
+
+use super::run::Engine;
+use std::sync::Arc;
+use tercet_consensus::view::View;
+
+/// The state.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Height, 0 before the start.
+    pub height: u64,
+    /// View.
+    pub view: u32,
+    /// Start view of the height.
+    pub start_view: u32,
+    /// Promised view.
+    pub promise: Option<u32>,
+    /// View and block hash of what is prepared.
+    pub prepared: Option<(u32, String)>,
+    /// The primary's address.
+    pub primary: String,
+    /// Whether this node is a validator at this height.
+    pub validator: bool,
+    /// Why nothing is signed, where that is so.
+    pub hold: Option<&'static str>,
+    /// T in milliseconds.
+    pub timeout_ms: u64,
+    /// Validators directly connected.
+    pub connected: Vec<String>,
+    /// Whether peers are ahead.
+    pub behind: bool,
+    /// View changes since the start.
+    pub view_changes: u64,
+}
+
+impl Engine {
+    pub(super) fn publish(&self) {
+        let replica = self.parts.core.replica();
+        let last = self.parts.snapshot.load();
+        let view_now = (replica.height().value(), replica.view().number(), self.view_changes);
+        let same = (last.height, last.view, last.view_changes) == view_now
+            && last.hold == self.hold.reason()
+            && last.behind == self.parts.sync.is_behind()
+            && last.connected.len() == self.peers.direct().count();
+        if same {
+            return;
+        }
+        self.parts.snapshot.store(Arc::new(Snapshot {
+            height: view_now.0,
+            view: view_now.1,
+            start_view: replica.start_view().number(),
+            promise: replica.promise().map(View::number),
+            prepared: replica.prepared().map(|(view, id)| (view.number(), id.hash.to_string())),
+            primary: replica.primary().to_string(),
+            validator: replica.is_validator(),
+            hold: self.hold.reason(),
+            timeout_ms: u64::try_from(self.parts.pace.timeout().as_millis()).unwrap_or(u64::MAX),
+            connected: self.peers.direct().map(|address| address.to_string()).collect(),
+            behind: self.parts.sync.is_behind(),
+            view_changes: self.view_changes,
+        }));
+    }
+}

@@ -1,0 +1,163 @@
+//! What the engine says to peers: STATUS and its answers, bodies, relayed messages.
+
+use super::Origin;
+use super::run::Engine;
+use crate::network::{Class, Network, PeerId};
+use crate::wire::{Consensus, FetchBlock, Frame};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tendermint::block::Height;
+use tercet_consensus::block::BlockId;
+use tercet_consensus::message::Message;
+use tercet_consensus::status::Status;
+
+/// The shortest time between two STATUS rounds.
+const STATUS_MIN: Duration = Duration::from_millis(75);
+/// The time between two STATUS rounds while nothing goes on.
+const STATUS_IDLE: Duration = Duration::from_millis(500);
+/// The time between two STATUS rounds of a replica that was behind a moment ago.
+const STATUS_FOLLOWING: Duration = Duration::from_millis(40);
+/// How far below the replica's height single blocks are served.
+const SERVED_BELOW: u64 = 2;
+
+impl Engine {
+    pub(super) fn relay(&mut self, origin: &Origin) {
+        let Some(author) = &origin.author else { return };
+        for peer in self.peers.relay_to(&origin.frame, &origin.peer, author) {
+            self.send(peer, origin.class, origin.frame.clone());
+        }
+    }
+
+    pub(super) fn take_status(&mut self, peer: PeerId, status: &Status) {
+        let (height, now) = (self.height(), Instant::now());
+        let direct = self.parts.sets.at(status.height).map(|info| {
+            let list = (0u32..).zip(info.validators.list());
+            list.filter(|(index, _)| status.direct.has(*index)).map(|(_, v)| v.address).collect()
+        });
+        if self.peers.status(&peer, status, direct) {
+            self.map_relays();
+        }
+        if let Some(validator) = self.peers.validator(&peer) {
+            self.hold.hear(validator, status);
+        }
+        self.parts.sync.peer_is_at(peer, status.height);
+        if status.height < height {
+            self.parts.sync.tell_tip(peer);
+        } else if self.peers.may_answer(&peer, height, now) {
+            self.answer(peer, status, now);
+        }
+    }
+
+    fn answer(&mut self, peer: PeerId, status: &Status, now: Instant) {
+        for message in self.parts.core.replica().answer(status) {
+            if let Message::Block(block) = &message {
+                let id = block.id();
+                // A peer that knows what is proposed asks for the body, if it is not under way already.
+                if status.pre_prepares.contains(&id) || !self.peers.may_send_body(peer, id, now) {
+                    continue;
+                }
+            }
+            self.send_message(peer, &message);
+        }
+    }
+
+    pub(super) fn map_relays(&self) {
+        self.parts.relay.store(Arc::new(self.peers.relay_map()));
+    }
+
+    /// Serves a block by its id: of this height, or decided a moment ago. What lies farther back is served in ranges, by another thread.
+    pub(super) fn serve_block(&mut self, peer: PeerId, height: Height, id: &BlockId) {
+        let message = self.parts.core.replica().block(id);
+        let message = message.or_else(|| self.decided_block(height, id));
+        if let Some(message) = message
+            && self.peers.may_send_body(peer, *id, Instant::now())
+        {
+            self.send_message(peer, &message);
+        }
+    }
+
+    fn decided_block(&self, height: Height, id: &BlockId) -> Option<Message> {
+        let current = self.height().value();
+        if height.value() >= current || height.value() + SERVED_BELOW < current {
+            return None;
+        }
+        match self.parts.chain.block(height) {
+            Ok(block) => block.filter(|block| block.id() == *id).map(Message::Block),
+            Err(error) => {
+                tracing::warn!(%height, %error, "a block cannot be served");
+                None
+            }
+        }
+    }
+
+    /// Asks for the blocks that are missing, each of one peer at a time, of two at once where it is `urgent`.
+    pub(super) fn fetch_missing(&mut self, urgent: bool) {
+        let (height, now) = (self.height(), Instant::now());
+        let (times, every) = match urgent {
+            true => (2, Duration::ZERO),
+            false => (1, self.parts.pace.timeout() / 2),
+        };
+        for block_id in self.parts.core.replica().missing() {
+            for _ in 0..times {
+                let Some(peer) = self.peers.ask_for(block_id, now, every) else { break };
+                let (class, frame) =
+                    encode(&Consensus::FetchBlock(FetchBlock { height, block_id }));
+                self.send(peer, class, frame);
+            }
+        }
+    }
+
+    /// A quarter of T; longer while nothing goes on at this height, so that an idle network costs little.
+    pub(super) fn status_interval(&self) -> Duration {
+        if self.ahead.is_following(Instant::now()) {
+            STATUS_FOLLOWING
+        } else if self.active {
+            (self.parts.pace.timeout() / 4).max(STATUS_MIN)
+        } else {
+            STATUS_IDLE
+        }
+    }
+
+    pub(super) fn send_status(&self, to: Option<PeerId>) {
+        let replica = self.parts.core.replica();
+        let direct = self.peers.direct().chain(self.me);
+        let direct: BTreeSet<_> =
+            direct.filter_map(|address| replica.validators().index_of(&address)).collect();
+        let (class, frame) = encode(&Consensus::Status(replica.status(direct)));
+        match to {
+            Some(peer) => self.send(peer, class, frame),
+            None => self.parts.network.broadcast(class, frame),
+        }
+    }
+
+    pub(super) fn send_message(&self, peer: PeerId, message: &Message) {
+        let (class, frame) = encode(&Consensus::Message(message.clone()));
+        self.send(peer, class, frame);
+    }
+
+    /// A peer whose queue is full is dropped by the network; what it misses comes back by STATUS.
+    fn send(&self, peer: PeerId, class: Class, frame: bytes::Bytes) {
+        if let Err(error) = self.parts.network.send(peer, class, frame) {
+            tracing::debug!(%peer, %class, %error, "not sent");
+        }
+    }
+
+    /// Tells the pool who is primary.
+    pub(super) fn point_pool(&self) {
+        let primary = self.parts.core.replica().primary();
+        self.parts.pool.primary(self.peers.peer_of(&primary));
+    }
+}
+
+pub(super) fn broadcast(network: &Network, message: &Message) {
+    let (class, frame) = encode(&Consensus::Message(message.clone()));
+    network.broadcast(class, frame);
+}
+
+fn encode(message: &Consensus) -> (Class, bytes::Bytes) {
+    match message.encode() {
+        Frame::Consensus(frame) => (Class::Consensus, frame),
+        Frame::Body(frame) => (Class::Bodies, frame),
+    }
+}
