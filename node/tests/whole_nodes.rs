@@ -149,6 +149,12 @@ fn data_of_an_older_moment_signs_nothing_that_it_signed_before() {
     net.start_all();
     net.send(0, "old=1");
     net.apps[3].wait_for("old=1");
+    let file = net.data(3).join("priv_validator_state.json");
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while tercet_config::SignState::load(&file).expect("readable").is_none_or(|s| s.height == 0) {
+        assert!(std::time::Instant::now() < deadline, "it never signed");
+        std::thread::yield_now();
+    }
     net.stop(3);
     // The journal is lost, the watermark is not.
     std::fs::remove_dir_all(net.data(3).join("journal")).expect("removed");
