@@ -1,8 +1,8 @@
 use super::*;
 use std::sync::Arc;
-use tercet_consensus::message::{Phase, SignedVote, Verified};
+use tercet_consensus::message::{Justification, Phase, SignedVote, Verified, ViewChangeMessage};
 use tercet_consensus::replica::{HeightStart, Settings};
-use tercet_consensus::testing::messages::Signers;
+use tercet_consensus::testing::messages::{Signers, block_id};
 use tercet_consensus::verify::SignatureCheck;
 
 struct Good;
@@ -19,8 +19,12 @@ impl SignatureCheck for Good {
 }
 
 fn setup() -> (Signers, Replica, Address) {
+    setup_as(0)
+}
+
+fn setup_as(index: ValidatorIndex) -> (Signers, Replica, Address) {
     let signers = Signers::new(&[10; 4], 5);
-    let me = signers.validators.at(0).expect("four").address;
+    let me = signers.validators.at(index).expect("four").address;
     let settings = Settings {
         me: Some(me),
         commit_grace: Duration::ZERO,
@@ -35,12 +39,6 @@ fn setup() -> (Signers, Replica, Address) {
         extensions: false,
     };
     (signers, Replica::new(settings, start), me)
-}
-
-fn block_id() -> tercet_consensus::block::BlockId {
-    let hash = tendermint::Hash::Sha256([3; 32]);
-    let part_set_header = tendermint::block::parts::Header::new(1, hash).expect("one part");
-    tercet_consensus::block::BlockId { hash, part_set_header }
 }
 
 fn verified(signers: &Signers, vote: SignedVote) -> Verified<SignedVote> {
@@ -63,11 +61,11 @@ fn status(replica: &Replica, height: u64) -> Status {
 fn a_vote_of_this_key_that_the_replica_did_not_make_is_foreign_and_one_that_it_has_is_not() {
     let (signers, mut replica, me) = setup();
     for phase in [Phase::Prepare, Phase::Commit] {
-        let own = verified(&signers, signers.vote(phase, 0, 0, block_id()));
+        let own = verified(&signers, signers.vote(phase, 0, 0, block_id(3)));
         assert!(foreign(&signers, &Input::Vote(own.clone()), &replica, me));
         replica.step(Input::Vote(own.clone()));
         assert!(!foreign(&signers, &Input::Vote(own), &replica, me), "an echo");
-        let others = verified(&signers, signers.vote(phase, 1, 0, block_id()));
+        let others = verified(&signers, signers.vote(phase, 1, 0, block_id(3)));
         assert!(!foreign(&signers, &Input::Vote(others), &replica, me));
     }
 }
@@ -77,7 +75,7 @@ fn a_view_change_above_what_the_replica_asked_for_is_foreign() {
     let (signers, mut replica, me) = setup();
     let message = |index, view| {
         let signed = signers.view_change(index, view, None);
-        let message = tercet_consensus::message::ViewChangeMessage { signed, certificate: None };
+        let message = ViewChangeMessage { signed, certificate: None };
         Input::ViewChange(signers.context().view_change(message, &Good).expect("it verifies"))
     };
     assert!(foreign(&signers, &message(0, 2), &replica, me));
@@ -86,6 +84,38 @@ fn a_view_change_above_what_the_replica_asked_for_is_foreign() {
     assert!(!foreign(&signers, &message(0, 2), &replica, me), "an echo");
     assert!(!foreign(&signers, &message(0, 1), &replica, me), "outgrown");
     assert!(foreign(&signers, &message(0, 3), &replica, me));
+}
+
+#[test]
+fn a_proposal_of_this_key_that_the_replica_did_not_make_is_foreign() {
+    let signers = Signers::new(&[10; 4], 5);
+    let (signers, mut replica, me) = setup_as(signers.schedule.primary(signers.height, View::ZERO));
+    let message = |n| {
+        let message = signers.pre_prepare(0, block_id(n), None);
+        Input::PrePrepare(signers.context().pre_prepare(message, &Good).expect("it verifies"))
+    };
+    assert!(foreign(&signers, &message(3), &replica, me));
+    replica.step(message(3));
+    assert!(!foreign(&signers, &message(3), &replica, me), "an echo");
+    let other = signers.validators.list().iter().find(|v| v.address != me).expect("four").address;
+    assert!(!foreign(&signers, &message(4), &replica, other));
+}
+
+#[test]
+fn a_view_change_of_this_key_inside_a_new_view_is_foreign_where_the_replica_did_not_make_it() {
+    let signers = Signers::new(&[10; 4], 5);
+    let primary = signers.schedule.primary(signers.height, View::ZERO.next());
+    let mine = (0..4).find(|index| *index != primary).expect("four");
+    let (signers, mut replica, me) = setup_as(mine);
+    let view_changes = (0..4).map(|index| signers.view_change(index, 1, None)).collect();
+    let justification = Justification { view_changes, certificate: None };
+    let message = signers.pre_prepare(1, block_id(3), Some(justification));
+    let message = signers.context().pre_prepare(message, &Good).expect("it verifies");
+    assert!(foreign(&signers, &Input::PrePrepare(message.clone()), &replica, me));
+    let own = ViewChangeMessage { signed: signers.view_change(mine, 1, None), certificate: None };
+    let own = signers.context().view_change(own, &Good).expect("it verifies");
+    replica.step(Input::ViewChange(own));
+    assert!(!foreign(&signers, &Input::PrePrepare(message), &replica, me), "an echo");
 }
 
 #[test]
