@@ -22,6 +22,7 @@ mod tests;
 mod tx;
 mod version;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use context::Global;
 use std::io::{self, Write as _};
@@ -29,7 +30,13 @@ use std::process::ExitCode;
 
 /// A validator node: PBFT consensus, and from outside a CometBFT 0.38 node.
 #[derive(Debug, Parser)]
-#[command(name = "tercet", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(
+    name = "tercet",
+    version,
+    arg_required_else_help = true,
+    args_override_self = true,
+    after_help = EXAMPLES
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -94,11 +101,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nobody is left to tell where the output is gone.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
+        Err(error) => return unparsed(&error),
     };
     match run(&cli) {
         Ok(code) => code,
@@ -109,6 +112,34 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help and versions as they are; anything else is an error, of which the first part is enough: the rest repeats the help.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell where the output is gone.
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::FAILURE
+        }
+        _ => {
+            let _ = writeln!(io::stderr(), "{}", usage(&error.render().to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The parser's text without what the help says too, and which help that is.
+fn usage(text: &str) -> String {
+    let (what, rest) = text.split_once("Usage: ").unwrap_or((text, "tercet"));
+    let what = what.split("For more information").next().unwrap_or_default();
+    let command = rest.split_whitespace().take_while(|word| word.starts_with(char::is_alphabetic));
+    let command = command.collect::<Vec<_>>().join(" ");
+    format!("{}; see {command} --help", one_line(what).replace(":, ", ": "))
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {

@@ -34,6 +34,8 @@ impl Reset {
         let context = global.load(&[])?;
         let config = &context.loaded.config;
         let home = &context.home;
+        // A wrong --home must not look like a success.
+        anyhow::ensure!(home.path().is_dir(), "there is no home at {}", home.path().display());
         let data = real(&home.data_dir(config));
         let watermark = real(&home.sign_state_file(config));
         let kept = [

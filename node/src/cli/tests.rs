@@ -107,6 +107,34 @@ fn commands_of_cometbft_with_other_names_say_which() {
 }
 
 #[test]
+fn what_cannot_be_parsed_is_one_line_with_the_help_to_read() {
+    let told = |args: &[&str]| {
+        let args = std::iter::once("tercet").chain(args.iter().copied());
+        usage(&Cli::try_parse_from(args).expect_err("it is refused").render().to_string())
+    };
+    assert_eq!(
+        told(&["start", "--rpc.ladr", "x"]),
+        "error: unexpected argument '--rpc.ladr' found, tip: a similar argument exists: \
+         '--rpc.laddr'; see tercet start --help"
+    );
+    assert_eq!(
+        told(&["tx", "send"]),
+        "error: the following required arguments were not provided: <TX>; see tercet tx send --help"
+    );
+    let keys = told(&["keys", "generate", "foo"]);
+    assert!(keys.ends_with("[possible values: node, validator]; see tercet --help"), "{keys}");
+    assert!(!told(&["bogus"]).contains('\n'));
+}
+
+#[test]
+fn the_last_of_two_equal_flags_counts() {
+    let cli = parse(&["start", "--home", "/a", "--moniker", "x", "--home", "/b", "--moniker", "y"]);
+    assert_eq!(cli.global.home.as_deref(), Some(Path::new("/b")));
+    let Command::Start(start) = cli.command else { panic!("{:?}", cli.command) };
+    assert_eq!(start.flags.0, [("moniker".to_owned(), "y".to_owned())]);
+}
+
+#[test]
 fn init_makes_a_home_and_keeps_what_is_there() {
     let (_folder, path) = temporary();
     done(&["init", "--home", &path, "--moniker", "alice", "--chain-id", "c"]);
@@ -243,6 +271,12 @@ fn reset_keeps_keys_and_the_watermark() {
     done(&["reset", "--home", &path, "--unsafe"]);
     assert!(!journal.exists());
     assert_eq!(height(&watermark), Some(0));
+}
+
+#[test]
+fn reset_of_a_home_that_is_not_there_is_no_success() {
+    let (_folder, path) = temporary();
+    assert_eq!(refused(&["reset", "--home", &path]), format!("there is no home at {path}"));
 }
 
 #[test]
