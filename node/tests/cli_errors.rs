@@ -1,0 +1,482 @@
+//! The program itself and bad input: each is one line on standard error and exit code 1, or one line of the log of a node that goes
+//! on. No panic, and nothing is lost.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A node that is asked to stop has ended within this.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// The program with its arguments, and nothing of this process's environment that it reads.
+fn tercet(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tercet"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TERCET_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Waits for the end of a process; one that does not end is killed, and the test fails.
+fn end(child: Child, patience: Duration) -> Output {
+    let pid = i32::try_from(child.id()).expect("a process id");
+    let (sender, ended) = channel();
+    std::thread::spawn(move || drop(sender.send(child.wait_with_output())));
+    match ended.recv_timeout(patience) {
+        Ok(output) => output.expect("its output"),
+        Err(_) => {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            panic!("it has not ended: {:?}", ended.recv());
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Output {
+    end(tercet(args).spawn().expect("it runs"), PATIENCE)
+}
+
+/// Runs a command that must succeed, and returns what it prints.
+fn done(args: &[&str]) -> String {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Runs a command that must fail, and returns its one line without the `error: `.
+fn refused(args: &[&str]) -> String {
+    let output = run(args);
+    let text = String::from_utf8(output.stderr.clone()).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+    assert_eq!(text.lines().count(), 1, "{args:?}: {text}");
+    let line = text.trim_end().strip_prefix("error: ");
+    line.unwrap_or_else(|| panic!("{args:?}: {text}")).to_owned()
+}
+
+/// A home as `tercet init` makes it.
+struct Home {
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Home {
+    fn new() -> Home {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("h");
+        let home = Home { path, _folder: folder };
+        done(&["init", "--home", home.arg(), "--chain-id", "test-chain", "--moniker", "m"]);
+        home
+    }
+
+    fn arg(&self) -> &str {
+        self.path.to_str().expect("text")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn genesis(&self) -> PathBuf {
+        self.file("config/genesis.json")
+    }
+
+    /// Changes the genesis by text.
+    fn change_genesis(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.genesis()).expect("a genesis");
+        assert!(text.contains(from), "{text}");
+        fs::write(self.genesis(), text.replace(from, to)).expect("written");
+    }
+
+    /// Where its RPC listens: on a socket in the home, so that no port is needed.
+    fn rpc(&self) -> String {
+        format!("unix://{}", self.file("rpc.sock").display())
+    }
+
+    /// The arguments of a start that takes no port that another may have.
+    fn start_args<'a>(&'a self, rpc: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let own = ["start", "--home", self.arg(), "--rpc.laddr", rpc, "--p2p.laddr", "127.0.0.1:0"];
+        [own.as_slice(), more].concat()
+    }
+
+    /// Starts a node that must not start.
+    fn refuses(&self, more: &[&str]) -> String {
+        refused(&self.start_args(&self.rpc(), more))
+    }
+}
+
+/// What stands before lines of standard error in [`Node::log`].
+const ERRORS: &str = "on standard error: ";
+
+/// Sends each line on, until the end.
+fn forward(from: impl Read + Send + 'static, prefix: &'static str, to: Sender<String>) {
+    let lines = BufReader::new(from).lines().map_while(Result::ok);
+    std::thread::spawn(move || {
+        lines.map(|line| format!("{prefix}{line}")).all(|line| to.send(line).is_ok())
+    });
+}
+
+/// A node that runs.
+struct Node {
+    child: Option<Child>,
+    rpc: PathBuf,
+    /// Where it accepts peers.
+    peers: SocketAddr,
+    log: Receiver<String>,
+}
+
+impl Node {
+    fn start(home: &Home, more: &[&str]) -> Node {
+        let rpc = home.rpc();
+        // A node that was killed leaves its socket.
+        let _ = fs::remove_file(home.file("rpc.sock"));
+        let mut child = tercet(&home.start_args(&rpc, more)).spawn().expect("it runs");
+        let (sender, log) = channel();
+        forward(child.stdout.take().expect("its output"), "", sender.clone());
+        forward(child.stderr.take().expect("its errors"), ERRORS, sender);
+        let peers = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut node = Node { child: Some(child), rpc: home.file("rpc.sock"), peers, log };
+        // Clients and peers are accepted at about the same time.
+        let is_peers: fn(&str) -> bool = |line| line.contains("accepting peers");
+        let is_clients: fn(&str) -> bool = |line| line.contains("rpc laddr=");
+        let first = node.log_line(|line| is_peers(line) || is_clients(line));
+        let second = node.log_line(if is_peers(&first) { is_clients } else { is_peers });
+        let line = if is_peers(&first) { first } else { second };
+        let address = line.split("address=").nth(1).expect("an address").trim();
+        node.peers = address.parse().expect("an address");
+        node
+    }
+
+    /// Waits for a line of the log.
+    fn log_line(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let mut seen = Vec::new();
+        loop {
+            let line = self.log.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("it is not in the log: {seen:#?}"));
+            if wanted(&line) {
+                return line;
+            }
+            seen.push(line);
+        }
+    }
+
+    /// What it answers to this body of a POST.
+    fn post(&self, body: &[u8]) -> String {
+        let mut stream = UnixStream::connect(&self.rpc).expect("connected");
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        // The node may answer and close before it has read all of a large body.
+        let _ = stream.write_all(body);
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("a reply");
+        reply
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let id = self.child.as_ref().expect("it runs").id();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(id).expect("a process id"));
+        nix::sys::signal::kill(pid, signal).expect("it runs");
+    }
+
+    /// Asks it to stop, which it must do in time, without an error.
+    fn stop(mut self) {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        let output = end(self.child.take().expect("it runs"), STOP_MAX);
+        let errors: Vec<String> = self.log.iter().filter(|line| line.starts_with(ERRORS)).collect();
+        assert_eq!((output.status.code(), errors), (Some(0), Vec::new()), "{output:?}");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn a_broken_genesis() {
+    let home = Home::new();
+    let good = fs::read_to_string(home.genesis()).expect("a genesis");
+    for (text, reason) in [
+        ("", "not a genesis in CometBFT's format"),
+        (&good[..good.len() / 2], "not a genesis in CometBFT's format"),
+        ("[]", "not a genesis in CometBFT's format"),
+        ("{}", "chain_id is missing"),
+        (&good.replace("\"10\"", "\"-1\""), "genesis.json"),
+        (&good.replace("\"10\"", "\"9223372036854775807\""), "genesis.json"),
+        (
+            &good.replace(
+                "\"initial_height\": \"1\"",
+                "\"initial_height\": \"9223372036854775808\"",
+            ),
+            "genesis.json",
+        ),
+        (&good.replace("ed25519", "bls12381"), "genesis.json"),
+    ] {
+        assert_ne!(text, good, "nothing was replaced");
+        fs::write(home.genesis(), text).expect("written");
+        let error = home.refuses(&[]);
+        assert!(error.contains(reason), "{error}");
+    }
+    fs::write(home.genesis(), [0xff, 0xfe, 0]).expect("written");
+    assert!(home.refuses(&[]).contains("UTF-8"));
+    fs::remove_file(home.genesis()).expect("removed");
+    assert!(home.refuses(&[]).contains("`tercet init` makes one"));
+    fs::write(home.genesis(), &good).expect("written");
+    Node::start(&home, &[]).stop();
+}
+
+#[test]
+fn a_foreign_genesis() {
+    let home = Home::new();
+    let hash = home.refuses(&["--genesis_hash", "00"]);
+    assert!(hash.contains("get the file of the chain again"), "{hash}");
+    Node::start(&home, &[]).stop();
+    home.change_genesis("test-chain", "another-chain");
+    let error = home.refuses(&[]);
+    assert!(error.contains("a chain of another genesis"), "{error}");
+    home.change_genesis("another-chain", "test-chain");
+    home.change_genesis("\"power\": \"10\"", "\"power\": \"11\"");
+    let error = home.refuses(&[]);
+    assert!(error.contains("a chain of another genesis"), "{error}");
+    home.change_genesis("\"power\": \"11\"", "\"power\": \"10\"");
+    Node::start(&home, &[]).stop();
+}
+
+#[test]
+fn broken_keys_and_a_broken_watermark() {
+    for name in
+        ["config/node_key.json", "config/priv_validator_key.json", "data/priv_validator_state.json"]
+    {
+        let home = Home::new();
+        let path = home.file(name);
+        let good = fs::read(&path).expect("a file");
+        for text in [&b""[..], b"{}", b"garbage", &good[..good.len() / 2]] {
+            fs::write(&path, text).expect("written");
+            let error = home.refuses(&[]);
+            assert!(
+                error.contains(path.file_name().and_then(|name| name.to_str()).expect("text")),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unknown_configuration_key() {
+    let home = Home::new();
+    fs::write(home.file("config/config.toml"), "[p2p]\npex = true\nlader = 1").expect("written");
+    let error = home.refuses(&[]);
+    assert!(
+        error.ends_with("line 3: unknown key \"p2p.lader\"; did you mean \"p2p.laddr\"?"),
+        "{error}"
+    );
+    fs::write(home.file("config/config.toml"), "[p2p").expect("written");
+    assert!(home.refuses(&[]).contains("config.toml line 1"));
+    let error = refused(&["start", "--home", home.arg(), "--rpc.ladr", "x"]);
+    assert!(error.contains("'--rpc.laddr'"), "{error}");
+}
+
+#[test]
+fn what_is_not_supported() {
+    let home = Home::new();
+    for (flag, value, reason) in [
+        ("--proxy_app", "tcp://127.0.0.1:26658", "set kvstore, persistent_kvstore or noop"),
+        ("--proxy_app", "mine", "proxy_app"),
+        ("--priv_validator_laddr", "tcp://127.0.0.1:1", "remote signers"),
+        ("--p2p.persistent_peers", "nobody", "id@host:port"),
+        ("--log_level", "loud", "log_level"),
+    ] {
+        let error = home.refuses(&[flag, value]);
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_port_in_use() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("tcp://{}", taken.local_addr().expect("an address"));
+    let error = home.refuses(&["--p2p.laddr", &address]);
+    assert!(error.contains("Address already in use") && error.contains("another node"), "{error}");
+    let error = home.refuses(&["--rpc.laddr", &address]);
+    assert!(error.contains(&address) && error.contains("Address already in use"), "{error}");
+    Node::start(&home, &[]).stop();
+}
+
+#[test]
+fn a_second_start_on_one_home() {
+    let home = Home::new();
+    let node = Node::start(&home, &[]);
+    let error = refused(&home.start_args("tcp://127.0.0.1:0", &[]));
+    assert!(error.starts_with("another tercet runs on this home"), "{error}");
+    let error = refused(&["reset", "--home", home.arg()]);
+    assert!(error.contains("stop it first"), "{error}");
+    let sent = done(&["tx", "send", "still=alive", "--node", &home.rpc()]);
+    assert!(sent.starts_with("committed at height"), "{sent}");
+    node.stop();
+}
+
+#[test]
+fn two_homes_with_one_key() {
+    let (first, second) = (Home::new(), Home::new());
+    for file in ["config/genesis.json", "config/priv_validator_key.json"] {
+        fs::copy(first.file(file), second.file(file)).expect("copied");
+    }
+    let node = Node::start(&first, &[]);
+    let id = done(&["show-node-id", "--home", first.arg()]);
+    let peer = format!("{}@{}", id.trim(), node.peers);
+    let copy = Node::start(&second, &["--p2p.persistent_peers", &peer]);
+    for node in [&node, &copy] {
+        let line = node.log_line(|line| line.contains("another node holds this validator key"));
+        assert!(line.contains("ERROR") && line.contains("stop one of the two"), "{line}");
+    }
+    copy.stop();
+    node.stop();
+}
+
+#[test]
+fn a_transaction_that_is_malformed_too_large_or_there_already() {
+    let home = Home::new();
+    let node = Node::start(&home, &["--mempool.max_tx_bytes", "100"]);
+    let rpc = home.rpc();
+    let send = |tx: &str| refused(&["tx", "send", tx, "--node", &rpc]);
+    for tx in ["", "nothing", "=", "a=b=c", "val=ed25519!AAAA!1", "val=nonsense"] {
+        assert!(send(tx).starts_with("refused by the application's check, code 2"), "{tx}");
+    }
+    let error = send(&format!("a={}", "b".repeat(99)));
+    assert!(error.ends_with("Tx too large. Max size is 100, but got 101"), "{error}");
+    assert!(send("0xnothex").contains("is not hexadecimal"));
+    done(&["tx", "send", "a=b", "--node", &rpc]);
+    assert!(send("a=b").ends_with("tx already exists in cache"));
+    let missing = refused(&["query", "c", "--node", &rpc]);
+    assert_eq!(missing, "c: does not exist");
+    node.stop();
+}
+
+#[test]
+fn garbage_for_json() {
+    let home = Home::new();
+    let node = Node::start(&home, &[]);
+    let nested = "[".repeat(100_000);
+    let large = vec![b' '; 2_000_000];
+    for (body, reason) in [
+        (&b"garbage"[..], "-32700"),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":1", "-32700"),
+        (&[0xff; 1000], "-32700"),
+        (nested.as_bytes(), "-32700"),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"nothing\"}", "-32601"),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"block\",\"params\":{\"height\":\"9223372036854775808\"}}", "-32602"),
+        (&large, "HTTP/1.1 "),
+    ] {
+        let reply = node.post(body);
+        assert!(reply.contains(reason), "{reason}: {reply}");
+    }
+    assert!(
+        node.post(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"health\"}")
+            .contains("\"result\":{}")
+    );
+    node.stop();
+}
+
+/// Bytes that are the same each time.
+fn noise(count: usize) -> Vec<u8> {
+    let next = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let states = std::iter::successors(Some(7), next);
+    states.map(|state| state.to_be_bytes()[0]).take(count).collect()
+}
+
+#[test]
+fn peers_that_send_random_bytes_truncated_frames_and_false_lengths() {
+    let home = Home::new();
+    let node = Node::start(&home, &[]);
+    // What libp2p says first: the length and name of the protocol that chooses protocols.
+    let greeting: &[u8] = b"\x13/multistream/1.0.0\n";
+    let noise_protocol: &[u8] = b"\x07/noise\n";
+    let mut inputs = vec![noise(100_000), vec![0xff; 64], vec![0; 10_000], greeting[..7].to_vec()];
+    let false_length = [0xff, 0xff, 0xff, 0xff, 0x0f];
+    for rest in [&[0xff; 12][..], &false_length, &noise(5_000)] {
+        inputs.push([greeting, rest].concat());
+        inputs.push([greeting, noise_protocol, rest].concat());
+    }
+    for input in inputs {
+        let mut stream = TcpStream::connect(node.peers).expect("connected");
+        // The node may close before all is written.
+        let _ = stream.write_all(&input);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        assert!(answer.len() < 10_000, "{} bytes, {read:?}", answer.len());
+    }
+    let sent = done(&["tx", "send", "still=alive", "--node", &home.rpc()]);
+    assert!(sent.starts_with("committed at height"), "{sent}");
+    node.stop();
+}
+
+#[test]
+fn nothing_to_ask() {
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one");
+    let node = format!("tcp://{closed}");
+    for args in [&["status"][..], &["query", "k"], &["tx", "send", "k=v"]] {
+        let error = refused(&[args, &["--node", &node]].concat());
+        assert!(error.contains("--node says where"), "{error}");
+    }
+}
+
+#[test]
+fn usage_errors_and_helps() {
+    for args in [
+        &["nothing"][..],
+        &["start", "--nothing"],
+        &["tx", "send"],
+        &["keys", "generate", "other"],
+        &["init", "--initial-height", "0"],
+        &["testnet", "--v", "0"],
+        &["status", "--timeout", "soon"],
+        &["reset", "--home", "/nowhere"],
+        &["show-node-id", "--home", "/nowhere"],
+        &["show-validator", "--home", "/nowhere"],
+        &["start", "--home", "/nowhere"],
+        &["init", "--home", "/proc/nowhere"],
+    ] {
+        refused(args);
+    }
+    for command in [
+        "",
+        "start",
+        "init",
+        "testnet",
+        "status",
+        "tx",
+        "tx send",
+        "query",
+        "keys",
+        "keys show",
+        "keys generate",
+        "show-node-id",
+        "show-validator",
+        "reset",
+        "version",
+    ] {
+        let args = command.split_whitespace().chain(["--help"]).collect::<Vec<_>>();
+        assert!(done(&args).contains("Usage: tercet"), "{command}");
+    }
+}
