@@ -191,7 +191,7 @@ fn errors_of_variables_and_flags_name_them() {
     let error = loaded.set("p2p.persistent_pears", "").expect_err("no key").to_string();
     assert_eq!(
         error,
-        "--p2p.persistent_pears: unknown key \"p2p.persistent_pears\"; did you mean \"p2p.persistent_peers\"?"
+        "command line: unknown key \"p2p.persistent_pears\"; did you mean \"p2p.persistent_peers\"?"
     );
     loaded.set("p2p.external-address", "1.2.3.4:5").expect("a key with a dash");
     assert_eq!(loaded.config.p2p.external_address, "1.2.3.4:5");

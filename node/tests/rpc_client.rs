@@ -2,10 +2,12 @@
 //! node has, and `tendermint-light-client-verifier` follows the chain over changes of the validator set.
 #![allow(missing_docs)]
 
+#[path = "support/ports.rs"]
+mod ports;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
-use std::net::TcpListener;
 use std::time::Duration;
 use tempfile::TempDir;
 use tendermint::block::{CommitSig, Height};
@@ -88,9 +90,7 @@ impl Drop for Net {
 }
 
 fn free_ports(count: usize) -> Vec<u16> {
-    let listen = |_| TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let listeners: Vec<TcpListener> = (0..count).map(listen).collect();
-    listeners.iter().map(|port| port.local_addr().expect("an address").port()).collect()
+    (0..count).map(|_| ports::free_port()).collect()
 }
 
 /// Runs a test on a runtime of its own, because nodes block where they stop.

@@ -313,7 +313,7 @@ fn start_refuses_another_genesis_and_a_remote_signer() {
     let error = refused(&["start", "--home", &path, "--priv_validator_laddr", "tcp://h:1"]);
     assert!(error.contains("remote signers"), "{error}");
     let error = refused(&["start", "--home", &path, "--rpc.laddr", "nonsense"]);
-    assert!(error.starts_with("--rpc.laddr: rpc.laddr: \"nonsense\""), "{error}");
+    assert!(error.starts_with("command line: rpc.laddr: \"nonsense\""), "{error}");
 }
 
 /// A node that answers one request with `reply`, and its address.

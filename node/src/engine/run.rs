@@ -64,6 +64,17 @@ pub struct Parts {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
 }
 
+/// Where the primary is, for whoever has transactions for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Primary {
+    /// This node.
+    Here,
+    /// A connected peer.
+    Peer(PeerId),
+    /// Not directly connected: whoever is passes transactions on.
+    Elsewhere,
+}
+
 /// What the engine asks of the pool.
 pub trait Pool: Send + Sync {
     /// Whether a transaction waits that is worth a block.
@@ -72,8 +83,8 @@ pub trait Pool: Send + Sync {
     fn waiting(&self) -> usize {
         usize::from(self.has_work())
     }
-    /// Who is primary: transactions go straight there.
-    fn primary(&self, peer: Option<PeerId>);
+    /// Where the primary is: transactions go straight there.
+    fn primary(&self, primary: Primary);
     /// Whether the primary should be suspected, because it left a transaction out of several blocks with room for it; once a
     /// transaction.
     fn suspects(&self) -> bool;

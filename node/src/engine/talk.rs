@@ -1,7 +1,7 @@
 //! What the engine says to peers: STATUS and its answers, bodies, relayed messages.
 
 use super::Origin;
-use super::run::Engine;
+use super::run::{Engine, Primary};
 use crate::network::{Class, Network, PeerId};
 use crate::wire::{Consensus, FetchBlock, Frame};
 use std::collections::BTreeSet;
@@ -146,7 +146,12 @@ impl Engine {
     /// Tells the pool who is primary.
     pub(super) fn point_pool(&self) {
         let primary = self.parts.core.replica().primary();
-        self.parts.pool.primary(self.peers.peer_of(&primary));
+        let place = match self.peers.peer_of(&primary) {
+            _ if self.me == Some(primary) => Primary::Here,
+            Some(peer) => Primary::Peer(peer),
+            None => Primary::Elsewhere,
+        };
+        self.parts.pool.primary(place);
     }
 }
 

@@ -17,6 +17,7 @@ pub mod pool;
 
 use crate::audit::{Audit, Discarded};
 use crate::engine::Event;
+use crate::engine::run::Primary;
 use crate::network::{Class, Inbound, Network, PeerId};
 use crate::rpc::sources::{BoxFuture, HashedTx, PoolError, PoolStats};
 use crate::wire;
@@ -29,6 +30,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::ResponseCheckTx;
 use tercet_abci::Application;
@@ -92,7 +94,7 @@ enum Control {
     Reap { bytes_max: u64, gas_max: i64, reply: Sender<Vec<Bytes>> },
     First { limit: usize, reply: oneshot::Sender<Vec<Bytes>> },
     Committed(Committed),
-    Primary(Option<PeerId>),
+    Primary(Primary),
     GasMax(i64),
     Stop,
 }
@@ -194,19 +196,19 @@ impl Drop for Queues {
 }
 
 impl Mempool {
-    /// Starts the owner's thread.
+    /// Starts the owner's thread, which ends after [`Mempool::stop`].
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub fn start(parts: Parts) -> std::io::Result<Mempool> {
+    pub fn start(parts: Parts) -> std::io::Result<(Mempool, JoinHandle<()>)> {
         let Parts { settings, app, network, relay, events, audit, height, failed } = parts;
         let limits = settings.limits;
         let outbox = Box::new(network);
         let seams = Seams { settings, app, outbox, relay, events, height, failed };
         let (mempool, queues) = Mempool::door(limits, audit);
         let owner = Owner::new(seams, queues, mempool.counters.clone());
-        std::thread::Builder::new().name("mempool".into()).spawn(move || owner.run())?;
-        Ok(mempool)
+        let name = std::thread::Builder::new().name("mempool".into());
+        Ok((mempool, name.spawn(move || owner.run())?))
     }
 
     /// The handle, and what feeds the owner.
@@ -259,9 +261,9 @@ impl Mempool {
         answer.recv().unwrap_or_default()
     }
 
-    /// Who is primary.
-    pub fn primary(&self, peer: Option<PeerId>) {
-        drop(self.control.send(Control::Primary(peer)));
+    /// Where the primary is.
+    pub fn primary(&self, primary: Primary) {
+        drop(self.control.send(Control::Primary(primary)));
     }
 
     /// The most gas of a block, −1 for any: what wants more is refused.
@@ -275,6 +277,12 @@ impl Mempool {
     pub fn has_work(&self) -> bool {
         self.counters.executing.load(Ordering::Acquire) == 0
             && self.counters.eligible.load(Ordering::Acquire) > 0
+    }
+
+    /// How many transactions wait that are worth a block, as last counted.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.counters.eligible.load(Ordering::Acquire)
     }
 
     /// Whether the primary should be suspected; asks once.

@@ -4,6 +4,7 @@ use super::age::{Age, Decided};
 use super::pool::{Entry, Pool};
 use super::{Committed, Control, Counters, Intake, Outbox, Queues, RelayMap, Reply, Settings, Tx};
 use crate::engine::Event;
+use crate::engine::run::Primary;
 use crate::network::PeerId;
 use crate::rpc::sources::PoolError;
 use crate::wire;
@@ -50,7 +51,7 @@ pub(super) struct Owner {
     counters: Arc<Counters>,
     pool: Pool,
     age: Age,
-    primary: Option<PeerId>,
+    primary: Primary,
     height: Height,
     /// The largest block and its most gas, as far as known.
     block_bytes_max: usize,
@@ -82,7 +83,7 @@ impl Owner {
             queues,
             counters,
             age: Age::default(),
-            primary: None,
+            primary: Primary::Elsewhere,
             block_bytes_max: usize::MAX,
             gas_max: -1,
             fresh: HashMap::new(),
@@ -283,7 +284,7 @@ impl Owner {
             return self.parts.relay.load().get(&from).cloned().unwrap_or_default();
         }
         let mut peers = self.parts.outbox.peers();
-        if let Some(at) = peers.iter().position(|peer| Some(*peer) == self.primary) {
+        if let Some(at) = peers.iter().position(|peer| Primary::Peer(*peer) == self.primary) {
             peers.swap(0, at);
         }
         peers
@@ -335,7 +336,7 @@ impl Owner {
     }
 
     /// Another primary gets what has waited for a block or longer, and no blame for what others left out.
-    fn rotate(&mut self, primary: Option<PeerId>) {
+    fn rotate(&mut self, primary: Primary) {
         if primary == self.primary {
             return;
         }
@@ -348,7 +349,12 @@ impl Owner {
 
     /// Some of the oldest go to the primary again: it may have lost them, or be a new one.
     fn resend(&mut self, which: impl Fn(&Entry) -> bool) {
-        let Some(primary) = self.primary.filter(|_| self.parts.settings.broadcast) else { return };
+        let targets = match self.primary {
+            _ if !self.parts.settings.broadcast => return,
+            Primary::Here => return,
+            Primary::Peer(peer) => vec![peer],
+            Primary::Elsewhere => self.parts.outbox.peers(),
+        };
         let now = Instant::now();
         let oldest = self.pool.oldest_mut().take(RESEND_LOOK_MAX).filter(|entry| which(entry));
         let txs = oldest.take(RESEND_MAX).map(|entry| {
@@ -356,7 +362,9 @@ impl Owner {
             entry.tx.clone()
         });
         for frame in frames(txs.collect()) {
-            self.parts.outbox.send(primary, frame);
+            for peer in &targets {
+                self.parts.outbox.send(*peer, frame.clone());
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use super::pool::Limits;
 use super::{Committed, INTAKE_BYTES_MAX, Mempool, Outbox, RelayMap, Settings};
 use crate::audit::Audit;
 use crate::engine::Event;
+use crate::engine::run::Primary;
 use crate::network::{Class, Inbound, PeerId};
 use crate::rpc::sources::PoolError;
 use crate::wire;
@@ -243,7 +244,7 @@ fn more_than_the_queue_holds_from_a_peer_waits() {
 #[test]
 fn a_clients_transactions_go_to_the_primary_first_and_then_to_all_others() {
     let bench = Bench::new(settings());
-    bench.mempool.primary(Some(bench.peers[1]));
+    bench.mempool.primary(Primary::Peer(bench.peers[1]));
     bench.check("a=1").unwrap();
     let sent: Vec<_> = (0..3).map(|_| bench.next()).collect();
     assert_eq!(sent[0].0, bench.peers[1]);
@@ -257,7 +258,7 @@ fn nothing_is_sent_where_the_configuration_says_so() {
     let bench = Bench::new(Settings { broadcast: false, ..settings() });
     bench.check("a=1").unwrap();
     bench.commit(2, &[], 0);
-    bench.mempool.primary(Some(bench.peers[1]));
+    bench.mempool.primary(Primary::Peer(bench.peers[1]));
     assert_eq!(bench.txs(), ["a=1"]);
     assert!(bench.sent.is_empty());
 }
@@ -325,14 +326,14 @@ fn large_transactions_go_out_in_frames_of_their_own() {
 #[test]
 fn a_new_primary_gets_what_has_waited() {
     let bench = Bench::new(settings());
-    bench.mempool.primary(Some(bench.peers[0]));
+    bench.mempool.primary(Primary::Peer(bench.peers[0]));
     for tx in ["a=1", "a=2"] {
         bench.check(tx).unwrap();
     }
     wait_until(|| bench.sent.len() >= 3 && bench.txs().len() == 2);
     bench.commit(2, &["a=1"], 0);
     bench.check("a=3").unwrap();
-    bench.mempool.primary(Some(bench.peers[2]));
+    bench.mempool.primary(Primary::Peer(bench.peers[2]));
     let to_the_new = |wanted: &[&str]| {
         let wanted: Vec<Bytes> =
             wanted.iter().map(|tx| Bytes::copy_from_slice(tx.as_bytes())).collect();
@@ -341,6 +342,17 @@ fn a_new_primary_gets_what_has_waited() {
     to_the_new(&["a=2"]);
     to_the_new(&["a=2", "a=3"]);
     to_the_new(&["a=2", "a=3"]);
+}
+
+#[test]
+fn what_waits_goes_to_all_peers_where_the_primary_is_not_one_of_them() {
+    let bench = Bench::new(settings());
+    bench.mempool.primary(Primary::Here);
+    bench.check("a=1").unwrap();
+    (0..3).for_each(|_| drop(bench.next()));
+    bench.mempool.primary(Primary::Elsewhere);
+    let again: BTreeSet<PeerId> = (0..3).map(|_| bench.next().0).collect();
+    assert_eq!(again, bench.peers.iter().copied().collect());
 }
 
 #[test]
@@ -449,7 +461,7 @@ fn a_thousand_that_are_committed_under_another_hash_cost_one_suspicion() {
         at += 1;
         bench.commit(at, &["a=1"], 0);
         if n % 64 == 0 {
-            bench.mempool.primary(Some(bench.peers[n / 64 % 3]));
+            bench.mempool.primary(Primary::Peer(bench.peers[n / 64 % 3]));
         }
     }
     assert_eq!(bench.txs().len(), 1_000);
@@ -460,7 +472,7 @@ fn a_thousand_that_are_committed_under_another_hash_cost_one_suspicion() {
 #[test]
 fn a_suspicion_is_of_the_primary_that_left_it_out() {
     let bench = Bench::new(Settings { recheck: false, ..settings() });
-    bench.mempool.primary(Some(bench.peers[0]));
+    bench.mempool.primary(Primary::Peer(bench.peers[0]));
     bench.check("a=1").unwrap();
     wait_until(|| bench.mempool.has_work());
     let mut at = 1;
@@ -472,7 +484,7 @@ fn a_suspicion_is_of_the_primary_that_left_it_out() {
         let _ = bench.txs();
         assert!(start.elapsed() < PATIENCE);
     }
-    bench.mempool.primary(Some(bench.peers[1]));
+    bench.mempool.primary(Primary::Peer(bench.peers[1]));
     let _ = bench.txs();
     assert!(!bench.mempool.suspects(), "the new primary is not blamed");
 }

@@ -5,12 +5,12 @@ use crate::audit::Audit;
 use crate::engine::heights::Sets;
 use crate::engine::journaled::{Journaled, Parts as JournaledParts};
 use crate::engine::pace::Pace;
-use crate::engine::run::{Engine, Parts, Pool, Snapshot};
+use crate::engine::run::{Engine, Parts, Pool, Primary, Snapshot};
 use crate::engine::signer::{LocalSigner, Signer as _};
 use crate::engine::{EngineError, Event};
 use crate::execution::{Job, State, block};
 use crate::mempool::{Mempool, RelayMap};
-use crate::network::{Network, PeerId};
+use crate::network::Network;
 use crate::store::{Chain, Journal};
 use crate::sync::SyncHandle;
 use anyhow::Context as _;
@@ -119,8 +119,12 @@ impl Pool for Mempool {
         Mempool::has_work(self)
     }
 
-    fn primary(&self, peer: Option<PeerId>) {
-        Mempool::primary(self, peer);
+    fn waiting(&self) -> usize {
+        Mempool::waiting(self)
+    }
+
+    fn primary(&self, primary: Primary) {
+        Mempool::primary(self, primary);
     }
 
     fn suspects(&self) -> bool {

@@ -126,15 +126,18 @@ impl Node {
         })
     }
 
-    /// Stops in order: clients first, then the engine (which ends the executor), then peers.
+    /// Stops in order: clients first, then the engine (which ends the executor), then the pool and peers. Returns when no thread uses a
+    /// database any more, which would crash a process that ends.
     pub fn stop(self) {
         let Node { running, network_runtime, rpc_runtime, .. } = self;
-        running.rpc.cancel();
+        let Running { network, mempool, events, threads, rpc, .. } = running;
+        rpc.cancel();
         rpc_runtime.shutdown_timeout(STOP_MAX / 4);
         // A full queue means that the engine is busy or gone; the process ends either way.
-        let _ = running.events.send_timeout(Event::Stop, STOP_MAX / 4);
+        let _ = events.send_timeout(Event::Stop, STOP_MAX / 4);
+        mempool.stop();
+        network.stop();
         let (done, finished) = bounded::<()>(1);
-        let threads = [running.engine, running.executor];
         std::thread::spawn(move || {
             for thread in threads {
                 // A panic in it was told already.
@@ -143,8 +146,6 @@ impl Node {
             drop(done);
         });
         let _ = finished.recv_timeout(STOP_MAX / 2);
-        running.mempool.stop();
-        running.network.stop();
         network_runtime.shutdown_timeout(STOP_MAX / 4);
     }
 }
@@ -154,8 +155,8 @@ struct Running {
     network: Network,
     mempool: Mempool,
     events: Sender<Event>,
-    engine: JoinHandle<()>,
-    executor: JoinHandle<()>,
+    /// The threads that hold databases: all must have ended when the process does.
+    threads: Vec<JoinHandle<()>>,
     rpc: CancellationToken,
     rpc_address: Option<SocketAddr>,
 }
@@ -209,7 +210,7 @@ fn start(
     let peers = start_network(settings, &key, &sets, &audit, network_runtime)?;
     let network = peers.network.clone();
     let shared = Shared { settings, ends, public, chain, events, audit, network };
-    let mempool = shared.mempool(mempool, relay.clone(), &ready.state)?;
+    let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state)?;
     let hooks = shared.hooks(&mempool, &waiters);
     let executor = shared.executor(consensus, &ready, hooks, job_queue)?;
     let sync = {
@@ -235,10 +236,12 @@ fn start(
         snapshot: Arc::clone(&snapshot),
     })?;
     let engine = ends.spawn("engine", move || engine.run().err().map(consensus::end))?;
-    let sources = shared.sources(query, &mempool, waiters, snapshot)?;
+    let (query, queries) = App::start(query, ends.on_application_failure())?;
+    let sources = shared.sources(query, &mempool, waiters, snapshot);
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
     let Shared { network, events, .. } = shared;
-    Ok(Running { network, mempool, events, engine, executor, rpc, rpc_address })
+    let threads = vec![engine, executor, pool, queries];
+    Ok(Running { network, mempool, events, threads, rpc, rpc_address })
 }
 
 /// What many parts need.
@@ -262,9 +265,9 @@ impl Shared<'_> {
         app: Box<dyn Application>,
         relay: RelayMap,
         state: &State,
-    ) -> std::io::Result<Mempool> {
+    ) -> std::io::Result<(Mempool, JoinHandle<()>)> {
         let failed = self.ends.on_application_failure();
-        let mempool = Mempool::start(crate::mempool::Parts {
+        let (mempool, thread) = Mempool::start(crate::mempool::Parts {
             settings: self.settings.mempool.clone(),
             app,
             network: self.network.clone(),
@@ -275,7 +278,7 @@ impl Shared<'_> {
             failed: Box::new(move |reason| failed(reason)),
         })?;
         mempool.gas_max(state.params.block.max_gas);
-        Ok(mempool)
+        Ok((mempool, thread))
     }
 
     fn executor(
@@ -328,23 +331,23 @@ impl Shared<'_> {
 
     fn sources(
         &self,
-        query: Box<dyn Application>,
+        query: App,
         mempool: &Mempool,
         waiters: Waiters,
         engine: Arc<ArcSwap<Snapshot>>,
-    ) -> std::io::Result<Sources> {
+    ) -> Sources {
         let (node, chain) = (Arc::new(node_info(self.settings)), self.chain.clone());
         let fault = Fault::default();
         let status = StatusParts { node, key: self.public, chain, engine, fault };
-        Ok(Sources {
+        Sources {
             blocks: Arc::new(self.chain.clone()),
             pool: Arc::new(mempool.clone()),
-            app: Arc::new(App::start(query, self.ends.on_application_failure())?),
+            app: Arc::new(query),
             net: Arc::new(self.network.clone()),
             status: Arc::new(Status::new(status)),
             waiters,
             genesis: Arc::new(self.settings.chain.shown.clone()),
-        })
+        }
     }
 
     /// How the executor reaches the rest.

@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -154,7 +155,10 @@ impl Server {
             Some(("tcp", address)) => {
                 Listener::Tcp(TcpListener::bind(address).await.map_err(failed)?)
             }
-            Some(("unix", path)) => Listener::Unix(UnixListener::bind(path).map_err(failed)?),
+            Some(("unix", path)) => {
+                remove_stale(Path::new(path)).map_err(failed)?;
+                Listener::Unix(UnixListener::bind(path).map_err(failed)?)
+            }
             _ => return Err(BindError::Scheme(laddr.to_owned())),
         };
         let api = Api::new(sources, limits).map_err(BindError::Genesis)?;
@@ -212,6 +216,16 @@ impl Server {
             Err(error) if is_of_the_connection(&error) => Ok(()),
             other => other,
         }
+    }
+}
+
+/// Removes the file of a socket on which nobody listens any more: a node that was killed leaves it behind.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        _ => Ok(()),
     }
 }
 

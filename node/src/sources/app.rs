@@ -5,6 +5,7 @@ use crate::rpc::sources::{self, BoxFuture};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use tendermint_proto::v0_38::abci::{
     CheckTxType, RequestCheckTx, RequestInfo, RequestQuery, ResponseCheckTx, ResponseInfo,
     ResponseQuery,
@@ -40,12 +41,13 @@ impl App {
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub fn start(app: Box<dyn Application>, failed: Failed) -> std::io::Result<App> {
+    pub fn start(
+        app: Box<dyn Application>,
+        failed: Failed,
+    ) -> std::io::Result<(App, JoinHandle<()>)> {
         let (sender, calls) = bounded(CALLS_MAX);
-        std::thread::Builder::new()
-            .name("query".into())
-            .spawn(move || run(app, &calls, &failed))?;
-        Ok(App(sender))
+        let thread = std::thread::Builder::new().name("query".into());
+        Ok((App(sender), thread.spawn(move || run(app, &calls, &failed))?))
     }
 
     fn ask<T: Send + 'static>(

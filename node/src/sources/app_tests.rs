@@ -23,7 +23,7 @@ fn start() -> (App, mpsc::Sender<()>, mpsc::Receiver<String>) {
     let (failed, failures) = mpsc::channel();
     let slow = Slow(Arc::new(std::sync::Mutex::new(wait)));
     let failed = Arc::new(move |reason| failed.send(reason).unwrap());
-    (App::start(tercet_abci::in_process(slow).query, failed).unwrap(), go, failures)
+    (App::start(tercet_abci::in_process(slow).query, failed).unwrap().0, go, failures)
 }
 
 fn query(app: &App, path: &str) -> BoxFuture<Result<ResponseQuery, String>> {

@@ -2,10 +2,12 @@
 
 pub(crate) mod observer;
 
+mod ports;
+
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -152,13 +154,10 @@ impl Net {
     /// A network whose nodes are connected all to all; none is started. Nodes beyond the powers are full nodes.
     pub(crate) fn new(powers: &[u64], full_nodes: usize, transport: Transport) -> Net {
         let count = powers.len() + full_nodes;
-        let listeners: Vec<TcpListener> =
-            (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
         let members = powers.iter().enumerate().map(|(index, power)| (public(index), *power));
         Net {
             folder: tempfile::tempdir().expect("a folder"),
-            ports: listeners.iter().map(port).collect(),
+            ports: (0..count).map(|_| ports::free_port()).collect(),
             apps: (0..count).map(|_| App::default()).collect(),
             nodes: (0..count).map(|_| None).collect(),
             validators: Arc::new(Validators::new(members).expect("a set")),
