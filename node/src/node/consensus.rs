@@ -1,5 +1,6 @@
 //! The engine, put together.
 
+use super::ends::with_causes;
 use super::{End, Settings};
 use crate::audit::Audit;
 use crate::engine::heights::Sets;
@@ -105,12 +106,13 @@ pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
 
 /// Why the engine ended, for the process.
 pub(super) fn end(error: EngineError) -> End {
+    let text = with_causes(&error);
     match error {
         EngineError::Journal(_) | EngineError::Chain(_) | EngineError::Reservation(_) => {
-            End::Disk(error.to_string())
+            End::Disk(text)
         }
-        EngineError::Execution(_) => End::Application(error.to_string()),
-        EngineError::Alarm(_) | EngineError::PartEnded(_) => End::Internal(error.to_string()),
+        EngineError::Execution(_) => End::Application(text),
+        EngineError::Alarm(_) | EngineError::PartEnded(_) => End::Internal(text),
     }
 }
 

@@ -22,6 +22,21 @@ pub enum End {
     Internal(String),
 }
 
+/// An error with its causes, each said once.
+#[must_use]
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 impl End {
     /// The exit code.
     #[must_use]
@@ -106,6 +121,17 @@ mod tests {
         let end = told.blocking_recv().expect("it is told");
         assert!(end.to_string().contains("engine"), "{end}");
         assert_eq!(end.code(), 70);
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let cause = std::io::Error::other("No space left on device");
+        let path = "data".into();
+        let error = crate::store::StoreError::File { path, source: cause };
+        let error = crate::engine::EngineError::Journal(error);
+        let text = with_causes(&error);
+        assert!(text.ends_with("cannot use data: No space left on device"), "{text}");
+        assert_eq!(text.matches("cannot use data").count(), 1, "{text}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod http;
 mod json;
 mod jsonrpc;
 mod params;
+mod quotes;
 mod routes;
 mod server;
 pub mod sources;

@@ -5,6 +5,7 @@ use super::deadline::Deadline;
 use super::http::Handler;
 use super::json;
 use super::json::chain::GenesisDoc;
+use super::quotes::Quotes;
 use super::sources::Sources;
 use bytes::Bytes;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -249,7 +250,7 @@ impl Connection {
     {
         let Connection { handler, stop, slot } = self;
         let limits = &handler.api().limits;
-        let io = TokioIo::new(Deadline::new(stream, limits.write_timeout));
+        let io = TokioIo::new(Quotes::new(Deadline::new(stream, limits.write_timeout)));
         // No `pipeline_flush`: with it, hyper keeps all replies in memory as long as further requests are there.
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder

@@ -94,6 +94,8 @@ fn database() -> Options {
 fn tables(cache: &Cache) -> BlockBasedOptions {
     let mut options = BlockBasedOptions::default();
     options.set_block_cache(cache);
+    // Or they grow with the chain, outside the cache.
+    options.set_cache_index_and_filter_blocks(true);
     options.set_bloom_filter(10.0, false);
     options
 }

@@ -57,6 +57,8 @@ async fn broadcast_replies_are_comets_byte_by_byte() {
     assert_eq!(reply.body, expected);
     let reply = client.get("/broadcast_tx_sync?tx=%22async-key=value%22").await;
     assert_eq!(reply.body, expected.replace("\"x\"", "-1"));
+    let reply = client.get("/broadcast_tx_sync?tx=\"async-key=value\"").await;
+    assert_eq!(reply.body, expected.replace("\"x\"", "-1"));
     let reply = client.post(&call("1", "broadcast_tx_sync", &tx("bad"))).await;
     assert!(reply.body.contains(r#""code":2,"data":"","log":"a\u003cb","codespace":"","hash":"#));
 }
