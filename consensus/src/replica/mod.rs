@@ -1,8 +1,8 @@
 //! The replica: PBFT one height at a time, pure. `step` takes an input and returns what to do; it has no clock, no I/O, no
 //! randomness and no error, because what reaches it is verified and bounded.
 //!
-//! An input is recorded, then one method per rule runs until none fires (see [`rules`]). Everything but what is listed in
-//! [`Replica`] itself is new at each height: a new [`height::At`] is built, nothing is reset.
+//! An input is recorded, then one method per rule runs until none fires (see `rules`). Everything but what is listed in
+//! [`Replica`] itself is new at each height: a new `height::At` is built, nothing is reset.
 
 mod blocks;
 mod candidates;

@@ -2,8 +2,8 @@
 //!
 //! - [`journaled`]: replica and journal together, the only way to step: what must be durable is, before anything leaves.
 //! - [`run`]: the thread, one match over events and one over actions.
-//! - [`talk`]: what it says to peers: STATUS and its answers, bodies, relayed messages.
-//! - [`ingest`]: decided blocks of peers, many at a time.
+//! - `talk`: what it says to peers: STATUS and its answers, bodies, relayed messages.
+//! - `ingest`: decided blocks of peers, many at a time.
 //! - [`hold`]: why nothing is signed.
 //! - [`snapshot`]: its state, for those who only look.
 //! - [`pace`]: T of the protocol, and when an empty block is due.

@@ -3,7 +3,7 @@
 //!
 //! - [`executor`]: the thread that owns the application's consensus role; one job after the other.
 //! - [`block`]: what a header must say, from the state alone.
-//! - [`requests`]: a block as ABCI requests.
+//! - `requests`: a block as ABCI requests.
 //! - [`updates`]: what the application changes: validators and parameters.
 //! - [`handshake`]: `Info`, `InitChain` and the replay of what the application lacks.
 //!

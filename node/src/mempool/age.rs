@@ -1,9 +1,9 @@
 //! *age* (censorship): which transactions the primary leaves out of blocks that had room for them. Source: PROTOCOL §5 "Timers".
 //!
-//! A transaction that several blocks with room left out, over at least [`AGE_MIN`], is a reason to suspect the primary, once. All that
+//! A transaction that several blocks with room left out, over at least `AGE_MIN`, is a reason to suspect the primary, once. All that
 //! are as old are marked with it, and the number of blocks doubles each time until one of the suspected is committed: transactions that
 //! the application itself drops cost a few view changes in all. Such a transaction is no longer worth a block either. A new primary is
-//! given [`GRACE_BLOCKS`] before it is suspected for what others left out.
+//! given `GRACE_BLOCKS` before it is suspected for what others left out.
 
 use super::pool::{Entry, Pool};
 use std::time::{Duration, Instant};

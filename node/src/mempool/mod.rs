@@ -3,7 +3,7 @@
 //!
 //! - [`pool`]: the pool, pure.
 //! - [`age`]: which transactions the primary leaves out.
-//! - [`owner`]: the thread.
+//! - `owner`: the thread.
 //!
 //! Two queues feed the owner: a short one for the engine (reap, committed) that always goes first, and one for transactions, bounded
 //! in number and bytes, which rejects clients at the door when it is full and makes peers wait. At the door, on the caller's thread, a

@@ -2,8 +2,8 @@
 //! start. It goes through the same event loop as everything else.
 //!
 //! - [`plan`]: which heights to ask of whom, pure.
-//! - [`ahead`]: what has come and waits for its turn, decoded and its signatures checked meanwhile by several threads.
-//! - [`task`]: the tokio task that asks, serves and hands over.
+//! - `ahead`: what has come and waits for its turn, decoded and its signatures checked meanwhile by several threads.
+//! - `task`: the tokio task that asks, serves and hands over.
 
 mod ahead;
 pub mod plan;

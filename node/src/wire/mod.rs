@@ -1,7 +1,7 @@
 //! Messages to bytes and back, with their limits: the only place that decodes what comes from the network or from the disk.
 //!
 //! - Every frame holds the version of its format; an unknown one is refused.
-//! - Before anything is allocated, [`bounds`] walks the bytes and counts what may repeat, so that a frame of tiny elements cannot
+//! - Before anything is allocated, `bounds` walks the bytes and counts what may repeat, so that a frame of tiny elements cannot
 //!   become a large value. The size of a whole frame is bounded by the network, by class.
 //! - A block and a transaction share the bytes of the frame that they came in and keep it alive; votes are copied out of it.
 //! - What is decoded is well formed and no more: [`tercet_consensus::verify`] says whether it holds.
