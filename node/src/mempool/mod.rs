@@ -2,6 +2,7 @@
 //! primary and to the peers that lack them, in batches.
 //!
 //! - [`pool`]: the pool, pure.
+//! - `seen`: which were seen lately.
 //! - [`age`]: which transactions the primary leaves out.
 //! - `owner`: the thread.
 //!
@@ -14,6 +15,7 @@ mod owner;
 #[cfg(test)]
 mod owner_tests;
 pub mod pool;
+mod seen;
 
 use crate::audit::{Audit, Discarded};
 use crate::engine::Event;

@@ -1,10 +1,9 @@
 //! The pool, pure: transactions in the order of arrival, found by hash, with a memory of those seen lately.
 
+use super::seen::Seen;
 use crate::rpc::sources::{PoolError, PoolStats};
 use bytes::Bytes;
-use lru::LruCache;
 use std::collections::{BTreeMap, HashMap, hash_map};
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::time::Instant;
 use tendermint::block::Height;
@@ -21,7 +20,7 @@ pub struct Limits {
     pub bytes_max: u64,
     /// `max_tx_bytes`.
     pub tx_bytes_max: usize,
-    /// `cache_size`: hashes of transactions seen lately; 0 remembers none.
+    /// `cache_size`: the most hashes of transactions seen lately; 0 remembers none.
     pub cache_max: usize,
 }
 
@@ -82,7 +81,7 @@ pub struct Pool {
     limits: Limits,
     order: BTreeMap<u64, Entry>,
     by_hash: HashMap<TxHash, u64>,
-    cache: Option<LruCache<TxHash, ()>>,
+    seen: Seen,
     next: u64,
     bytes: u64,
 }
@@ -95,7 +94,7 @@ impl Pool {
             limits,
             order: BTreeMap::new(),
             by_hash: HashMap::new(),
-            cache: NonZeroUsize::new(limits.cache_max).map(LruCache::new),
+            seen: Seen::new(limits.cache_max),
             next: 0,
             bytes: 0,
         }
@@ -116,22 +115,17 @@ impl Pool {
             return Err(PoolError::Seen);
         }
         self.limits.admit(size, &self.stats())?;
-        let seen = self.cache.as_mut().and_then(|cache| cache.put(hash, ()));
-        if seen.is_some() { Err(PoolError::Seen) } else { Ok(()) }
+        if self.seen.put(hash) { Err(PoolError::Seen) } else { Ok(()) }
     }
 
     /// Forgets that a transaction was seen.
     pub fn forget(&mut self, hash: &TxHash) {
-        if let Some(cache) = &mut self.cache {
-            cache.pop(hash);
-        }
+        self.seen.forget(hash);
     }
 
     /// Remembers that a transaction was seen, as one in a block.
     pub fn remember(&mut self, hash: TxHash) {
-        if let Some(cache) = &mut self.cache {
-            cache.put(hash, ());
-        }
+        self.seen.put(hash);
     }
 
     /// Takes a transaction that the application accepted.
