@@ -115,7 +115,7 @@ impl Pool {
             return Err(PoolError::Seen);
         }
         self.limits.admit(size, &self.stats())?;
-        if self.seen.put(hash) { Err(PoolError::Seen) } else { Ok(()) }
+        if self.seen.put(&hash) { Err(PoolError::Seen) } else { Ok(()) }
     }
 
     /// Forgets that a transaction was seen.
@@ -125,7 +125,7 @@ impl Pool {
 
     /// Remembers that a transaction was seen, as one in a block.
     pub fn remember(&mut self, hash: TxHash) {
-        self.seen.put(hash);
+        self.seen.put(&hash);
     }
 
     /// Takes a transaction that the application accepted.
