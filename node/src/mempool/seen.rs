@@ -87,8 +87,10 @@ mod tests {
         let mut seen = Seen::new(10);
         for n in 0..100 {
             assert!(!seen.put(&hash(n)), "{n} is new");
-            let known =
-                (0..=n).filter(|m| seen.young.contains(&hash(*m)) || seen.old.contains(&hash(*m)));
+            let known = (0..=n).filter(|m| {
+                let mark = seen.key.hash_one(hash(*m));
+                seen.young.contains(&mark) || seen.old.contains(&mark)
+            });
             let known: Vec<u8> = known.collect();
             assert!(known.len() <= 10, "{known:?}");
             let last: Vec<u8> = (n.saturating_sub(4)..=n).collect();
