@@ -195,7 +195,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn update_hold(&mut self, now: Instant, inputs: &mut Vec<Input>) {
+    pub(super) fn update_hold(&mut self, inputs: &mut Vec<Input>) {
+        let now = self.now.instant;
         let coming = self.parts.sync.ingesting_until().is_some_and(|until| now < until);
         self.hold.ingesting = coming || !self.ahead.is_empty();
         let (timeout, replica) = (self.parts.pace.timeout(), self.parts.core.replica());

@@ -61,7 +61,7 @@ impl Engine {
             self.ahead.add(decided);
         }
         if !self.ahead.is_empty() {
-            self.ahead.following_until = Instant::now() + FOLLOWING;
+            self.ahead.following_until = self.now.instant + FOLLOWING;
             self.hold.ingesting = true;
             self.hold_now(inputs);
         }

@@ -1,13 +1,11 @@
 //! The replica and its journal, both private: the only way to step. So "sent before durable" cannot be written anywhere else.
 
 use super::EngineError;
+use super::outside::{Records, Watermark};
 use super::signer::Signer;
-use crate::store::Journal;
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use tendermint::Time;
 use tendermint::block::Height;
-use tercet_config::SignState;
 use tercet_consensus::message::Message;
 use tercet_consensus::record::Record;
 use tercet_consensus::replica::{Action, Input, Replica};
@@ -18,11 +16,11 @@ pub const RESERVATION_HEIGHTS: u64 = 64;
 /// A replica whose records are durable before its messages leave.
 pub struct Journaled {
     replica: Replica,
-    journal: Journal,
+    journal: Box<dyn Records>,
     signer: Option<Box<dyn Signer>>,
     chain_id: String,
     /// `priv_validator_state.json`.
-    state_file: PathBuf,
+    watermark: Box<dyn Watermark>,
     /// Signing is allowed up to this height without another reservation.
     reserved: Option<Height>,
     /// The highest height of which the journal had records at the start; none once the replica has been there.
@@ -34,22 +32,22 @@ pub struct Parts {
     /// The replica, at the height to go on with.
     pub replica: Replica,
     /// Its journal.
-    pub journal: Journal,
+    pub journal: Box<dyn Records>,
     /// The validator key; none for a full node.
     pub signer: Option<Box<dyn Signer>>,
     /// The chain.
     pub chain_id: String,
     /// `priv_validator_state.json`.
-    pub state_file: PathBuf,
+    pub watermark: Box<dyn Watermark>,
 }
 
 impl Journaled {
     /// Replica and journal, from now on inseparable.
     #[must_use]
     pub fn new(parts: Parts) -> Journaled {
-        let Parts { replica, journal, signer, chain_id, state_file } = parts;
+        let Parts { replica, journal, signer, chain_id, watermark } = parts;
         let reserved = journal.reserved();
-        Journaled { replica, journal, signer, chain_id, state_file, reserved, restore_upto: None }
+        Journaled { replica, journal, signer, chain_id, watermark, reserved, restore_upto: None }
     }
 
     /// The replica, to look at.
@@ -63,13 +61,13 @@ impl Journaled {
     ///
     /// # Errors
     /// Where the journal cannot be read, or the disk fails.
-    pub fn restore(&mut self) -> Result<Vec<Action>, EngineError> {
+    pub fn restore(&mut self, now: Time) -> Result<Vec<Action>, EngineError> {
         let height = self.replica.height();
         self.restore_upto = self.journal.last_height().map_err(EngineError::Journal)?;
         let mut inputs = vec![Input::Hold(true)];
         let records = self.journal.records(height).map_err(EngineError::Journal)?;
         inputs.extend(records.into_iter().map(Input::Restored));
-        let mut actions = self.step(inputs, &mut |_| {})?;
+        let mut actions = self.step(inputs, now, &mut |_| {})?;
         actions.retain(|action| matches!(action, Action::Decide(_) | Action::Alarm(_)));
         Ok(actions)
     }
@@ -80,7 +78,7 @@ impl Journaled {
         self.restore_upto.is_some_and(|upto| self.replica.height() < upto)
     }
 
-    /// Steps through `inputs`, signs what is to be signed, makes every record durable with one sync, and only then returns what may
+    /// Steps through `inputs`, signs what is to be signed (`now` is the time of COMMITs), makes every record durable with one sync, and only then returns what may
     /// leave. `early` gets, before the sync, what does not leave the machine and the bodies of blocks, which bind nobody.
     ///
     /// # Errors
@@ -88,6 +86,7 @@ impl Journaled {
     pub fn step(
         &mut self,
         inputs: Vec<Input>,
+        now: Time,
         early: &mut dyn FnMut(Action),
     ) -> Result<Vec<Action>, EngineError> {
         let mut queue = VecDeque::from(inputs);
@@ -102,7 +101,7 @@ impl Journaled {
                         let signed = self
                             .signer
                             .as_mut()
-                            .and_then(|signer| signer.sign(&self.chain_id, request, Time::now()));
+                            .and_then(|signer| signer.sign(&self.chain_id, request, now));
                         queue.extend(signed.map(Input::Signed));
                     }
                     Action::Propose { .. }
@@ -130,7 +129,7 @@ impl Journaled {
         if records.is_empty() {
             return Ok(());
         }
-        self.journal.append(records, true).map_err(EngineError::Journal)
+        self.journal.append(records).map_err(EngineError::Journal)
     }
 
     /// Before the first signature at a height above the reservation: reserve up to [`RESERVATION_HEIGHTS`] more, first in the journal,
@@ -161,14 +160,11 @@ impl Journaled {
     }
 
     /// Raises the reservation in the file; never lowers it.
-    fn raise_file(&self, upto: u64) -> Result<(), EngineError> {
-        let failed =
-            |error: tercet_config::SignStateError| EngineError::Reservation(error.to_string());
-        let now = SignState::load(&self.state_file).map_err(failed)?;
-        if now.is_some_and(|state| state.height >= upto) {
-            return Ok(());
+    fn raise_file(&mut self, upto: u64) -> Result<(), EngineError> {
+        match self.watermark.load()? {
+            Some(height) if height >= upto => Ok(()),
+            _ => self.watermark.save(upto),
         }
-        SignState { height: upto }.save(&self.state_file).map_err(failed)
     }
 }
 

@@ -1,11 +1,14 @@
 use super::*;
+use crate::engine::outside::WatermarkFile;
 use crate::engine::signer::LocalSigner;
 use crate::store::Journal;
 use ed25519_dalek::SigningKey;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
+use tercet_config::SignState;
 use tercet_consensus::block::{Block, SealedBlock};
 use tercet_consensus::commit::Commit;
 use tercet_consensus::message::{Phase, SignRequest, SignedMessage};
@@ -46,6 +49,10 @@ fn every_difference_but_an_interrupted_write_is_stale() {
         let expected = stale.map_or(Reservation::Sound, |at| Reservation::Stale(height(at)));
         assert_eq!(said, expected, "journal {journal:?}, file {file:?}");
     }
+}
+
+fn now() -> Time {
+    Time::now()
 }
 
 /// A validator alone, so that each height is decided by its own votes.
@@ -109,10 +116,10 @@ impl Alone {
         let asked = Arc::<AtomicUsize>::default();
         let parts = Parts {
             replica: Replica::new(settings, start),
-            journal: Journal::open(&self.dir.path().join("journal")).expect("a journal"),
+            journal: Box::new(Journal::open(&self.dir.path().join("journal")).expect("a journal")),
             signer: Some(Box::new(CountingSigner { inner, asked: asked.clone() })),
             chain_id: CHAIN_ID.into(),
-            state_file,
+            watermark: Box::new(WatermarkFile(state_file)),
         };
         (Journaled::new(parts), asked)
     }
@@ -132,13 +139,13 @@ impl Alone {
 
     /// Decides the replica's height; returns what left.
     fn decide(&self, core: &mut Journaled, prior: Option<&Commit>) -> (Vec<Action>, Commit) {
-        let mut left = core.step(vec![Input::Work(true)], &mut |_| {}).expect("a disk");
+        let mut left = core.step(vec![Input::Work(true)], now(), &mut |_| {}).expect("a disk");
         let block = self.block(core.replica().height().value(), prior);
         let view = core.replica().view();
         let built = Input::Built { view, block: block.clone() };
-        left.extend(core.step(vec![built], &mut |_| {}).expect("a disk"));
+        left.extend(core.step(vec![built], now(), &mut |_| {}).expect("a disk"));
         let accepted = Input::Validated { block_id: block.id(), accepted: true };
-        left.extend(core.step(vec![accepted], &mut |_| {}).expect("a disk"));
+        left.extend(core.step(vec![accepted], now(), &mut |_| {}).expect("a disk"));
         let commit = left.iter().find_map(|action| match action {
             Action::Decide(decided) => Some(decided.commit.clone()),
             _ => None,
@@ -162,22 +169,22 @@ fn a_restart_goes_through_all_heights_that_the_journal_holds_and_signs_none_of_t
         assert_eq!((votes(&left, Phase::Prepare), votes(&left, Phase::Commit)), (1, 1));
         commits.push(commit.clone());
         let next = alone.start(height + 1, Some(commit));
-        core.step(vec![Input::Advance(next)], &mut |_| {}).expect("a disk");
+        core.step(vec![Input::Advance(next)], now(), &mut |_| {}).expect("a disk");
     }
     drop(core);
     // The chain database has nothing of it.
     let (mut core, asked) = alone.open_with(alone.start(1, None), alone.file());
     for height in 1..=3u64 {
-        let restored = core.restore().expect("readable");
+        let restored = core.restore(now()).expect("readable");
         let [Action::Decide(decided)] = &restored[..] else { panic!("{restored:?}") };
         assert_eq!(decided.commit, commits[usize::try_from(height - 1).expect("small")]);
         assert_eq!(core.is_restoring(), height < 3);
         let next = alone.start(height + 1, None);
-        core.step(vec![Input::Advance(next)], &mut |_| {}).expect("a disk");
+        core.step(vec![Input::Advance(next)], now(), &mut |_| {}).expect("a disk");
     }
     assert_eq!(asked.load(Ordering::Relaxed), 0);
-    assert!(core.restore().expect("readable").is_empty());
-    core.step(vec![Input::Hold(false)], &mut |_| {}).expect("a disk");
+    assert!(core.restore(now()).expect("readable").is_empty());
+    core.step(vec![Input::Hold(false)], now(), &mut |_| {}).expect("a disk");
     let (left, _) = alone.decide(&mut core, commits.last());
     assert_eq!(votes(&left, Phase::Commit), 1);
 }
@@ -189,9 +196,9 @@ fn a_restart_resends_the_same_signature() {
     let (left, commit) = alone.decide(&mut core, None);
     drop(core);
     let (mut core, asked) = alone.open_with(alone.start(1, None), alone.file());
-    let again = core.restore().expect("readable");
+    let again = core.restore(now()).expect("readable");
     assert!(matches!(&again[..], [Action::Decide(decided)] if decided.commit == commit));
-    core.step(vec![Input::Hold(false), Input::Work(true)], &mut |_| {}).expect("a disk");
+    core.step(vec![Input::Hold(false), Input::Work(true)], now(), &mut |_| {}).expect("a disk");
     assert_eq!(asked.load(Ordering::Relaxed), 0);
     assert_eq!(votes(&left, Phase::Commit), 1);
 }
@@ -210,7 +217,7 @@ fn after_many_heights_without_signing_the_file_is_never_more_than_a_step_behind(
     let mut core = alone.open(alone.start(1, None));
     alone.decide(&mut core, None);
     assert_eq!((alone.filed(), core.reserved), (Some(64), Some(Height::from(64u32))));
-    core.step(vec![Input::Advance(alone.start(1_010, None))], &mut |_| {}).expect("a disk");
+    core.step(vec![Input::Advance(alone.start(1_010, None))], now(), &mut |_| {}).expect("a disk");
     core.reserve().expect("a disk");
     assert_eq!((alone.filed(), core.reserved), (Some(1_024), Some(Height::from(1_024u32))));
 }
@@ -220,9 +227,9 @@ fn where_the_reservation_cannot_be_written_nothing_is_signed_and_nothing_leaves(
     let alone = Alone::new();
     let broken = alone.dir.path().join("none/priv_validator_state.json");
     let (mut core, asked) = alone.open_with(alone.start(1, None), broken);
-    core.step(vec![Input::Work(true)], &mut |_| {}).expect("nothing to sign yet");
+    core.step(vec![Input::Work(true)], now(), &mut |_| {}).expect("nothing to sign yet");
     let built = Input::Built { view: View::ZERO, block: alone.block(1, None) };
-    let failed = core.step(vec![built], &mut |action| panic!("{action:?} left"));
+    let failed = core.step(vec![built], now(), &mut |action| panic!("{action:?} left"));
     assert!(matches!(failed, Err(EngineError::Reservation(_))), "{failed:?}");
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
@@ -238,7 +245,7 @@ fn what_is_marked_stale_is_stale_after_a_restart_and_never_lowers_the_file() {
     let file = alone.filed().and_then(|at| Height::try_from(at).ok());
     assert_eq!(compare(core.journal.reserved(), file), Reservation::Stale(height(170)));
     // Once the chain has passed it, signing goes on, and a crash between the two writes is sound.
-    core.step(vec![Input::Advance(alone.start(171, None))], &mut |_| {}).expect("a disk");
+    core.step(vec![Input::Advance(alone.start(171, None))], now(), &mut |_| {}).expect("a disk");
     core.reserve().expect("a disk");
     assert_eq!((alone.filed(), core.reserved), (Some(192), Some(height(192))));
     assert_eq!(compare(Some(height(192)), Some(height(170))), Reservation::Sound);

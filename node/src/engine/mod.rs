@@ -2,6 +2,7 @@
 //!
 //! - [`journaled`]: replica and journal together, the only way to step: what must be durable is, before anything leaves.
 //! - [`run`]: the thread, one match over events and one over actions.
+//! - [`outside`]: what it talks to.
 //! - `talk`: what it says to peers: STATUS and its answers, bodies, relayed messages.
 //! - `ingest`: decided blocks of peers, many at a time.
 //! - [`hold`]: why nothing is signed.
@@ -17,6 +18,7 @@ pub mod heights;
 pub mod hold;
 mod ingest;
 pub mod journaled;
+pub mod outside;
 pub mod pace;
 pub mod peers;
 pub mod run;

@@ -1,9 +1,12 @@
 //! The engine's thread: one match over events, one over actions.
+//!
+//! [`Engine::turn`] never waits and never reads a clock; [`Engine::run`] is the loop around it.
 
 use super::heights::Sets;
 use super::hold::Hold;
 use super::ingest::Ahead;
 use super::journaled::Journaled;
+use super::outside::{Blocks, CatchUp, Now, Outbox};
 use super::pace::Pace;
 use super::peers::Peers;
 use super::timers::Timers;
@@ -12,9 +15,8 @@ use super::{EngineError, Event, Origin};
 use crate::audit::{Audit, Discarded};
 use crate::execution::{Applied, Done, ExecutionError, Job};
 use crate::mempool::RelayMap;
-use crate::network::{Network, PeerId};
-use crate::store::Chain;
-use crate::sync::SyncHandle;
+use crate::network::PeerId;
+use crate::wire::Consensus;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +25,7 @@ use std::time::Instant;
 use tendermint::block::Height;
 use tercet_consensus::key::Address;
 use tercet_consensus::message::{Decided, Message, Phase, SignedVote};
-use tercet_consensus::replica::{Action, HeightStart, Input, Note};
+use tercet_consensus::replica::{Action, HeightStart, Input, Note, Replica};
 
 pub use super::snapshot::Snapshot;
 
@@ -39,17 +41,15 @@ pub struct Parts {
     /// Validator sets by height.
     pub sets: Sets,
     /// The chain database, for heights that were decided.
-    pub chain: Chain,
+    pub chain: Box<dyn Blocks>,
     /// The network.
-    pub network: Network,
+    pub network: Box<dyn Outbox>,
     /// Jobs for the application's thread.
     pub jobs: Sender<Job>,
-    /// What the engine is told.
-    pub events: Receiver<Event>,
     /// The pool of transactions.
     pub pool: Arc<dyn Pool>,
     /// Who catches up when peers are ahead.
-    pub sync: SyncHandle,
+    pub sync: Box<dyn CatchUp>,
     /// What was thrown away.
     pub audit: Audit,
     /// T.
@@ -90,6 +90,15 @@ pub trait Pool: Send + Sync {
     fn suspects(&self) -> bool;
 }
 
+/// Whether there are more turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There are.
+    Continue,
+    /// It was told to stop.
+    Stop,
+}
+
 /// The engine.
 pub struct Engine {
     pub(super) parts: Parts,
@@ -115,14 +124,17 @@ pub struct Engine {
     /// Who was seen to sign two votes at this height: each is told once.
     equivocators: BTreeSet<Address>,
     pub(super) failure: Option<EngineError>,
+    /// The clocks at the start of this turn.
+    pub(super) now: Now,
 }
 
 impl Engine {
     /// An engine that goes on after the last executed height.
     #[must_use]
-    pub fn new(parts: Parts, me: Option<Address>, applied: Option<Height>) -> Engine {
-        let now = Instant::now();
+    pub fn new(parts: Parts, me: Option<Address>, applied: Option<Height>, at: Now) -> Engine {
+        let now = at.instant;
         let engine = Engine {
+            now: at,
             work: Work::new(parts.work.clone(), now),
             me,
             peers: Peers::default(),
@@ -148,34 +160,75 @@ impl Engine {
     ///
     /// # Errors
     /// Why it cannot go on.
-    pub fn run(mut self) -> Result<(), EngineError> {
-        self.restore()?;
-        self.parts.sets.publish(self.height());
+    pub fn run(mut self, events: &Receiver<Event>) -> Result<(), EngineError> {
+        self.start(Now::read())?;
         loop {
-            let mut inputs = Vec::new();
-            if !self.gather(&mut inputs)? {
+            // Waits for events, at most to the next deadline, and takes all that are there.
+            let first = match events.recv_deadline(self.deadline()) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(EngineError::PartEnded("the network"));
+                }
+            };
+            let batch = first.into_iter().chain(events.try_iter().take(BATCH_MAX));
+            if self.turn(Now::read(), batch)? == Turn::Stop {
                 return Ok(());
             }
-            self.tick(&mut inputs);
-            self.ingest(&mut inputs);
-            let before = self.height();
-            self.step(inputs)?;
-            if self.height() != before {
-                self.moved();
-            }
-            while self.try_advance()? {}
-            self.look();
-            self.publish();
-            if let Some(failure) = self.failure.take() {
-                return Err(failure);
-            }
         }
+    }
+
+    /// Goes on from what the journal has. Comes before the first turn.
+    ///
+    /// # Errors
+    /// Where the journal cannot be read, or the disk fails.
+    pub fn start(&mut self, now: Now) -> Result<(), EngineError> {
+        self.now = now;
+        self.restore()?;
+        self.parts.sets.publish(self.height());
+        Ok(())
+    }
+
+    /// Takes `events` and does everything that is due at `now`. It never waits.
+    ///
+    /// # Errors
+    /// Why it cannot go on: the process has to end.
+    pub fn turn(
+        &mut self,
+        now: Now,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<Turn, EngineError> {
+        self.now = now;
+        let mut inputs = Vec::new();
+        for event in events {
+            if matches!(event, Event::Stop) {
+                return Ok(Turn::Stop);
+            }
+            self.take(event, &mut inputs);
+        }
+        self.tick(&mut inputs);
+        self.ingest(&mut inputs);
+        let before = self.height();
+        self.step(inputs)?;
+        if self.height() != before {
+            self.moved();
+        }
+        while self.try_advance()? {}
+        self.look();
+        self.publish();
+        self.failure.take().map_or(Ok(Turn::Continue), Err)
+    }
+
+    /// The replica, to look at.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        self.parts.core.replica()
     }
 
     /// Replays what the journal has of this height.
     fn restore(&mut self) -> Result<(), EngineError> {
         self.hold.told = true;
-        for action in self.parts.core.restore()? {
+        for action in self.parts.core.restore(self.now.time)? {
             self.carry_out(action);
         }
         Ok(())
@@ -185,28 +238,11 @@ impl Engine {
         self.parts.core.replica().height()
     }
 
-    /// Waits for events, at most to the next deadline, and takes all that are there. False: stop.
-    fn gather(&mut self, inputs: &mut Vec<Input>) -> Result<bool, EngineError> {
-        let first = match self.parts.events.recv_deadline(self.deadline()) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(EngineError::PartEnded("the network"));
-            }
-        };
-        let rest = self.parts.events.clone();
-        for event in first.into_iter().chain(rest.try_iter().take(BATCH_MAX)) {
-            if matches!(event, Event::Stop) {
-                return Ok(false);
-            }
-            self.take(event, inputs);
-        }
-        Ok(true)
-    }
-
-    fn deadline(&self) -> Instant {
+    /// When the next turn is due, even if nothing happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
         if self.ahead.has(self.height()) {
-            return Instant::now();
+            return self.now.instant;
         }
         let ingesting = self.parts.sync.ingesting_until().filter(|_| self.hold.ingesting);
         let deadlines = [self.timers.next(), self.hold.until(), ingesting, self.work.next_check()];
@@ -263,7 +299,7 @@ impl Engine {
         if let Input::Vote(vote) = &input
             && vote.message.phase == Phase::Commit
         {
-            self.parts.pace.commit(vote.message.height, Instant::now());
+            self.parts.pace.commit(vote.message.height, self.now.instant);
         }
         inputs.push(input);
     }
@@ -310,7 +346,7 @@ impl Engine {
 
     /// Everything that is due by the clock.
     fn tick(&mut self, inputs: &mut Vec<Input>) {
-        let now = Instant::now();
+        let now = self.now.instant;
         inputs.extend(self.timers.due(now).into_iter().map(Input::Timer));
         if now >= self.next_status {
             self.next_status = now + self.status_interval();
@@ -320,25 +356,26 @@ impl Engine {
             }
             self.status_height = Some(self.height());
         }
-        self.update_hold(now, inputs);
-        self.update_work(now, self.height(), inputs);
+        self.update_hold(inputs);
+        self.update_work(self.height(), inputs);
     }
 
     /// Something goes on at this height: STATUS comes often from now on.
     pub(super) fn set_active(&mut self) {
         if !self.active {
             self.active = true;
-            self.next_status = self.next_status.min(Instant::now() + self.status_interval());
+            self.next_status = self.next_status.min(self.now.instant + self.status_interval());
         }
     }
 
     /// Whether there is something to order at `height`. The pool still counts what is decided and not executed yet; without that, every
     /// transaction would be followed by an empty block, and the propose timer would start too early.
-    fn update_work(&mut self, now: Instant, height: Height, inputs: &mut Vec<Input>) {
+    fn update_work(&mut self, height: Height, inputs: &mut Vec<Input>) {
         let ready = self.applied.is_none_or(|applied| applied.increment() >= height);
         let ordered: usize = self.unexecuted.values().sum();
         let transactions = self.parts.pool.waiting() > ordered;
-        let due = self.work.is_due(now, height, transactions) && (ready || transactions);
+        let due =
+            self.work.is_due(self.now.instant, height, transactions) && (ready || transactions);
         if self.work.tell(height, due) {
             inputs.push(Input::Work(due));
         }
@@ -356,18 +393,18 @@ impl Engine {
     fn step(&mut self, inputs: Vec<Input>) -> Result<(), EngineError> {
         let mut early = Vec::new();
         let late = {
-            let (jobs, network) = (&self.parts.jobs, &self.parts.network);
+            let (jobs, network, now) = (&self.parts.jobs, &self.parts.network, self.now);
             let peers = &mut self.peers;
-            self.parts.core.step(inputs, &mut |action| match action {
+            self.parts.core.step(inputs, now.time, &mut |action| match action {
                 Action::Validate(block) => drop(jobs.send(Job::Validate(block))),
                 Action::Propose { height, view, last_commit } => {
                     drop(jobs.send(Job::Propose { height, view, last_commit }));
                 }
                 Action::Broadcast(message) => {
                     if let Message::Block(block) = &message {
-                        peers.sent_body(block.id(), Instant::now());
+                        peers.sent_body(block.id(), now.instant);
                     }
-                    super::talk::broadcast(network, &message);
+                    network.broadcast(Consensus::Message(message));
                 }
                 other => early.push(other),
             })?
@@ -377,7 +414,7 @@ impl Engine {
         }
         let replica = self.parts.core.replica();
         if replica.has_accepted() && !replica.is_decided() {
-            self.parts.pace.accepted(replica.height(), Instant::now());
+            self.parts.pace.accepted(replica.height(), self.now.instant);
         }
         Ok(())
     }
@@ -385,13 +422,15 @@ impl Engine {
     /// The match over actions. Everything that an action of this step needed durable is durable.
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Broadcast(message) => super::talk::broadcast(&self.parts.network, &message),
+            Action::Broadcast(message) => {
+                self.parts.network.broadcast(Consensus::Message(message));
+            }
             Action::Send(validator, message) => {
                 if let Some(peer) = self.peers.peer_of(&validator) {
-                    self.send_message(peer, &message);
+                    self.parts.network.send(peer, Consensus::Message(message));
                 }
             }
-            Action::Arm { timer, after } => self.timers.arm(timer, after, Instant::now()),
+            Action::Arm { timer, after } => self.timers.arm(timer, after, self.now.instant),
             Action::Decide(decided) => self.decided(decided),
             Action::Evidence(votes) => self.evidence(&votes),
             Action::FetchBlock(_) => self.fetch_missing(true),
@@ -434,7 +473,7 @@ impl Engine {
         if replica.saw_view_change() && replica.height() == commit.height {
             self.parts.pace.view_change(commit.height);
         }
-        self.work.decided(Instant::now());
+        self.work.decided(self.now.instant);
         self.unexecuted.insert(commit.height, block.txs().len());
         // A closed channel means that the node is stopping.
         drop(self.parts.jobs.send(Job::Apply { block, commit }));
@@ -449,8 +488,8 @@ impl Engine {
         };
         let mut inputs = vec![Input::Timeout(self.parts.pace.timeout()), Input::Advance(start)];
         self.work.new_height();
-        self.update_hold(Instant::now(), &mut inputs);
-        self.update_work(Instant::now(), next, &mut inputs);
+        self.update_hold(&mut inputs);
+        self.update_work(next, &mut inputs);
         let restoring = self.parts.core.is_restoring();
         self.step(inputs)?;
         if restoring {
@@ -482,7 +521,7 @@ impl Engine {
             // What is missing here, and what this validator signed before its data was lost, comes with the answers.
             self.set_active();
             if self.ahead.is_empty() && !self.parts.sync.has_more() {
-                self.next_status = Instant::now();
+                self.next_status = self.now.instant;
                 self.status_height = Some(self.height());
             }
         }

@@ -2,8 +2,8 @@
 
 use super::Origin;
 use super::run::{Engine, Primary};
-use crate::network::{Class, Network, PeerId};
-use crate::wire::{Consensus, FetchBlock, Frame};
+use crate::network::PeerId;
+use crate::wire::{Consensus, FetchBlock};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,12 +25,12 @@ impl Engine {
     pub(super) fn relay(&mut self, origin: &Origin) {
         let Some(author) = &origin.author else { return };
         for peer in self.peers.relay_to(&origin.frame, &origin.peer, author) {
-            self.send(peer, origin.class, origin.frame.clone());
+            self.parts.network.forward(peer, origin.class, &origin.frame);
         }
     }
 
     pub(super) fn take_status(&mut self, peer: PeerId, status: &Status) {
-        let (height, now) = (self.height(), Instant::now());
+        let (height, now) = (self.height(), self.now.instant);
         let direct = self.parts.sets.at(status.height).map(|info| {
             let list = (0u32..).zip(info.validators.list());
             list.filter(|(index, _)| status.direct.has(*index)).map(|(_, v)| v.address).collect()
@@ -58,7 +58,7 @@ impl Engine {
                     continue;
                 }
             }
-            self.send_message(peer, &message);
+            self.parts.network.send(peer, Consensus::Message(message));
         }
     }
 
@@ -71,9 +71,9 @@ impl Engine {
         let message = self.parts.core.replica().block(id);
         let message = message.or_else(|| self.decided_block(height, id));
         if let Some(message) = message
-            && self.peers.may_send_body(peer, *id, Instant::now())
+            && self.peers.may_send_body(peer, *id, self.now.instant)
         {
-            self.send_message(peer, &message);
+            self.parts.network.send(peer, Consensus::Message(message));
         }
     }
 
@@ -93,7 +93,7 @@ impl Engine {
 
     /// Asks for the blocks that are missing, each of one peer at a time, of two at once where it is `urgent`.
     pub(super) fn fetch_missing(&mut self, urgent: bool) {
-        let (height, now) = (self.height(), Instant::now());
+        let (height, now) = (self.height(), self.now.instant);
         let (times, every) = match urgent {
             true => (2, Duration::ZERO),
             false => (1, self.parts.pace.timeout() / 2),
@@ -101,16 +101,15 @@ impl Engine {
         for block_id in self.parts.core.replica().missing() {
             for _ in 0..times {
                 let Some(peer) = self.peers.ask_for(block_id, now, every) else { break };
-                let (class, frame) =
-                    encode(&Consensus::FetchBlock(FetchBlock { height, block_id }));
-                self.send(peer, class, frame);
+                let fetch = Consensus::FetchBlock(FetchBlock { height, block_id });
+                self.parts.network.send(peer, fetch);
             }
         }
     }
 
     /// A quarter of T; longer while nothing goes on at this height, so that an idle network costs little.
     pub(super) fn status_interval(&self) -> Duration {
-        if self.ahead.is_following(Instant::now()) {
+        if self.ahead.is_following(self.now.instant) {
             STATUS_FOLLOWING
         } else if self.active {
             (self.parts.pace.timeout() / 4).max(STATUS_MIN)
@@ -124,22 +123,10 @@ impl Engine {
         let direct = self.peers.direct().chain(self.me);
         let direct: BTreeSet<_> =
             direct.filter_map(|address| replica.validators().index_of(&address)).collect();
-        let (class, frame) = encode(&Consensus::Status(replica.status(direct)));
+        let status = Consensus::Status(replica.status(direct));
         match to {
-            Some(peer) => self.send(peer, class, frame),
-            None => self.parts.network.broadcast(class, frame),
-        }
-    }
-
-    pub(super) fn send_message(&self, peer: PeerId, message: &Message) {
-        let (class, frame) = encode(&Consensus::Message(message.clone()));
-        self.send(peer, class, frame);
-    }
-
-    /// A peer whose queue is full is dropped by the network; what it misses comes back by STATUS.
-    fn send(&self, peer: PeerId, class: Class, frame: bytes::Bytes) {
-        if let Err(error) = self.parts.network.send(peer, class, frame) {
-            tracing::debug!(%peer, %class, %error, "not sent");
+            Some(peer) => self.parts.network.send(peer, status),
+            None => self.parts.network.broadcast(status),
         }
     }
 
@@ -152,17 +139,5 @@ impl Engine {
             None => Primary::Elsewhere,
         };
         self.parts.pool.primary(place);
-    }
-}
-
-pub(super) fn broadcast(network: &Network, message: &Message) {
-    let (class, frame) = encode(&Consensus::Message(message.clone()));
-    network.broadcast(class, frame);
-}
-
-fn encode(message: &Consensus) -> (Class, bytes::Bytes) {
-    match message.encode() {
-        Frame::Consensus(frame) => (Class::Consensus, frame),
-        Frame::Body(frame) => (Class::Bodies, frame),
     }
 }

@@ -139,7 +139,7 @@ impl Verifier {
             }
             Consensus::Message(message) => {
                 let heights = self.heights.load();
-                let Some((input, author)) = self.message(message, &heights)? else {
+                let Some((input, author)) = verify_message(message, &heights, &*self.check)? else {
                     return Ok(None);
                 };
                 Ok(Some(event(input, inbound, author)))
@@ -147,78 +147,94 @@ impl Verifier {
         }
     }
 
-    /// Verifies a message; none where its height is not one that is verified now.
-    fn message(
-        &self,
-        message: Message,
-        heights: &Heights,
-    ) -> Result<Option<(Input, Option<Address>)>, Reject> {
-        let check = &*self.check;
-        Ok(match message {
-            Message::Vote(vote) => {
-                let Some(info) = known(heights, vote.message.height)? else { return Ok(None) };
-                let author = vote.message.validator;
-                let vote = heights.context(info).vote(vote, check)?;
-                Some((Input::Vote(vote), Some(author)))
-            }
-            Message::ViewChange(message) => {
-                let height = message.signed.message.height;
-                let Some(info) = known(heights, height)? else { return Ok(None) };
-                let author = message.signed.message.validator;
-                let message = heights.context(info).view_change(message, check)?;
-                Some((Input::ViewChange(message), Some(author)))
-            }
-            Message::PrePrepare(message) => {
-                let Some(info) = known(heights, message.height())? else { return Ok(None) };
-                let primary = info.schedule.primary(info.height, message.view());
-                let author = info.validators.at(primary).map(|validator| validator.address);
-                let message = heights.context(info).pre_prepare(message, check)?;
-                Some((Input::PrePrepare(message), author))
-            }
-            Message::Prior(commit) => {
-                let Some(info) = known(heights, commit.height)? else { return Ok(None) };
-                let commit = heights.context(info).commit(commit, check)?;
-                Some((Input::Prior(commit), None))
-            }
-            Message::Block(_) => return Err(Reject::Malformed("a block outside its class")),
-        })
-    }
-
     fn body(&self, inbound: &Inbound) -> Result<Option<Event>, Reject> {
         let heights = self.heights.load();
         let body = Body::decode(inbound.bytes.clone())?;
         let Some(info) = known(&heights, body.height)? else { return Ok(None) };
         let block = body.block(info.block_bytes_max)?;
-        self.last_commit(&block, &heights)?;
-        let author = info.validators.index_of(&block.header().proposer_address);
-        let author = author.map(|_| block.header().proposer_address);
+        verify_last_commit(&block, &heights, &*self.check)?;
+        let author = block_author(&block, info);
         Ok(Some(event(Input::Block(Arc::new(block)), inbound, author)))
     }
+}
 
-    /// Verifies the last commit of `block` under the validators of the height before: part of [`Input::Block`]'s contract.
-    ///
-    /// # Errors
-    /// Where it does not verify, or is for another block than the header says.
-    pub fn last_commit(&self, block: &SealedBlock, heights: &Heights) -> Result<(), Reject> {
-        let Some(commit) = block.last_commit() else {
-            return match block.header().last_block_id {
-                None => Ok(()),
-                Some(_) => Err(Reject::Malformed("a block without a last commit")),
-            };
-        };
-        if block.header().last_block_id != Some(commit.block_id)
-            || commit.height.increment() != block.header().height
-        {
-            return Err(Reject::Malformed("the last commit is for another block"));
+/// Verifies a message of a peer; with its author. None where its height is not one that is verified now.
+///
+/// # Errors
+/// Why it is discarded.
+pub fn verify_message(
+    message: Message,
+    heights: &Heights,
+    check: &impl SignatureCheck,
+) -> Result<Option<(Input, Option<Address>)>, Reject> {
+    Ok(match message {
+        Message::Vote(vote) => {
+            let Some(info) = known(heights, vote.message.height)? else { return Ok(None) };
+            let author = vote.message.validator;
+            let vote = heights.context(info).vote(vote, check)?;
+            Some((Input::Vote(vote), Some(author)))
         }
-        let info = heights.at(commit.height).ok_or(Reject::Height)?;
-        commit.verify(&heights.context(info), &*self.check)
+        Message::ViewChange(message) => {
+            let height = message.signed.message.height;
+            let Some(info) = known(heights, height)? else { return Ok(None) };
+            let author = message.signed.message.validator;
+            let message = heights.context(info).view_change(message, check)?;
+            Some((Input::ViewChange(message), Some(author)))
+        }
+        Message::PrePrepare(message) => {
+            let Some(info) = known(heights, message.height())? else { return Ok(None) };
+            let primary = info.schedule.primary(info.height, message.view());
+            let author = info.validators.at(primary).map(|validator| validator.address);
+            let message = heights.context(info).pre_prepare(message, check)?;
+            Some((Input::PrePrepare(message), author))
+        }
+        Message::Prior(commit) => {
+            let Some(info) = known(heights, commit.height)? else { return Ok(None) };
+            let commit = heights.context(info).commit(commit, check)?;
+            Some((Input::Prior(commit), None))
+        }
+        Message::Block(_) => return Err(Reject::Malformed("a block outside its class")),
+    })
+}
+
+/// Verifies what a block must bring beside its bytes: its last commit, under the validators of the height before; part of
+/// [`Input::Block`]'s contract.
+///
+/// # Errors
+/// Where it does not verify, or is for another block than the header says.
+pub fn verify_last_commit(
+    block: &SealedBlock,
+    heights: &Heights,
+    check: &impl SignatureCheck,
+) -> Result<(), Reject> {
+    let Some(commit) = block.last_commit() else {
+        return match block.header().last_block_id {
+            None => Ok(()),
+            Some(_) => Err(Reject::Malformed("a block without a last commit")),
+        };
+    };
+    if block.header().last_block_id != Some(commit.block_id)
+        || commit.height.increment() != block.header().height
+    {
+        return Err(Reject::Malformed("the last commit is for another block"));
     }
+    let info = heights.at(commit.height).ok_or(Reject::Height)?;
+    commit.verify(&heights.context(info), check)
+}
+
+/// The sender of a block, where it is a validator: its proposer.
+#[must_use]
+pub fn block_author(block: &SealedBlock, info: &HeightInfo) -> Option<Address> {
+    let proposer = block.header().proposer_address;
+    info.validators.index_of(&proposer).map(|_| proposer)
 }
 
 /// What `height` is verified against. None where it is one of the next few, whose validators are not known yet: whoever lags asks for
 /// what it missed. Anything farther or older is of no use here.
-fn known(heights: &Heights, height: Height) -> Result<Option<&Arc<HeightInfo>>, Reject> {
+///
+/// # Errors
+/// Where the height is past.
+pub fn known(heights: &Heights, height: Height) -> Result<Option<&Arc<HeightInfo>>, Reject> {
     match heights.at(height) {
         Some(info) => Ok(Some(info)),
         None if height > heights.current => Ok(None),

@@ -3,12 +3,13 @@
 use super::ends::with_causes;
 use super::{End, Settings};
 use crate::audit::Audit;
+use crate::engine::EngineError;
 use crate::engine::heights::Sets;
 use crate::engine::journaled::{Journaled, Parts as JournaledParts};
+use crate::engine::outside::{Now, WatermarkFile};
 use crate::engine::pace::Pace;
 use crate::engine::run::{Engine, Parts, Pool, Primary, Snapshot};
 use crate::engine::signer::{LocalSigner, Signer as _};
-use crate::engine::{EngineError, Event};
 use crate::execution::{Job, State, block};
 use crate::mempool::{Mempool, RelayMap};
 use crate::network::Network;
@@ -16,7 +17,7 @@ use crate::store::{Chain, Journal};
 use crate::sync::SyncHandle;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use std::sync::Arc;
 use tendermint::block::Height;
 use tercet_consensus::replica::{HeightStart, Replica, Settings as ReplicaSettings};
@@ -31,7 +32,6 @@ pub(super) struct Start<'a> {
     pub(super) signer: LocalSigner,
     pub(super) network: Network,
     pub(super) jobs: Sender<Job>,
-    pub(super) events: Receiver<Event>,
     pub(super) mempool: Mempool,
     pub(super) sync: SyncHandle,
     pub(super) audit: Audit,
@@ -80,20 +80,19 @@ pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
     };
     let core = Journaled::new(JournaledParts {
         replica: Replica::new(replica_settings, height_start),
-        journal: start.journal,
+        journal: Box::new(start.journal),
         signer: Some(Box::new(start.signer)),
         chain_id: settings.chain.id().to_owned(),
-        state_file: settings.sign_state.clone(),
+        watermark: Box::new(WatermarkFile(settings.sign_state.clone())),
     });
     let parts = Parts {
         core,
         sets,
-        chain,
-        network: start.network,
+        chain: Box::new(chain),
+        network: Box::new(start.network),
         jobs: start.jobs,
-        events: start.events,
         pool: Arc::new(start.mempool),
-        sync: start.sync,
+        sync: Box::new(start.sync),
         audit: start.audit,
         pace,
         work: settings.work.clone(),
@@ -101,7 +100,7 @@ pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
         relay: start.relay,
         snapshot: start.snapshot,
     };
-    Ok(Engine::new(parts, Some(me), state.last_height))
+    Ok(Engine::new(parts, Some(me), state.last_height, Now::read()))
 }
 
 /// Why the engine ended, for the process.

@@ -230,7 +230,6 @@ fn start(
         signer: LocalSigner::new(key),
         network: shared.network.clone(),
         jobs,
-        events: event_queue,
         mempool: mempool.clone(),
         sync,
         audit: shared.audit.clone(),
@@ -238,7 +237,8 @@ fn start(
         relay,
         snapshot: Arc::clone(&snapshot),
     })?;
-    let engine = ends.spawn("engine", move || engine.run().err().map(consensus::end))?;
+    let engine =
+        ends.spawn("engine", move || engine.run(&event_queue).err().map(consensus::end))?;
     let (query, queries) = App::start(query, ends.on_application_failure())?;
     let sources = shared.sources(query, &mempool, waiters, snapshot);
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
