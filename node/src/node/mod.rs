@@ -202,6 +202,8 @@ fn start(
     consensus::learn(&mut sets, &ready.state);
 
     let (events, event_queue) = bounded(EVENTS_MAX);
+    // Never full, so that engine and executor never wait for each other. What is in it is bounded by what may be decided and not executed
+    // (`sync::handed`; without it the engine waits for the validators that execution tells) and by the blocks that a height keeps.
     let (jobs, job_queue) = unbounded();
     let (audit, relay, waiters) = (Audit::default(), RelayMap::default(), Waiters::new());
     let heights = sets.published();
