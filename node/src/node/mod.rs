@@ -346,7 +346,8 @@ impl Shared<'_> {
     ) -> Sources {
         let (node, chain) = (Arc::new(node_info(self.settings)), self.chain.clone());
         let fault = Fault::default();
-        let status = StatusParts { node, key: self.public, chain, engine, fault };
+        let audit = self.audit.clone();
+        let status = StatusParts { node, key: self.public, chain, engine, fault, audit };
         Sources {
             blocks: Arc::new(self.chain.clone()),
             pool: Arc::new(mempool.clone()),

@@ -10,7 +10,7 @@ use crate::engine::heights::Published;
 use crate::engine::verifier::Verifier;
 use crate::network::{Class, Inbound, Network, PeerId};
 use crate::store::Chain;
-use crate::wire::{Sync, SyncItem, SyncRequest, SyncResponse, SyncTip};
+use crate::wire::{Sync, SyncItem, SyncRequest, SyncResponse, SyncTip, UNASKED};
 use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -156,6 +156,7 @@ impl Task {
                 self.plan.peer_has(peer, tip.height.value(), Some(tip.base.value()));
             }
             Ok(Sync::Tip(_)) => self.discard(peer, Reject::Malformed("base above height")),
+            Err(UNASKED) => self.parts.audit.discard(Discarded::unasked(peer, Class::Sync)),
             Err(reject) => self.discard(peer, reject),
         }
     }
