@@ -4,6 +4,8 @@
 mod configured;
 mod consensus;
 mod ends;
+#[cfg(test)]
+mod hostile_tests;
 mod links;
 mod peers;
 mod settings;
