@@ -13,7 +13,7 @@ mod support;
 use crate::engine::EVENTS_MAX;
 use crate::network::tests::raw::Raw;
 use crate::network::{Class, NodeId, PeerId, Transport};
-use crate::wire::{Consensus, Frame, Sync, SyncResponse};
+use crate::wire::{Consensus, Frame, Sync, SyncRequest, SyncResponse};
 use bytes::Bytes;
 use ed25519_dalek::Signer as _;
 use futures::AsyncWriteExt as _;
@@ -26,6 +26,8 @@ use tercet_consensus::message::{Message, Phase, Signed, SignedVote};
 use tercet_consensus::sign_bytes;
 use tercet_consensus::testing::messages::{Signers, block_id, view};
 
+/// More than a node queues for one peer and two nodes' buffers hold, in responses of four mebibytes.
+const RESPONSES: u64 = 60;
 /// How often the counters are read while one is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -78,6 +80,25 @@ impl Attacked {
             raw.write_frame(Class::Consensus, &bytes).await;
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// Waits until nobody is connected but the other validators.
+    async fn left_alone(&self) {
+        let running = &self.net.node(0).running;
+        let deadline = Instant::now() + support::PATIENCE;
+        while running.network.gauges().connections > 3 || running.network.gauges().peers != 3 {
+            let gauges = running.network.gauges();
+            assert!(Instant::now() < deadline, "connections stay: {gauges:?}");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Sends a transaction of so many bytes and waits until it is executed.
+    fn send_large(&self, name: &str, bytes: usize) {
+        let tx = format!("{name}={}", "v".repeat(bytes));
+        let pool = &self.net.node(0).running.mempool;
+        pool.submit(Bytes::from(tx.clone().into_bytes())).expect("room");
+        self.net.apps[0].wait_for(&tx);
     }
 
     /// The height that is being decided, or the one before.
@@ -251,14 +272,23 @@ fn streams_that_break_the_framing_are_cut_and_counted() {
             raw.write(class, &bytes).await;
             attacked.counted(&raw.peer, "oversized", (class, 1)).await;
         }
-        // All of them are gone, and nothing waits.
-        let running = &attacked.net.node(0).running;
-        let deadline = Instant::now() + support::PATIENCE;
-        while running.network.gauges().connections > 3 || running.network.gauges().peers != 3 {
-            let gauges = running.network.gauges();
-            assert!(Instant::now() < deadline, "connections stay: {gauges:?}");
-            tokio::time::sleep(LOOK_AGAIN).await;
+        attacked.left_alone().await;
+    });
+}
+
+#[test]
+fn a_peer_that_asks_for_blocks_and_reads_none_is_dropped() {
+    on_attacked_network(async |attacked| {
+        for n in 0..6 {
+            attacked.send_large(&format!("large{n}"), 700_000);
         }
+        let mut raw = attacked.attacker().await;
+        let from = Height::from(1u32);
+        for id in 1..=RESPONSES {
+            let request = SyncRequest { id, from, count: 64, bytes_max: 4 << 20 };
+            raw.write_frame(Class::Sync, &Sync::Request(request).encode()).await;
+        }
+        attacked.left_alone().await;
     });
 }
 
