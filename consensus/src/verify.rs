@@ -57,6 +57,9 @@ pub enum Reject {
     /// It is of another height.
     #[error("wrong height")]
     Height,
+    /// Its height is over, which is no fault.
+    #[error("of a height that is over")]
+    Past,
     /// The sender is no validator of the height, or index and address do not belong together.
     #[error("unknown validator")]
     UnknownValidator,

@@ -1,12 +1,14 @@
 //! What was thrown away: every discarded message is counted by reason, peer and class, and written
 //! to a bounded, rate-limited audit log (`tracing` target `audit`), so that an operator can show
-//! who attacked him and with what. One noisy peer cannot crowd the others out of the log.
+//! who attacked him and with what. One noisy peer cannot crowd the others out of the log. What is
+//! of no use and no fault (duplicates, messages that come too late or too early) is counted only.
 
 use crate::network::{Class, Discard, PeerId};
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tercet_consensus::key::Address;
+use tercet_consensus::replica::Unused;
 use tercet_consensus::verify::Reject;
 
 /// The most lines in the audit log within one [`WINDOW`]; one of them at most about a peer, and
@@ -39,6 +41,7 @@ impl Discarded {
             Reject::Malformed(_) => "malformed",
             Reject::TooLarge => "oversized",
             Reject::Height => "wrong_height",
+            Reject::Past => "stale",
             Reject::UnknownValidator => "unknown_sender",
             Reject::NotPrimary => "unauthorised_sender",
             Reject::Signature => "bad_signature",
@@ -90,11 +93,8 @@ impl Audit {
     /// Takes note of one discarded message.
     pub fn discard(&self, discarded: impl Into<Discarded>) {
         let Discarded { reason, detail, peer, class } = discarded.into();
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (reason, peer, class);
-        let room = inner.counts.len() < COUNTERS_MAX || inner.counts.contains_key(&key);
-        let key = if room { key } else { (reason, None, class) };
-        *inner.counts.entry(key).or_default() += 1;
+        let mut inner = self.lock();
+        inner.add((reason, peer, class));
         if let Some(suppressed) = inner.line(peer, Instant::now()) {
             drop(inner);
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
@@ -103,14 +103,34 @@ impl Audit {
         }
     }
 
+    /// Takes note of a message that is of no use and no fault: counted, without a line.
+    pub fn count(&self, unused: Unused, peer: PeerId, class: Class) {
+        let reason = match unused {
+            Unused::Duplicate => "duplicate",
+            Unused::Stale => "stale",
+            Unused::Future => "future",
+        };
+        self.lock().add((reason, Some(peer), Some(class)));
+    }
+
     /// All counters.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<Counter, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
+        self.lock().counts.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
+    fn add(&mut self, key: Counter) {
+        let room = self.counts.len() < COUNTERS_MAX || self.counts.contains_key(&key);
+        let key = if room { key } else { (key.0, None, key.2) };
+        *self.counts.entry(key).or_default() += 1;
+    }
+
     /// Whether a line may be written now; says how many were left out before it.
     fn line(&mut self, peer: Option<PeerId>, now: Instant) -> Option<u64> {
         if self.window.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
@@ -146,6 +166,18 @@ mod tests {
         let others = (0..1_000).filter(|_| line(PeerId::random(), now).is_some()).count();
         assert_eq!(others, LINES_MAX - 2);
         assert_eq!(line(peer, now + WINDOW), Some(982));
+    }
+
+    #[test]
+    fn what_is_no_fault_is_counted_without_a_line() {
+        let (audit, peer) = (Audit::default(), PeerId::random());
+        for unused in [Unused::Duplicate, Unused::Stale, Unused::Future] {
+            audit.count(unused, peer, Class::Bodies);
+        }
+        for reason in ["duplicate", "stale", "future"] {
+            assert_eq!(audit.counts()[&(reason, Some(peer), Some(Class::Bodies))], 1);
+        }
+        assert!(audit.lock().window.is_none(), "no line was asked for");
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! Floors from top to ground; a floor imports only floors below it: `cli` · `node` · `sources` · `engine network mempool sync rpc` ·
 //! `execution` · `wire` · `store` · `audit`. Parts of one floor meet through handles that `node` gives them.
 
+// So that tests inside of the crate can share the support of those outside.
+#[cfg(test)]
+extern crate self as tercet_node;
+
 pub mod audit;
 pub mod cli;
 pub mod engine;

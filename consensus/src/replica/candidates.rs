@@ -1,6 +1,7 @@
 //! The PRE-PREPAREs of a height that may still be accepted. They are verified, but whether one is justified depends on the
 //! receiver's view, lock and blocks; until it is accepted it leaves no other trace.
 
+use super::Unused;
 use crate::block::BlockId;
 use crate::message::{PrePrepare, Verified};
 use crate::view::View;
@@ -25,12 +26,7 @@ impl Candidates {
     pub(super) fn add(&mut self, message: Verified<PrePrepare>, view: View) {
         self.0.retain(|old| old.view() >= view);
         let new = message.view();
-        let same = |old: &Verified<PrePrepare>| {
-            old.view() == new
-                && old.block_id() == message.block_id()
-                && old.justification.is_some() == message.justification.is_some()
-        };
-        if new < view || self.0.iter().any(same) {
+        if self.unused(&message, view).is_some() {
             return;
         }
         let room = match (new == view, message.justification.is_some()) {
@@ -40,6 +36,20 @@ impl Candidates {
         };
         if room {
             self.0.push(message);
+        }
+    }
+
+    /// Why `message` would not be kept, where it is not for want of room.
+    pub(super) fn unused(&self, message: &PrePrepare, view: View) -> Option<Unused> {
+        let same = |old: &Verified<PrePrepare>| {
+            old.view() == message.view()
+                && old.block_id() == message.block_id()
+                && old.justification.is_some() == message.justification.is_some()
+        };
+        if message.view() < view {
+            Some(Unused::Stale)
+        } else {
+            self.0.iter().any(same).then_some(Unused::Duplicate)
         }
     }
 

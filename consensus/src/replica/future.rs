@@ -1,9 +1,12 @@
 //! What arrives for the next height before this one is decided: a few messages a validator, so that memory is bounded.
 
-use super::Input;
 use super::blocks::{Blocks, Worth};
 use super::candidates::Candidates;
-use crate::message::{Phase, SignedVote, Verified, ViewChangeMessage};
+use super::{Input, Unused};
+use crate::block::BlockId;
+use crate::message::{
+    Phase, PrePrepare, SignedVote, Verified, ViewChange, ViewChangeMessage, Vote,
+};
 use crate::validators::ValidatorIndex;
 use crate::view::View;
 use std::collections::BTreeMap;
@@ -52,6 +55,32 @@ impl Future {
             }
             _ => {}
         }
+    }
+
+    /// The view of what is kept of a vote's sender and phase.
+    pub(super) fn view_of_vote(&self, vote: &Vote) -> Option<View> {
+        let old = self.of(vote.height)?.votes.get(&(vote.index, vote.phase))?;
+        Some(old.message.view)
+    }
+
+    /// The view of what is kept of a VIEW-CHANGE's sender.
+    pub(super) fn view_of_view_change(&self, message: &ViewChange) -> Option<View> {
+        let old = self.of(message.height)?.view_changes.get(&message.index)?;
+        Some(old.signed.message.view)
+    }
+
+    /// Why a PRE-PREPARE would not be kept, where it is not for want of room.
+    pub(super) fn unused_pre_prepare(&self, message: &PrePrepare, start: View) -> Option<Unused> {
+        self.of(message.height())?.candidates.unused(message, start)
+    }
+
+    /// Whether the block is kept.
+    pub(super) fn has(&self, height: Height, id: &BlockId) -> bool {
+        self.of(height).is_some_and(|kept| kept.blocks.get(id).is_some())
+    }
+
+    fn of(&self, height: Height) -> Option<&Future> {
+        (self.height == Some(height)).then_some(self)
     }
 
     /// How many messages and blocks are kept.

@@ -16,6 +16,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unused;
 mod view_changes;
 mod votes;
 
@@ -39,6 +40,7 @@ use tendermint::block::Height;
 #[cfg(any(test, feature = "testing"))]
 pub use status::Kept;
 pub use timers::{BACKOFF_MAX, Timer, TimerKind};
+pub use unused::Unused;
 pub use votes::VOTE_VIEWS_MAX;
 
 /// What a replica is told.

@@ -1,6 +1,6 @@
 //! The PREPAREs or the COMMITs of one height, counted by power as they arrive.
 
-use super::ByValidator;
+use super::{ByValidator, Unused};
 use crate::block::BlockId;
 use crate::message::{SignedVote, Verified};
 use crate::validators::{ValidatorIndex, Validators};
@@ -61,6 +61,21 @@ impl Votes {
         in_view.votes.insert(index, vote);
         *in_view.power.entry(block_id).or_default() += validators.power_at(index);
         Added::New
+    }
+
+    /// Why a vote would not be added, or be evidence.
+    pub(super) fn unused(
+        &self,
+        view: View,
+        index: ValidatorIndex,
+        block_id: BlockId,
+    ) -> Option<Unused> {
+        if let Some(first) = self.of(view, index) {
+            return (first.message.block_id == block_id).then_some(Unused::Duplicate);
+        }
+        let views = self.of_sender.get(&index)?;
+        let old = views.len() >= VOTE_VIEWS_MAX && views.first() >= Some(&view);
+        old.then_some(Unused::Stale)
     }
 
     /// Forgets a vote, and all traces of its block where it was the last for it.

@@ -10,6 +10,8 @@ use tercet_consensus::replica::Input;
 
 /// The most blocks that wait.
 const AHEAD_MAX: usize = 256;
+/// The most bytes of them, where there is more than one.
+const AHEAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most blocks that are decided in one step.
 const BATCH_MAX: usize = 32;
 
@@ -20,18 +22,18 @@ const FOLLOWING: Duration = Duration::from_secs(2);
 /// Decided blocks that wait for their turn, by height.
 #[derive(Debug)]
 pub(super) struct Ahead {
-    blocks: BTreeMap<Height, Verified<Decided>>,
+    blocks: Waiting<Verified<Decided>>,
     following_until: Instant,
 }
 
 impl Ahead {
     /// None yet.
     pub(super) fn new(now: Instant) -> Ahead {
-        Ahead { blocks: BTreeMap::new(), following_until: now + FOLLOWING }
+        Ahead { blocks: Waiting::new(), following_until: now + FOLLOWING }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+        self.blocks.by_height.is_empty()
     }
 
     /// Whether it was behind a moment ago.
@@ -41,15 +43,50 @@ impl Ahead {
 
     /// Whether the block of `height` is here.
     pub(super) fn has(&self, height: Height) -> bool {
-        self.blocks.contains_key(&height)
+        self.blocks.by_height.contains_key(&height)
     }
 
-    /// The farthest goes where there are too many; it is fetched again.
     fn add(&mut self, decided: Verified<Decided>) {
-        self.blocks.insert(decided.commit.height, decided);
-        if self.blocks.len() > AHEAD_MAX {
-            self.blocks.pop_last();
+        let bytes = decided.block.bytes().len();
+        self.blocks.add(decided.commit.height, bytes, decided);
+    }
+}
+
+/// What waits by height, bounded in number and in bytes.
+#[derive(Debug)]
+struct Waiting<T> {
+    by_height: BTreeMap<Height, (usize, T)>,
+    bytes: usize,
+}
+
+impl<T> Waiting<T> {
+    fn new() -> Waiting<T> {
+        Waiting { by_height: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// The farthest go where there is too much, but for the last one; they are fetched again.
+    fn add(&mut self, height: Height, bytes: usize, value: T) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if let Some((old, _)) = self.by_height.insert(height, (bytes, value)) {
+            self.bytes = self.bytes.saturating_sub(old);
         }
+        while self.by_height.len() > AHEAD_MAX
+            || (self.bytes > AHEAD_BYTES_MAX && self.by_height.len() > 1)
+        {
+            let Some((_, (bytes, _))) = self.by_height.pop_last() else { return };
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+
+    fn take(&mut self, height: Height) -> Option<T> {
+        let (bytes, value) = self.by_height.remove(&height)?;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Some(value)
+    }
+
+    fn drop_below(&mut self, height: Height) {
+        self.by_height = self.by_height.split_off(&height);
+        self.bytes = self.by_height.values().map(|(bytes, _)| bytes).sum();
     }
 }
 
@@ -71,9 +108,9 @@ impl Engine {
     /// that says they stay the same, because a quorum has checked it; otherwise the application is waited for.
     pub(super) fn ingest(&mut self, inputs: &mut Vec<Input>) {
         let mut height = self.height();
-        self.ahead.blocks = self.ahead.blocks.split_off(&height);
+        self.ahead.blocks.drop_below(height);
         for _ in 0..BATCH_MAX {
-            let Some(decided) = self.ahead.blocks.remove(&height) else { return };
+            let Some(decided) = self.ahead.blocks.take(height) else { return };
             let next = height.increment();
             let stays = self.parts.sets.at(height).cloned().filter(|info| {
                 decided.block.header().next_validators_hash == info.validators.hash()
@@ -90,5 +127,39 @@ impl Engine {
             inputs.extend([Input::Timeout(self.parts.pace.timeout()), Input::Advance(start)]);
             height = next;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn add(waiting: &mut Waiting<()>, heights: std::ops::RangeInclusive<u32>, bytes: usize) {
+        heights.for_each(|height| waiting.add(Height::from(height), bytes, ()));
+    }
+
+    #[test]
+    fn decided_blocks_that_wait_are_bounded_in_bytes_and_the_nearest_stay() {
+        let mut waiting = Waiting::new();
+        add(&mut waiting, 1..=100, 4 * MIB);
+        assert_eq!((waiting.by_height.len(), waiting.bytes), (16, 64 * MIB));
+        assert!(waiting.take(Height::from(1u32)).is_some());
+        // The same block again counts once.
+        add(&mut waiting, 2..=2, 4 * MIB);
+        assert_eq!((waiting.by_height.len(), waiting.bytes), (15, 60 * MIB));
+        waiting.drop_below(Height::from(10u32));
+        assert_eq!((waiting.by_height.len(), waiting.bytes), (7, 28 * MIB));
+        add(&mut waiting, 11..=400, 0);
+        assert_eq!(waiting.by_height.len(), AHEAD_MAX);
+    }
+
+    #[test]
+    fn one_block_always_waits_however_large() {
+        let mut waiting = Waiting::new();
+        add(&mut waiting, 5..=6, 100 * MIB);
+        assert!(waiting.take(Height::from(5u32)).is_some());
+        assert_eq!(waiting.bytes, 0);
     }
 }

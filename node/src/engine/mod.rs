@@ -11,6 +11,7 @@
 //! - [`signer`]: whoever holds the validator key.
 //! - [`heights`]: validators, schedule and rules by height, for whoever verifies.
 //! - [`work`]: when a block is due.
+//! - `unused`: what leaves nothing behind is counted.
 //! - [`verifier`]: frames to verified inputs, off the engine's thread.
 //! - [`peers`]: what is known of each peer, and who needs a relayed message.
 
@@ -26,6 +27,7 @@ pub mod signer;
 pub mod snapshot;
 mod talk;
 pub mod timers;
+mod unused;
 pub mod verifier;
 pub mod work;
 
@@ -38,6 +40,7 @@ use tercet_consensus::key::Address;
 use tercet_consensus::message::{Decided, Verified};
 use tercet_consensus::replica::Input;
 use tercet_consensus::status::Status;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The most events that wait for the engine. A full queue makes the network's readers wait, which makes the peers wait.
 pub const EVENTS_MAX: usize = 16_384;
@@ -101,7 +104,7 @@ pub enum Event {
 }
 
 /// Where a message came from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Origin {
     /// The peer that sent it.
     pub peer: PeerId,
@@ -111,6 +114,8 @@ pub struct Origin {
     pub class: Class,
     /// The frame, for relaying as it is.
     pub frame: Bytes,
+    /// What it takes of the room for messages that wait, given back when this is dropped.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// Why the engine ended.

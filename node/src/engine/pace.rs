@@ -1,4 +1,8 @@
-//! T, the view-change timeout, from what the last heights took. Source: PROTOCOL §5 "Timers".
+//! T, the view-change timeout, from what the last heights took, scaled by block size. Source: PROTOCOL §5 "Timers".
+//!
+//! What was measured says nothing about larger blocks than those that were measured. So T is larger by as much as the largest block of
+//! the last heights, those with a VIEW-CHANGE included, or the one that is proposed now, is larger than the largest measured one. Without
+//! this, a network in which every large block needs longer than T would change views at every height and never measure one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,6 +13,9 @@ const HEIGHTS: usize = 32;
 /// T falls so slowly: within this time by about two thirds of what it is too long. A fast chain forgets its last heights within a second,
 /// and a machine that was overloaded a second ago may well be so again.
 const FALLS: Duration = Duration::from_secs(8);
+
+/// Blocks below this size count as this large: the size does not matter then.
+const SMALL_BYTES: usize = 64 * 1024;
 
 /// Bounds and start of T.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +38,8 @@ struct Sample {
     accepted: Instant,
     /// From then to the slowest COMMIT so far.
     slowest: Option<Duration>,
+    /// The size of its block, once decided.
+    bytes: Option<usize>,
 }
 
 /// Measures and answers T.
@@ -38,7 +47,11 @@ struct Sample {
 pub struct Pace {
     settings: PaceSettings,
     samples: VecDeque<Sample>,
-    /// T, and when it was looked at last.
+    /// The sizes of the last decided blocks.
+    decided: VecDeque<usize>,
+    /// The size of the block that is proposed now.
+    proposed: usize,
+    /// T without the scale, and when it was looked at last.
     timeout: Duration,
     fell: Option<Instant>,
 }
@@ -47,7 +60,14 @@ impl Pace {
     /// Nothing measured yet.
     #[must_use]
     pub fn new(settings: PaceSettings) -> Pace {
-        Pace { settings, samples: VecDeque::new(), timeout: settings.initial, fell: None }
+        Pace {
+            settings,
+            samples: VecDeque::new(),
+            decided: VecDeque::new(),
+            proposed: 0,
+            timeout: settings.initial,
+            fell: None,
+        }
     }
 
     /// A pre-prepare of `height` was accepted.
@@ -55,7 +75,7 @@ impl Pace {
         if self.samples.back().is_some_and(|sample| sample.height >= height) {
             return;
         }
-        self.samples.push_back(Sample { height, accepted: now, slowest: None });
+        self.samples.push_back(Sample { height, accepted: now, slowest: None, bytes: None });
         if self.samples.len() > HEIGHTS {
             self.samples.pop_front();
         }
@@ -71,15 +91,37 @@ impl Pace {
         }
     }
 
+    /// A block of so many bytes is proposed at the height that is being decided.
+    pub fn proposed(&mut self, bytes: usize) {
+        self.proposed = self.proposed.max(bytes);
+    }
+
+    /// The height was decided, with a block of so many bytes.
+    pub fn decided(&mut self, height: Height, bytes: usize) {
+        self.proposed = 0;
+        self.decided.push_back(bytes);
+        if self.decided.len() > HEIGHTS {
+            self.decided.pop_front();
+        }
+        if let Some(sample) = self.samples.iter_mut().rev().find(|sample| sample.height == height) {
+            sample.bytes = Some(bytes);
+        }
+    }
+
     /// The height saw a VIEW-CHANGE: it says nothing about the pace.
     pub fn view_change(&mut self, height: Height) {
         self.samples.retain(|sample| sample.height != height);
     }
 
-    /// T: at least what was measured; it rises at once and falls slowly.
+    /// T: at least what was measured, and more for larger blocks than the measured ones; it rises at once and falls slowly.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.timeout
+        let measured = self.samples.iter().filter(|sample| sample.slowest.is_some());
+        let Some(measured) = measured.filter_map(|sample| sample.bytes).max() else {
+            return self.timeout;
+        };
+        let largest = self.decided.iter().copied().max().unwrap_or_default().max(self.proposed);
+        scaled(self.timeout, largest, measured).min(self.settings.ceiling).max(self.timeout)
     }
 
     /// clamp(grace + 4 × the longest of the last heights; floor, ceiling).
@@ -98,6 +140,12 @@ impl Pace {
             .timeout
             .saturating_sub(above.mul_f64((since.as_secs_f64() / FALLS.as_secs_f64()).min(1.0)));
     }
+}
+
+/// `time`, as much longer as `bytes` are more than `measured`.
+fn scaled(time: Duration, bytes: usize, measured: usize) -> Duration {
+    let units = |bytes: usize| u32::try_from(bytes.max(SMALL_BYTES) / 1_024).unwrap_or(u32::MAX);
+    time.saturating_mul(units(bytes)) / units(measured)
 }
 
 #[cfg(test)]
@@ -138,6 +186,43 @@ mod tests {
         assert!(last > 600 * MS && last < 800 * MS, "{last:?}");
         (41..=100).for_each(|later| height(&mut pace, later, &mut now, 10 * MS));
         assert!(pace.timeout() < 310 * MS, "{:?}", pace.timeout());
+    }
+
+    /// A height that took no longer than the floor allows, with a block of this size.
+    fn quick(pace: &mut Pace, at: u32, bytes: usize, start: &mut Instant) {
+        height(pace, at, start, 10 * MS);
+        pace.decided(Height::from(at), bytes);
+    }
+
+    #[test]
+    fn a_larger_block_than_any_measured_has_more_time() {
+        let (mut pace, mut now) = (pace(), Instant::now());
+        (1..=80).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
+        let small = pace.timeout();
+        assert!(small < 310 * MS, "{small:?}");
+        pace.proposed(SMALL_BYTES);
+        assert_eq!(pace.timeout(), small, "small blocks are all alike");
+        pace.proposed(4 * SMALL_BYTES);
+        assert_eq!(pace.timeout(), small * 4);
+        // A primary that announces the sky costs no more than the ceiling.
+        pace.proposed(usize::MAX);
+        assert_eq!(pace.timeout(), 3_000 * MS);
+        quick(&mut pace, 81, 4 * SMALL_BYTES, &mut now);
+        assert!(pace.timeout() <= small, "it was measured: {:?}", pace.timeout());
+    }
+
+    #[test]
+    fn large_blocks_that_always_lead_to_a_view_change_lengthen_it_until_one_does_not() {
+        let (mut pace, mut now) = (pace(), Instant::now());
+        (1..=80).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
+        pace.accepted(Height::from(81u32), now);
+        let small = pace.timeout();
+        pace.view_change(Height::from(81u32));
+        pace.decided(Height::from(81u32), 8 * SMALL_BYTES);
+        assert_eq!(pace.timeout(), small * 8);
+        height(&mut pace, 82, &mut now, 200 * MS);
+        pace.decided(Height::from(82u32), 8 * SMALL_BYTES);
+        assert_eq!(pace.timeout(), 820 * MS, "measured");
     }
 
     #[test]

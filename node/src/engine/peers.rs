@@ -3,7 +3,7 @@
 
 use crate::network::PeerId;
 use lru::LruCache;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -14,6 +14,11 @@ use tercet_consensus::status::Status;
 
 /// How many recent frames are remembered, so that none is relayed twice.
 const SEEN_MAX: NonZeroUsize = NonZeroUsize::new(8_192).expect("not zero");
+
+/// Frames up to this size are told apart from their copies.
+const COPY_BYTES_MAX: usize = 4_096;
+/// Of so many frames.
+const COPIED_MAX: usize = 8_192;
 
 /// How many STATUS are kept of peers that are not known to be connected.
 const EARLY_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
@@ -54,6 +59,8 @@ pub struct Peers {
     /// The peer that last was each validator; it stays when the connection closes, to name who died.
     of_validator: BTreeMap<Address, PeerId>,
     seen: LruCache<u64, ()>,
+    /// The frames that came at this height.
+    came: HashSet<u64>,
     hash: RandomState,
     /// STATUS that overtook the news that its sender is connected; it would come again, but late.
     early: LruCache<PeerId, Status>,
@@ -69,6 +76,7 @@ impl Default for Peers {
             by_id: BTreeMap::new(),
             of_validator: BTreeMap::new(),
             seen: LruCache::new(SEEN_MAX),
+            came: HashSet::new(),
             hash: RandomState::new(),
             early: LruCache::new(EARLY_MAX),
             bodies: LruCache::new(BODIES_MAX),
@@ -172,9 +180,18 @@ impl Peers {
         Some(*peer)
     }
 
+    /// Whether this frame came before at this height.
+    pub fn is_copy(&mut self, frame: &[u8]) -> bool {
+        if self.came.len() >= COPIED_MAX {
+            self.came.clear();
+        }
+        frame.len() <= COPY_BYTES_MAX && !self.came.insert(self.hash.hash_one(frame))
+    }
+
     /// The replica is at another height.
     pub fn new_height(&mut self) {
         self.asked.clear();
+        self.came.clear();
     }
 
     /// The validator that `peer` is or was.

@@ -292,10 +292,12 @@ impl Engine {
 
     fn take_input(&mut self, input: Input, origin: Option<Origin>, inputs: &mut Vec<Input>) {
         if let Some(origin) = &origin {
+            self.count_unused(&input, origin);
             self.relay(origin);
             self.note_foreign(&input, inputs);
         }
         self.set_active();
+        self.note_proposed(&input, inputs);
         if let Input::Vote(vote) = &input
             && vote.message.phase == Phase::Commit
         {
@@ -475,6 +477,7 @@ impl Engine {
         }
         self.work.decided(self.now.instant);
         self.unexecuted.insert(commit.height, block.txs().len());
+        self.parts.pace.decided(commit.height, block.bytes().len());
         // A closed channel means that the node is stopping.
         drop(self.parts.jobs.send(Job::Apply { block, commit }));
     }

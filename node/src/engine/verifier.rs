@@ -14,15 +14,17 @@ use tendermint::block::Height;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::key::{Address, PublicKey, Signature};
 use tercet_consensus::message::Message;
-use tercet_consensus::replica::Input;
+use tercet_consensus::replica::{Input, Unused};
 use tercet_consensus::verify::{Reject, SignatureCheck};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How many verified signatures are remembered: those of votes come back in commits and certificates.
 const CACHE_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 
-/// How many frames wait for a thread before the readers wait.
-const WAITING_MAX: usize = 1_024;
+/// What may wait for a thread and then for the engine before the readers wait: so many units of [`UNIT_BYTES`] of one class.
+const WAITING_UNITS_MAX: u32 = 1_024;
+/// A frame takes at least one unit, a larger one as many as it has begun, and the largest all.
+const UNIT_BYTES: usize = 64 * 1024;
 
 /// Checks signatures and remembers the good ones. The key of the memory covers key, message and signature, all that the verdict
 /// depends on.
@@ -62,7 +64,6 @@ pub struct Verifier {
     events: Sender<Event>,
     audit: Audit,
     pool: Arc<rayon::ThreadPool>,
-    room: Arc<Semaphore>,
 }
 
 impl Verifier {
@@ -81,8 +82,7 @@ impl Verifier {
             .thread_name(|n| format!("verify-{n}"))
             .build()?;
         let check = Arc::new(CachedCheck::default());
-        let room = Arc::new(Semaphore::new(WAITING_MAX));
-        Ok(Verifier { heights, check, events, audit, pool: Arc::new(pool), room })
+        Ok(Verifier { heights, check, events, audit, pool: Arc::new(pool) })
     }
 
     /// The memory of good signatures, for others who verify.
@@ -102,28 +102,34 @@ impl Verifier {
         self.pool.spawn_fifo(job);
     }
 
-    /// Takes frames until the network ends; the answers go to the engine as events.
+    /// Takes frames of one class until the network ends; the answers go to the engine as events. What a frame takes of the room is held
+    /// until the engine has taken it, so that blocks, which anyone can send, fill no memory.
     pub async fn run(self, mut inbox: mpsc::Receiver<Inbound>) {
+        let room = Arc::new(Semaphore::new(WAITING_UNITS_MAX as usize));
         while let Some(inbound) = inbox.recv().await {
-            let Ok(permit) = self.room.clone().acquire_owned().await else { return };
+            let units = units(inbound.bytes.len());
+            let Ok(room) = room.clone().acquire_many_owned(units).await else { return };
             let this = self.clone();
-            self.pool.spawn_fifo(move || {
-                this.verify(&inbound);
-                drop(permit);
-            });
+            self.pool.spawn_fifo(move || this.verify(&inbound, room));
         }
     }
 
-    fn verify(&self, inbound: &Inbound) {
+    fn verify(&self, inbound: &Inbound, room: OwnedSemaphorePermit) {
         let result = match inbound.class {
             Class::Consensus => self.consensus(inbound),
             Class::Bodies => self.body(inbound),
             Class::Transactions | Class::Sync => Ok(None),
         };
         match result {
-            // A closed channel means that the node is stopping.
-            Ok(Some(event)) => drop(self.events.send(event)),
-            Ok(None) => {}
+            Ok(Some(mut event)) => {
+                if let Event::Input { origin: Some(origin), .. } = &mut event {
+                    origin.room = Some(room);
+                }
+                // A closed channel means that the node is stopping.
+                drop(self.events.send(event));
+            }
+            Ok(None) => self.audit.count(Unused::Future, inbound.peer, inbound.class),
+            Err(Reject::Past) => self.audit.count(Unused::Stale, inbound.peer, inbound.class),
             Err(reject) => {
                 self.audit.discard(Discarded::reject(reject, inbound.peer, inbound.class))
             }
@@ -238,12 +244,20 @@ pub fn known(heights: &Heights, height: Height) -> Result<Option<&Arc<HeightInfo
     match heights.at(height) {
         Some(info) => Ok(Some(info)),
         None if height > heights.current => Ok(None),
-        None => Err(Reject::Height),
+        None => Err(Reject::Past),
     }
 }
 
 fn event(input: Input, inbound: &Inbound, author: Option<Address>) -> Event {
     let frame = inbound.bytes.clone();
-    let origin = Origin { peer: inbound.peer, author, class: inbound.class, frame };
+    let origin = Origin { peer: inbound.peer, author, class: inbound.class, frame, room: None };
     Event::Input { input: Box::new(input), origin: Some(origin) }
 }
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, WAITING_UNITS_MAX)
+}
+
+#[cfg(test)]
+#[path = "verifier_tests.rs"]
+mod tests;

@@ -35,7 +35,7 @@ mod streams;
 mod swarm;
 mod targets;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transport;
 
 use std::collections::HashSet;
@@ -240,6 +240,8 @@ pub enum NetworkEvent {
     Disconnected {
         /// Who.
         peer: PeerId,
+        /// The same, by its node id.
+        node_id: NodeId,
         /// Why, in words.
         reason: String,
     },
@@ -271,6 +273,8 @@ pub struct Discard {
 pub enum DiscardReason {
     /// A frame longer than its class allows.
     Oversized,
+    /// A frame that ended before its length: the connection closed within it.
+    Truncated,
     /// A hello that could not be read or had impossible fields.
     MalformedHello,
     /// A hello of another chain, genesis or protocol.
@@ -293,6 +297,7 @@ impl DiscardReason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Oversized => "oversized",
+            Self::Truncated => "truncated",
             Self::MalformedHello => "malformed_hello",
             Self::Incompatible => "incompatible",
             Self::BadSignature => "bad_signature",

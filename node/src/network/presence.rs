@@ -143,6 +143,10 @@ impl Driver {
                 self.discard(DiscardReason::Oversized, Some(peer), Some(*class));
                 Again::After(PENALTY)
             }
+            End::Stream(class, StreamError::Truncated) => {
+                self.discard(DiscardReason::Truncated, Some(peer), Some(*class));
+                Again::Now
+            }
             End::Stream(..) => Again::Now,
             End::HelloTimeout(_) | End::Stopping => Again::KEPT_OUT,
         };
@@ -279,7 +283,6 @@ impl Driver {
         self.table.insert(Arc::clone(&handle), info.clone());
         self.targets.connected(node);
         if newly {
-            tracing::info!(node = %node, remote = %info.remote, "peer {} connected", hello.moniker);
             self.event(NetworkEvent::Connected(info));
             self.learn(&hello);
         }
@@ -291,7 +294,6 @@ impl Driver {
     fn gone(&mut self, peer: PeerId, reason: &str, again: Again) {
         let Some(active) = self.active.remove(&peer) else { return };
         self.table.remove(&peer);
-        tracing::info!(node = %active.node, reason, "peer disconnected");
         let now = Instant::now();
         match again {
             Again::Now => {
@@ -301,7 +303,11 @@ impl Driver {
             }
             Again::After(length) => self.targets.penalise(active.node, now, length),
         }
-        self.event(NetworkEvent::Disconnected { peer, reason: reason.to_owned() });
+        self.event(NetworkEvent::Disconnected {
+            peer,
+            node_id: active.node,
+            reason: reason.to_owned(),
+        });
     }
 
     /// Addresses that other peers may know.

@@ -34,6 +34,8 @@ const BUDGET_UNIT_BYTES: usize = 1024;
 pub(super) enum StreamError {
     #[error("connection closed")]
     Closed,
+    #[error("connection closed within a frame")]
+    Truncated,
     #[error("connection broke: {0}")]
     Broken(#[from] io::Error),
     #[error("it announced a frame of {length} bytes where {limit} is the most")]
@@ -167,6 +169,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let read = outcome.as_ref().map_or(0, |read| *read);
         self.buffer.truncate(filled + read);
         match outcome? {
+            0 if filled > 0 => Err(StreamError::Truncated),
             0 => Err(StreamError::Closed),
             _ => Ok(()),
         }
@@ -326,7 +329,7 @@ mod tests {
         bytes.extend_from_slice(&[1; 10]);
         let mut reader = FrameReader::new(Cursor::new(bytes));
         let error = run(reader.next(100_000_000, &pace())).unwrap_err();
-        assert!(matches!(error, StreamError::Closed));
+        assert!(matches!(error, StreamError::Truncated));
         assert!(reader.buffer.capacity() <= 4 * READ_LARGE_BYTES_MAX);
     }
 

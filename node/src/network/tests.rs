@@ -3,6 +3,7 @@
 mod admission;
 mod greeting;
 mod hostile;
+pub(crate) mod raw;
 mod support;
 
 use std::time::{Duration, Instant};

@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 /// Why the node ends. Each kind has an exit code of its own (those of `sysexits.h`), so that a supervisor can tell them apart.
@@ -48,6 +50,14 @@ impl End {
             End::Disk(_) => 74,
         }
     }
+}
+
+/// Shuts a runtime down after `last`, a task that is about to end. A task that lends its thread to what blocks goes on there while its
+/// runtime shuts down, and panics at its next timer.
+pub(super) fn shut_down(runtime: Runtime, last: tokio::task::JoinHandle<()>, limit: Duration) {
+    // One that does not end in time is left to its panic.
+    let _ = runtime.block_on(async { tokio::time::timeout(limit, last).await });
+    runtime.shutdown_timeout(limit);
 }
 
 /// Where parts tell that they have ended. Cheap to clone.
@@ -96,8 +106,12 @@ impl Ends {
         })
     }
 
-    /// Watches a critical task: when it ends before the node is asked to stop, the node ends.
-    pub fn watch(&self, name: &'static str, task: tokio::task::JoinHandle<()>) {
+    /// Watches a critical task: when it ends before the node is asked to stop, the node ends. What is returned ends right after it.
+    pub fn watch(
+        &self,
+        name: &'static str,
+        task: tokio::task::JoinHandle<()>,
+    ) -> tokio::task::JoinHandle<()> {
         let ends = self.clone();
         tokio::spawn(async move {
             let what = match task.await {
@@ -105,7 +119,7 @@ impl Ends {
                 Err(error) => format!("a bug: the {name} task failed: {error}"),
             };
             ends.tell(End::Internal(what));
-        });
+        })
     }
 }
 
@@ -121,6 +135,26 @@ mod tests {
         let end = told.blocking_recv().expect("it is told");
         assert!(end.to_string().contains("engine"), "{end}");
         assert_eq!(end.code(), 70);
+    }
+
+    #[test]
+    fn a_task_that_blocks_while_its_runtime_is_shut_down_does_not_panic() {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().expect("a runtime");
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (ended, told) = std::sync::mpsc::channel();
+        let last = runtime.spawn(async move {
+            let _ = tokio::task::block_in_place(|| held.recv());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let _ = ended.send(());
+        });
+        let limit = Duration::from_secs(60);
+        let stopping = std::thread::spawn(move || shut_down(runtime, last, limit));
+        // Long enough for a runtime that does not wait for the task to be gone.
+        assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
+        drop(release);
+        told.recv_timeout(limit).expect("the task came to its end");
+        stopping.join().expect("no panic");
     }
 
     #[test]

@@ -31,9 +31,12 @@ fn translate(event: NetworkEvent, me: Option<Address>) -> Vec<Event> {
             let key = info.validator().and_then(|key| PublicKey::ed25519(&key));
             let validator = key.map(|key| key.address());
             let peer: PeerId = info.peer;
+            let (node, remote, moniker) = (info.node_id, &info.remote, &info.hello.moniker);
             match validator {
-                Some(address) => tracing::info!(%peer, validator = %address, "peer connected"),
-                None => tracing::info!(%peer, "peer connected"),
+                Some(validator) => {
+                    tracing::info!(%node, %remote, %validator, "peer {moniker} connected");
+                }
+                None => tracing::info!(%node, %remote, "peer {moniker} connected"),
             }
             if validator.is_some() && validator == me {
                 vec![Event::KeyElsewhere { peer }, Event::PeerUp { peer, validator: None }]
@@ -41,8 +44,8 @@ fn translate(event: NetworkEvent, me: Option<Address>) -> Vec<Event> {
                 vec![Event::PeerUp { peer, validator }]
             }
         }
-        NetworkEvent::Disconnected { peer, reason } => {
-            tracing::info!(%peer, reason, "peer disconnected");
+        NetworkEvent::Disconnected { peer, node_id, reason } => {
+            tracing::info!(node = %node_id, reason, "peer disconnected");
             vec![Event::PeerDown { peer }]
         }
         NetworkEvent::Refused { peer } => vec![Event::PeerRefused { peer }],

@@ -4,6 +4,8 @@
 mod configured;
 mod consensus;
 mod ends;
+#[cfg(test)]
+mod hostile_tests;
 mod links;
 mod peers;
 mod settings;
@@ -123,11 +125,11 @@ impl Node {
         })
     }
 
-    /// Stops in order: clients first, then the engine (which ends the executor), then the pool and peers. Returns when no thread uses a
-    /// database any more, which would crash a process that ends.
+    /// Stops in order: clients first, then the engine (which ends the executor and catch-up), then the pool and peers. Returns when no
+    /// thread uses a database any more, which would crash a process that ends.
     pub fn stop(self) {
         let Node { running, network_runtime, rpc_runtime, .. } = self;
-        let Running { network, mempool, events, threads, rpc, .. } = running;
+        let Running { network, mempool, events, threads, sync, rpc, .. } = running;
         rpc.cancel();
         rpc_runtime.shutdown_timeout(STOP_MAX / 4);
         // A full queue means that the engine is busy or gone; the process ends either way.
@@ -143,7 +145,7 @@ impl Node {
             drop(done);
         });
         let _ = finished.recv_timeout(STOP_MAX / 2);
-        network_runtime.shutdown_timeout(STOP_MAX / 4);
+        ends::shut_down(network_runtime, sync, STOP_MAX / 4);
     }
 }
 
@@ -154,6 +156,8 @@ struct Running {
     events: Sender<Event>,
     /// The threads that hold databases: all must have ended when the process does.
     threads: Vec<JoinHandle<()>>,
+    /// Ends right after catch-up.
+    sync: tokio::task::JoinHandle<()>,
     rpc: CancellationToken,
     rpc_address: Option<SocketAddr>,
 }
@@ -206,6 +210,8 @@ fn start(
     consensus::learn(&mut sets, &ready.state);
 
     let (events, event_queue) = bounded(EVENTS_MAX);
+    // Never full, so that engine and executor never wait for each other. What is in it is bounded by what may be decided and not executed
+    // (`sync::handed`; without it the engine waits for the validators that execution tells) and by the blocks that a height keeps.
     let (jobs, job_queue) = unbounded();
     let (audit, relay, waiters) = (Audit::default(), RelayMap::default(), Waiters::new());
     let heights = sets.published();
@@ -216,7 +222,7 @@ fn start(
     let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state)?;
     let hooks = shared.hooks(&mempool, &waiters);
     let executor = shared.executor(consensus, &ready, hooks, job_queue)?;
-    let sync = {
+    let (sync, syncing) = {
         let _inside = network_runtime.enter();
         shared.tasks(peers, &verifier, heights, &mempool)
     };
@@ -244,7 +250,7 @@ fn start(
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
     let Shared { network, events, .. } = shared;
     let threads = vec![engine, executor, pool, queries];
-    Ok(Running { network, mempool, events, threads, rpc, rpc_address })
+    Ok(Running { network, mempool, events, threads, sync: syncing, rpc, rpc_address })
 }
 
 /// What many parts need.
@@ -312,7 +318,7 @@ impl Shared<'_> {
         verifier: &Verifier,
         heights: Published,
         mempool: &Mempool,
-    ) -> SyncHandle {
+    ) -> (SyncHandle, tokio::task::JoinHandle<()>) {
         let (sync, task) = sync::start(sync::Parts {
             network: self.network.clone(),
             inbox: peers.sync,
@@ -322,14 +328,18 @@ impl Shared<'_> {
             events: self.events.clone(),
             audit: self.audit.clone(),
         });
-        self.ends.watch("sync", task);
-        self.ends.watch("network", peers.task);
-        self.ends.watch("votes", tokio::spawn(verifier.clone().run(peers.consensus)));
-        self.ends.watch("blocks", tokio::spawn(verifier.clone().run(peers.bodies)));
-        self.ends.watch("transactions", tokio::spawn(mempool.clone().run(peers.transactions)));
         let links = links::run(peers.events, self.events.clone(), Some(self.me()));
-        self.ends.watch("links", tokio::spawn(links));
-        sync
+        let others = [
+            ("network", peers.task),
+            ("votes", tokio::spawn(verifier.clone().run(peers.consensus))),
+            ("blocks", tokio::spawn(verifier.clone().run(peers.bodies))),
+            ("transactions", tokio::spawn(mempool.clone().run(peers.transactions))),
+            ("links", tokio::spawn(links)),
+        ];
+        for (name, task) in others {
+            drop(self.ends.watch(name, task));
+        }
+        (sync, self.ends.watch("sync", task))
     }
 
     fn sources(
@@ -341,7 +351,8 @@ impl Shared<'_> {
     ) -> Sources {
         let (node, chain) = (Arc::new(node_info(self.settings)), self.chain.clone());
         let fault = Fault::default();
-        let status = StatusParts { node, key: self.public, chain, engine, fault };
+        let audit = self.audit.clone();
+        let status = StatusParts { node, key: self.public, chain, engine, fault, audit };
         Sources {
             blocks: Arc::new(self.chain.clone()),
             pool: Arc::new(mempool.clone()),

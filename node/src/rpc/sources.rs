@@ -301,6 +301,19 @@ pub struct PbftState {
     pub validators: Vec<ValidatorSeen>,
 }
 
+/// Messages of a peer that were thrown away, as `pbft_state` shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscardedSeen {
+    /// Why.
+    pub reason: &'static str,
+    /// Of which class of messages, where known.
+    pub class: Option<&'static str>,
+    /// The node id of the peer, where known.
+    pub peer: Option<String>,
+    /// How many since the start.
+    pub count: u64,
+}
+
 /// A validator as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatorSeen {
@@ -342,6 +355,11 @@ pub trait Status: Send + Sync {
     /// # Errors
     /// Where the store cannot be read.
     fn snapshot(&self) -> Result<Arc<Snapshot>, String>;
+
+    /// Messages of peers that were thrown away, the most frequent first.
+    fn discarded(&self) -> Vec<DiscardedSeen> {
+        Vec::new()
+    }
 }
 
 impl Status for ArcSwap<Snapshot> {

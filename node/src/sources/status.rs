@@ -1,7 +1,9 @@
 //! Where the node stands: the engine's snapshot, the chain's state and the blocks at both ends of the store in one.
 
+use crate::audit::Audit;
 use crate::engine::run::Snapshot as EngineSnapshot;
-use crate::rpc::sources::{self, NodeInfo, PbftState, Snapshot, Tip, ValidatorSeen};
+use crate::network::{Class, NodeId};
+use crate::rpc::sources::{self, DiscardedSeen, NodeInfo, PbftState, Snapshot, Tip, ValidatorSeen};
 use crate::store::{Chain, State, StoreError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::HashSet;
@@ -12,6 +14,9 @@ use tercet_consensus::key::{Address, PublicKey};
 use tercet_consensus::power;
 use tercet_consensus::validators::Validators;
 use tercet_consensus::view::View;
+
+/// The most counters of discarded messages that are shown, the largest first.
+const DISCARDED_MAX: usize = 100;
 
 /// Why the node works no more, where that is so. A handle: clones share it.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +42,8 @@ pub struct StatusParts {
     pub engine: Arc<ArcSwap<EngineSnapshot>>,
     /// Why the node works no more.
     pub fault: Fault,
+    /// What was thrown away.
+    pub audit: Audit,
 }
 
 /// Puts the snapshot together whenever somebody asks, so that nothing has to be published a block.
@@ -51,7 +58,7 @@ impl Status {
     }
 
     fn read(&self) -> Result<Snapshot, StoreError> {
-        let StatusParts { node, key, chain, engine, fault } = &self.0;
+        let StatusParts { node, key, chain, engine, fault, audit: _ } = &self.0;
         let engine = engine.load();
         let state = chain.state()?;
         let power = |set: &Validators| {
@@ -75,6 +82,20 @@ impl Status {
 impl sources::Status for Status {
     fn snapshot(&self) -> Result<Arc<Snapshot>, String> {
         self.read().map(Arc::new).map_err(|error| error.to_string())
+    }
+
+    fn discarded(&self) -> Vec<DiscardedSeen> {
+        let counts = self.0.audit.counts().into_iter();
+        let seen = counts.map(|((reason, peer, class), count)| DiscardedSeen {
+            reason,
+            class: class.map(Class::name),
+            peer: peer.and_then(|peer| NodeId::of_peer(&peer)).map(|node| node.to_string()),
+            count,
+        });
+        let mut seen: Vec<DiscardedSeen> = seen.collect();
+        seen.sort_by_key(|seen| std::cmp::Reverse(seen.count));
+        seen.truncate(DISCARDED_MAX);
+        seen
     }
 }
 

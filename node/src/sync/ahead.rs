@@ -58,6 +58,11 @@ impl Ahead {
         self.waiting.contains_key(&height)
     }
 
+    /// How many bytes the block of `height` has with its commit, where it is here.
+    pub(super) fn bytes_of(&self, height: u64) -> Option<usize> {
+        self.waiting.get(&height).map(|waiting| waiting.bytes)
+    }
+
     /// Whether there is room for more than what is next.
     pub(super) fn has_room(&self) -> bool {
         self.bytes < WAITING_BYTES_MAX

@@ -3,9 +3,11 @@
 //!
 //! - [`plan`]: which heights to ask of whom, pure.
 //! - `ahead`: what has come and waits for its turn, decoded and its signatures checked meanwhile by several threads.
+//! - `handed`: what the engine was given and has not executed yet.
 //! - `task`: the tokio task that asks, serves and hands over.
 
 mod ahead;
+mod handed;
 pub mod plan;
 mod task;
 

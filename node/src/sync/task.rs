@@ -1,6 +1,7 @@
 //! The task that asks peers for decided blocks, serves them, and verifies what comes before the replica sees it.
 
 use super::ahead::{Ahead, Blame, Prepared};
+use super::handed::Handed;
 use super::plan::{Plan, WINDOW};
 use super::{NOTICES_MAX, Notice, SyncHandle, Told};
 use crate::audit::{Audit, Discarded};
@@ -9,7 +10,7 @@ use crate::engine::heights::Published;
 use crate::engine::verifier::Verifier;
 use crate::network::{Class, Inbound, Network, PeerId};
 use crate::store::Chain;
-use crate::wire::{Sync, SyncItem, SyncRequest, SyncResponse, SyncTip};
+use crate::wire::{Sync, SyncItem, SyncRequest, SyncResponse, SyncTip, UNASKED};
 use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,8 +30,6 @@ const BEHIND_MIN: u64 = 2;
 const BATCH_MAX: usize = 32;
 /// After how long what was handed over counts as lost.
 const HANDED_MAX: Duration = Duration::from_secs(5);
-/// The most blocks that the engine is given before they are executed.
-const UNEXECUTED_MAX: u64 = 128;
 
 /// What the task is made of.
 pub struct Parts {
@@ -58,8 +57,8 @@ struct Task {
     plan: Plan<PeerId>,
     ahead: Ahead,
     prepared: mpsc::UnboundedReceiver<Prepared>,
-    /// The height that was last handed to the engine, and when.
-    handed: u64,
+    /// What was handed to the engine, and when the last of it.
+    handed: Handed,
     handed_at: Instant,
 }
 
@@ -77,7 +76,7 @@ pub fn start(parts: Parts) -> (SyncHandle, tokio::task::JoinHandle<()>) {
         plan: Plan::default(),
         ahead,
         prepared,
-        handed: 0,
+        handed: Handed::default(),
         handed_at: start,
     };
     (SyncHandle { notices, told, start }, tokio::spawn(task.run()))
@@ -123,16 +122,16 @@ impl Task {
             tracing::debug!(%peer, "a peer did not serve the blocks that it said it has");
         }
         let current = self.current();
-        if self.handed > current && self.handed_at.elapsed() >= HANDED_MAX {
+        if self.handed.last() > current && self.handed_at.elapsed() >= HANDED_MAX {
             // The engine did not use what it was given, or was told twice what it is not at any more.
-            self.handed = current.saturating_sub(1);
+            self.handed.again_from(current.saturating_sub(1));
         }
     }
 
     fn tell(&self) {
         let current = self.current();
         let behind = self.plan.attested() >= current + BEHIND_MIN;
-        let more = self.plan.best() > self.handed.max(current.saturating_sub(1));
+        let more = self.plan.best() > self.handed.last().max(current.saturating_sub(1));
         self.told.behind.store(behind, Ordering::Relaxed);
         self.told.more.store(more, Ordering::Relaxed);
     }
@@ -157,6 +156,7 @@ impl Task {
                 self.plan.peer_has(peer, tip.height.value(), Some(tip.base.value()));
             }
             Ok(Sync::Tip(_)) => self.discard(peer, Reject::Malformed("base above height")),
+            Err(UNASKED) => self.parts.audit.discard(Discarded::unasked(peer, Class::Sync)),
             Err(reject) => self.discard(peer, reject),
         }
     }
@@ -201,7 +201,7 @@ impl Task {
 
     /// The height that the engine needs next.
     fn wanted(&self) -> u64 {
-        self.current().max(self.handed + 1)
+        self.current().max(self.handed.last() + 1)
     }
 
     /// Hands the blocks that follow to the engine, each once, as far as they are here and verify.
@@ -209,12 +209,17 @@ impl Task {
         self.ahead.drop_below(self.wanted());
         loop {
             let batch = self.batch();
-            let Some(last) = batch.last() else { return };
-            self.handed = last.commit.height.value();
+            if batch.is_empty() {
+                return;
+            }
             self.handed_at = Instant::now();
             let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.told.last_taken_ms.store(elapsed.max(1), Ordering::Relaxed);
-            tracing::debug!(count = batch.len(), last = self.handed, "blocks are handed over");
+            tracing::debug!(
+                count = batch.len(),
+                last = self.handed.last(),
+                "blocks are handed over"
+            );
             let events = &self.parts.events;
             // A full queue is waited for, beside the runtime; it fails only while the node is stopping.
             tokio::task::block_in_place(|| drop(events.send(Event::Decided(batch))));
@@ -224,13 +229,20 @@ impl Task {
     fn batch(&mut self) -> Vec<Verified<Decided>> {
         let heights = self.parts.heights.load_full();
         let executed = self.parts.chain.height().map_or(heights.current.value(), |at| at.value());
-        let end = executed.saturating_add(UNEXECUTED_MAX);
+        self.handed.executed(executed);
         let mut batch = Vec::new();
         let mut height = self.wanted();
-        while batch.len() < BATCH_MAX && height <= end {
+        while batch.len() < BATCH_MAX {
+            let Some(bytes) = self.ahead.bytes_of(height) else { break };
+            if !self.handed.may_take(height, bytes, executed) {
+                break;
+            }
             let (ahead, verifier) = (&mut self.ahead, &self.parts.verifier);
             match tokio::task::block_in_place(|| ahead.take(height, &heights, verifier)) {
-                Ok(Some(decided)) => batch.push(decided),
+                Ok(Some(decided)) => {
+                    self.handed.add(height, bytes);
+                    batch.push(decided);
+                }
                 Ok(None) => break,
                 Err(blame) => {
                     self.blame(blame);

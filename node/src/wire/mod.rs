@@ -33,7 +33,7 @@ pub use body::{Body, decode_block, decode_last_commit};
 pub use commit::{decode_commit, encode_commit};
 pub use consensus::{Consensus, FetchBlock, Frame};
 pub use record::{decode_record, encode_record};
-pub use sync::{
+pub use sync::{UNASKED, 
     ItemLimits, ResponseLimits, SYNC_ITEMS_MAX, Sync, SyncItem, SyncRequest, SyncResponse, SyncTip,
 };
 pub use transactions::{TXS_MAX, decode_transactions, encode_transactions};

@@ -15,6 +15,9 @@ use tercet_consensus::verify::Reject;
 /// The most blocks in one response.
 pub const SYNC_ITEMS_MAX: usize = 1_000;
 
+/// A response to a request that was not made.
+pub const UNASKED: Reject = Reject::Malformed("not asked for");
+
 /// What travels in the sync class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sync {
@@ -228,7 +231,7 @@ impl Sync {
                 bytes_max: raw.bytes_max,
             })),
             RawPayload::Response(raw) => {
-                let limits = limits(raw.id).ok_or(Reject::Malformed("not asked for"))?;
+                let limits = limits(raw.id).ok_or(UNASKED)?;
                 Ok(Sync::Response(response(raw, limits)?))
             }
             RawPayload::Tip(raw) => Ok(Sync::Tip(SyncTip {

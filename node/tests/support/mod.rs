@@ -201,6 +201,26 @@ impl Net {
         self.nodes[index].take().expect("it runs").stop();
     }
 
+    /// A node that runs.
+    pub(crate) fn node(&self, index: usize) -> &Node {
+        self.nodes[index].as_ref().expect("it runs")
+    }
+
+    /// Where a node accepts peers.
+    pub(crate) fn listens(&self, index: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports[index]))
+    }
+
+    /// The validators.
+    pub(crate) fn validators(&self) -> &Validators {
+        &self.validators
+    }
+
+    /// The validator key of a node.
+    pub(crate) fn key(&self, index: usize) -> SigningKey {
+        SigningKey::from_bytes(&secret(1, self.keys[index]))
+    }
+
     /// Where a node's RPC listens.
     pub(crate) fn rpc(&self, index: usize) -> SocketAddr {
         self.nodes[index].as_ref().and_then(Node::rpc_address).expect("it runs")

@@ -114,7 +114,8 @@ fn inboxes(runtime: &Runtime) -> (Inboxes, mpsc::Receiver<Inbound>) {
     (inboxes, received)
 }
 
-fn settings(number: u8, nodes: Vec<PeerAddress>) -> network::Settings {
+/// What a peer needs to connect to the test chain.
+pub(crate) fn settings(number: u8, nodes: Vec<PeerAddress>) -> network::Settings {
     network::Settings {
         secret: [0x90 + number; 32],
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -6,6 +6,7 @@ mod restart;
 mod rules;
 mod signing;
 mod timers;
+mod unused;
 mod views;
 
 use super::{Action, HeightStart, Input, Replica, Settings, Timer, TimerKind};

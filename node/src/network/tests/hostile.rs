@@ -1,73 +1,14 @@
 //! A peer that speaks the right protocols and then misbehaves.
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
-use libp2p::identity::Keypair;
-use libp2p::swarm::{Config, Stream, Swarm, SwarmEvent};
-use tokio::sync::mpsc;
+use futures::{AsyncReadExt, AsyncWriteExt};
 
+use super::raw::Raw;
 use super::support::{Node, config, soon};
-use crate::network::behaviour::{Behaviour, ConnectionReport, Event};
-use crate::network::limits::Gate;
 use crate::network::*;
 
-struct Hostile {
-    peer: PeerId,
-    inbound: Vec<Stream>,
-    outbound: Vec<(Class, Stream)>,
-}
-
 /// Connects to `node` and holds the raw streams.
-async fn connect(node: &Node, key: u8) -> Hostile {
-    let settings = config(key).settings;
-    let keys = Keypair::ed25519_from_bytes(settings.secret).unwrap();
-    let transport = transport::build(&keys, Transport::Tcp, &settings.timeouts).unwrap();
-    let gate = Gate::new(settings.limits, HashSet::new());
-    let peer = keys.public().to_peer_id();
-    let swarm_config = Config::with_tokio_executor();
-    let mut swarm = Swarm::new(transport, Behaviour::new(gate), peer, swarm_config);
-    swarm.dial(address::multiaddr(node.listen, Transport::Tcp)).unwrap();
-    let (opened, mut streams) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        loop {
-            if let SwarmEvent::Behaviour(ConnectionReport {
-                event: Event::Opened { class, outbound, stream },
-                ..
-            }) = swarm.select_next_some().await
-            {
-                let _ = opened.send((class, outbound, stream));
-            }
-        }
-    });
-    let mut hostile = Hostile { peer, inbound: Vec::new(), outbound: Vec::new() };
-    while hostile.inbound.len() < Class::COUNT || hostile.outbound.len() < Class::COUNT {
-        let (class, outbound, stream) = soon(streams.recv()).await.unwrap();
-        if outbound {
-            hostile.outbound.push((class, stream));
-        } else {
-            hostile.inbound.push(stream);
-        }
-    }
-    hostile
-}
-
-impl Hostile {
-    fn stream(&mut self, wanted: Class) -> &mut Stream {
-        let found = self.outbound.iter_mut().find(|(class, _)| *class == wanted);
-        &mut found.expect("all classes are open").1
-    }
-
-    async fn write(&mut self, class: Class, bytes: &[u8]) {
-        let stream = self.stream(class);
-        stream.write_all(bytes).await.unwrap();
-        stream.flush().await.unwrap();
-    }
-
-    async fn say_hello(&mut self, key: u8) {
-        let hello = config(key).settings.hello.encode(Vec::new());
-        let mut bytes = u32::try_from(hello.len()).unwrap().to_be_bytes().to_vec();
-        bytes.extend_from_slice(&hello);
-        self.write(Class::Consensus, &bytes).await;
-    }
+async fn connect(node: &Node, key: u8) -> Raw {
+    Raw::connect(node.listen, config(key).settings).await
 }
 
 #[tokio::test]
@@ -75,7 +16,7 @@ async fn a_length_prefix_of_four_gibibytes_cuts_the_peer() {
     for (key, class) in (10..).zip(Class::ALL) {
         let mut node = Node::start(config(1)).await;
         let mut hostile = connect(&node, key).await;
-        hostile.say_hello(key).await;
+        hostile.say_hello().await;
         assert_eq!(node.connected().await.peer, hostile.peer);
         hostile.write(class, &[0xff; 64]).await;
         let (peer, reason) = node.disconnected().await;
@@ -91,7 +32,7 @@ async fn a_frame_one_byte_above_the_limit_of_its_class_cuts_the_peer() {
     for (key, class) in (10..).zip(Class::ALL) {
         let mut node = Node::start(config(1)).await;
         let mut hostile = connect(&node, key).await;
-        hostile.say_hello(key).await;
+        hostile.say_hello().await;
         node.connected().await;
         let limit = ClassLimits::default().of(class).frame_bytes_max;
         let prefix = u32::try_from(limit + 1).unwrap().to_be_bytes();
@@ -107,13 +48,16 @@ async fn a_frame_one_byte_above_the_limit_of_its_class_cuts_the_peer() {
 async fn a_truncated_frame_is_not_delivered() {
     let mut node = Node::start(config(1)).await;
     let mut hostile = connect(&node, 10).await;
-    hostile.say_hello(10).await;
+    hostile.say_hello().await;
     node.connected().await;
     hostile.write(Class::Sync, &[0, 0, 0, 1, 7, 0, 0, 0, 9, 1, 2]).await;
     assert_eq!(node.receive(Class::Sync).await.bytes, vec![7]);
     hostile.stream(Class::Sync).close().await.unwrap();
-    let (peer, _) = node.disconnected().await;
+    let (peer, reason) = node.disconnected().await;
     assert_eq!(peer, hostile.peer);
+    assert!(reason.contains("within a frame"), "{reason}");
+    let discard = node.discarded(DiscardReason::Truncated).await;
+    assert_eq!((discard.class, discard.peer), (Some(Class::Sync), Some(hostile.peer)));
     assert!(node.nothing_received(Class::Sync));
 }
 
@@ -122,7 +66,7 @@ async fn random_bytes_after_the_hello_do_no_harm() {
     for key in 10..18 {
         let mut node = Node::start(config(1)).await;
         let mut hostile = connect(&node, key).await;
-        hostile.say_hello(key).await;
+        hostile.say_hello().await;
         node.connected().await;
         let class = Class::ALL[usize::from(key) % Class::COUNT];
         let bytes: Vec<u8> = (0..100_000_u32)
@@ -159,7 +103,7 @@ async fn frames_before_the_hello_are_not_delivered() {
     let mut hostile = connect(&node, 10).await;
     hostile.write(Class::Sync, &[0, 0, 0, 1, 7]).await;
     assert!(node.network.peers().is_empty());
-    hostile.say_hello(10).await;
+    hostile.say_hello().await;
     node.connected().await;
     assert_eq!(node.receive(Class::Sync).await.bytes, vec![7]);
 }
@@ -185,7 +129,7 @@ async fn a_peer_that_is_silent_is_dropped() {
     short.settings.timeouts.silence = Duration::from_millis(200);
     let mut node = Node::start(short).await;
     let mut hostile = connect(&node, 10).await;
-    hostile.say_hello(10).await;
+    hostile.say_hello().await;
     node.connected().await;
     let (_, reason) = node.disconnected().await;
     assert!(reason.contains("nothing heard"), "{reason}");
@@ -220,7 +164,7 @@ async fn a_peer_that_never_reads_is_dropped_while_others_go_on() {
     let mut honest = Node::start(config(2).persistent(node.address())).await;
     let good = node.connected().await.peer;
     let mut hostile = connect(&node, 10).await;
-    hostile.say_hello(10).await;
+    hostile.say_hello().await;
     assert_eq!(node.connected().await.peer, hostile.peer);
     // More than the windows on the way take, less than the queue holds.
     let body = Bytes::from(vec![1; 4_000_000]);
@@ -248,7 +192,7 @@ async fn an_overflowing_queue_drops_the_peer_but_not_for_transactions() {
         ClassLimits { consensus: limit, bodies: limit, transactions: limit, sync: limit };
     let mut node = Node::start(small).await;
     let mut hostile = connect(&node, 10).await;
-    hostile.say_hello(10).await;
+    hostile.say_hello().await;
     node.connected().await;
     let full = Bytes::from(vec![1; 65_536]);
     let fill = |class| {

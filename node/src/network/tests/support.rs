@@ -222,7 +222,7 @@ impl Node {
 
     pub(super) async fn disconnected(&mut self) -> (PeerId, String) {
         self.event(|event| match event {
-            NetworkEvent::Disconnected { peer, reason } => Some((*peer, reason.clone())),
+            NetworkEvent::Disconnected { peer, reason, .. } => Some((*peer, reason.clone())),
             _ => None,
         })
         .await

@@ -2,7 +2,7 @@
 
 use super::chain::PubKey;
 use super::{Base64Text, Hex, Rfc3339, Text};
-use crate::rpc::sources::{PbftState, PeerView, Snapshot, Tip};
+use crate::rpc::sources::{DiscardedSeen, PbftState, PeerView, Snapshot, Tip};
 use bytes::Bytes;
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
@@ -253,6 +253,22 @@ pub(crate) struct PbftReply {
     quorum: Text<u64>,
     timeout_ms: u128,
     validators: Vec<Seen>,
+    discarded: Vec<Discarded>,
+}
+
+#[derive(Serialize)]
+struct Discarded {
+    reason: &'static str,
+    class: Option<&'static str>,
+    peer: Option<String>,
+    count: Text<u64>,
+}
+
+impl From<DiscardedSeen> for Discarded {
+    fn from(seen: DiscardedSeen) -> Discarded {
+        let DiscardedSeen { reason, class, peer, count } = seen;
+        Discarded { reason, class, peer, count: Text(count) }
+    }
 }
 
 #[derive(Serialize)]
@@ -268,8 +284,8 @@ struct Seen {
     connected: bool,
 }
 
-impl From<&PbftState> for PbftReply {
-    fn from(state: &PbftState) -> PbftReply {
+impl PbftReply {
+    pub(crate) fn new(state: &PbftState, discarded: Vec<DiscardedSeen>) -> PbftReply {
         PbftReply {
             height: Text(state.height.value()),
             view: state.view.number(),
@@ -295,6 +311,7 @@ impl From<&PbftState> for PbftReply {
                     connected: seen.connected,
                 })
                 .collect(),
+            discarded: discarded.into_iter().map(Discarded::from).collect(),
         }
     }
 }

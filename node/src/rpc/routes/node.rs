@@ -23,7 +23,7 @@ pub(super) fn net_info(api: &Api) -> Result<Answer, String> {
 
 pub(super) fn pbft_state(api: &Api) -> Result<Answer, String> {
     let snapshot = api.sources.status.snapshot()?;
-    Answer::new(&PbftReply::from(&snapshot.pbft))
+    Answer::new(&PbftReply::new(&snapshot.pbft, api.sources.status.discarded()))
 }
 
 pub(super) fn genesis(api: &Api) -> Result<Answer, String> {

@@ -1,0 +1,39 @@
+use super::*;
+use crate::engine::heights::Sets;
+use crate::network::PeerId;
+use bytes::Bytes;
+use crossbeam_channel::bounded;
+use std::task::Poll;
+use tendermint::block::Height;
+
+/// Fills the inbox with frames of this size while no thread has time, and says how many were taken out of it.
+fn taken_while_busy(class: Class, bytes: usize) -> usize {
+    const FRAMES: usize = 2_000;
+    let heights = Sets::new("test-chain", 64, Height::from(1u32)).published();
+    let (events, _queue) = bounded(1);
+    let verifier = Verifier::new(heights, events, Audit::default(), 1).expect("a thread");
+    let (go_on, blocked) = bounded::<()>(0);
+    verifier.spawn(move || {
+        let _ = blocked.recv();
+    });
+    let (inbox, queue) = mpsc::channel(FRAMES);
+    let frame = Bytes::from(vec![0; bytes]);
+    for _ in 0..FRAMES {
+        let inbound = Inbound { peer: PeerId::random(), class, bytes: frame.clone() };
+        inbox.try_send(inbound).expect("room");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        // Nothing stops it for the sake of other tasks: what it leaves is what there is no room for.
+        let mut run = Box::pin(tokio::task::unconstrained(verifier.run(queue)));
+        assert!(matches!(futures::poll!(&mut run), Poll::Pending));
+        drop(go_on);
+        inbox.capacity()
+    })
+}
+
+#[test]
+fn what_waits_to_be_verified_is_bounded_in_bytes() {
+    assert_eq!(taken_while_busy(Class::Bodies, 4 * 1024 * 1024), 16 + 1);
+    assert_eq!(taken_while_busy(Class::Consensus, 200), 1_024 + 1);
+}
