@@ -1,8 +1,8 @@
 //! T, the view-change timeout, from what the last heights took, scaled by block size. Source: PROTOCOL §5 "Timers".
 //!
 //! What was measured says nothing about larger blocks than those that were measured. So T is larger by as much as the largest block of
-//! the last heights, those with a VIEW-CHANGE included, or the one that is proposed now, is larger than the largest measured one. Without
-//! this, a network in which every large block needs longer than T would change views at every height and never measure one.
+//! the last heights, decided or only proposed, or the one that is proposed now, is larger than the largest measured one. Without this,
+//! a network in which every large block needs longer than T would change views at every height and never measure one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ struct Sample {
 pub struct Pace {
     settings: PaceSettings,
     samples: VecDeque<Sample>,
-    /// The sizes of the last decided blocks.
+    /// The size of the largest block that was proposed or decided, of each of the last heights.
     decided: VecDeque<usize>,
     /// The size of the block that is proposed now.
     proposed: usize,
@@ -98,8 +98,9 @@ impl Pace {
 
     /// The height was decided, with a block of so many bytes.
     pub fn decided(&mut self, height: Height, bytes: usize) {
-        self.proposed = 0;
-        self.decided.push_back(bytes);
+        // A large block that led to a VIEW-CHANGE may have given way to an empty one.
+        let largest = bytes.max(std::mem::take(&mut self.proposed));
+        self.decided.push_back(largest);
         if self.decided.len() > HEIGHTS {
             self.decided.pop_front();
         }
@@ -208,7 +209,22 @@ mod tests {
         pace.proposed(usize::MAX);
         assert_eq!(pace.timeout(), 3_000 * MS);
         quick(&mut pace, 81, 4 * SMALL_BYTES, &mut now);
-        assert!(pace.timeout() <= small, "it was measured: {:?}", pace.timeout());
+        // So does one that gave way to a smaller one, for as long as heights are remembered.
+        assert_eq!(pace.timeout(), 3_000 * MS);
+        (82..=112).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
+        assert_eq!(pace.timeout(), 3_000 * MS);
+        quick(&mut pace, 113, 1_000, &mut now);
+        assert!(pace.timeout() <= small, "{:?}", pace.timeout());
+    }
+
+    #[test]
+    fn a_large_block_that_was_measured_lengthens_nothing() {
+        let (mut pace, mut now) = (pace(), Instant::now());
+        (1..=80).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
+        let small = pace.timeout();
+        pace.proposed(4 * SMALL_BYTES);
+        quick(&mut pace, 81, 4 * SMALL_BYTES, &mut now);
+        assert!(pace.timeout() <= small, "{:?}", pace.timeout());
     }
 
     #[test]

@@ -21,8 +21,9 @@ impl Engine {
         if let Input::PrePrepare(message) = input
             && message.height() == self.height()
         {
-            let parts = usize::try_from(message.block_id().part_set_header.total);
-            self.parts.pace.proposed(parts.unwrap_or(usize::MAX).saturating_mul(PART_BYTES));
+            // It says how many parts there are; the last may be short, so it does not count.
+            let whole = usize::try_from(message.block_id().part_set_header.total.saturating_sub(1));
+            self.parts.pace.proposed(whole.unwrap_or(usize::MAX).saturating_mul(PART_BYTES));
             inputs.push(Input::Timeout(self.parts.pace.timeout()));
         }
     }
