@@ -1,6 +1,6 @@
 //! S1, S2 and S3 on a state of the network, from what correct replicas signed and with arithmetic of its own.
 
-use super::bounds::{CORRECT, SEATS};
+use super::bounds::{CORRECT, LIAR, SEATS};
 use super::local::Signed;
 use super::network::Network;
 use crate::message::Phase;
@@ -9,7 +9,7 @@ use crate::message::Phase;
 pub(super) fn is_quorum(powers: &[u64; SEATS], correct: usize) -> bool {
     let total: u64 = powers.iter().sum();
     let votes: u64 = (0..CORRECT).filter(|seat| correct >> seat & 1 == 1).map(|s| powers[s]).sum();
-    votes > 0 && 3 * (votes + powers[CORRECT]) > 2 * total
+    votes > 0 && 3 * (votes + powers[LIAR]) > 2 * total
 }
 
 /// The invariant that breaks at a height where correct replicas signed this.

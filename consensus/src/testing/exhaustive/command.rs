@@ -1,19 +1,25 @@
 //! The command line of the search: `key=value`, as in `views=3 crashes=1`.
 
-use super::bounds::{Bounds, Forgets};
-use super::search::{Report, search};
+use super::bounds::{BlockKind, Bounds, Forgets};
+use super::search::{Lived, Report, search};
 use std::process::ExitCode;
 
 /// What can be said, and what it is by default.
 pub const HELP: &str = "\
 All states of a small network of real replicas, one of them faulty.
-  powers=1,1,1,1   the last is the faulty one's
+  powers=1,1,1,1   the last is the faulty one's; heights apart by '/'
+  primaries=3,3,3  the primary of each view, by seat
   views=2          views 0..views at every height
-  blocks=0,0       the blocks of a height, each by the round of its last commit; heights apart by '/', as 0,0/0,1
+  blocks=0,0       the blocks of a height, each by the round of its last commit and its proposer's seat (3 unless said), as 0@1;
+                   heights apart by '/', as 0,0/0,1
   prior=           rounds of Commit(h-1) known from outside at the first height; none: the initial height
   beyond=0         1: VIEW-CHANGE may be sent for the first view out of bounds
   crashes=0        1: correct replicas crash and restart at any time
   late=0           1: signatures come late or never
+  bodies=0         1: blocks come apart from the messages that name them
+  signed=0         1: count what may have been signed at the first height
+  live=0           of so many states one is lived through with whole replicas, and healed from
+  congruence=0     1: compare all ways to a state of a replica
   forgets=nothing  promise, prepares, commits: what a restart forgets, to see that it is found
   states=          give up at so many states
 Ends with status 1 where an invariant breaks, 2 where it gave up.";
@@ -37,6 +43,21 @@ pub fn main(arguments: &[String]) -> ExitCode {
         }
     };
     println!("{}", line(&report));
+    if bounds.congruence {
+        let found = &report.congruence;
+        let (ways, steps, lost) = (found.ways, found.in_steps, found.lost);
+        println!("{ways} ways compared; {steps} effects take more moves, {lost} are lost");
+        found.example.iter().for_each(|example| println!("{example}"));
+    }
+    if bounds.count_signed {
+        println!("{} combinations of signed messages", report.signed);
+    }
+    if bounds.live_one_in > 0 {
+        let Lived { states, unreal, views } = report.lived;
+        println!(
+            "{states} states lived through, {unreal} not reached; healed within {views} views"
+        );
+    }
     match &report.violation {
         Some((what, way)) => {
             println!("BROKEN {what}");
@@ -80,15 +101,27 @@ fn parse(arguments: &[String]) -> Result<Bounds, String> {
 }
 
 fn set(bounds: &mut Bounds, key: &str, value: &str) -> Option<()> {
-    let yes = |value: &str| (value == "1", (value == "1" || value == "0").then_some(()));
+    let yes = match value {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => None,
+    };
     match key {
-        "powers" => bounds.powers = list(value)?.try_into().ok()?,
+        "powers" => {
+            let powers = value.split('/').map(|powers| list(powers)?.try_into().ok());
+            bounds.powers = powers.collect::<Option<_>>()?;
+        }
+        "primaries" => bounds.primaries = list(value)?,
+        "bodies" => bounds.bodies = yes?,
+        "signed" => bounds.count_signed = yes?,
+        "live" => bounds.live_one_in = value.parse().ok()?,
+        "congruence" => bounds.congruence = yes?,
         "views" => bounds.views = value.parse().ok()?,
-        "blocks" => bounds.blocks = value.split('/').map(list).collect::<Option<_>>()?,
+        "blocks" => bounds.blocks = value.split('/').map(kinds).collect::<Option<_>>()?,
         "prior" => bounds.prior = list(value)?,
-        "beyond" => bounds.ask_beyond = yes(value).1.map(|()| yes(value).0)?,
-        "crashes" => bounds.crashes = yes(value).1.map(|()| yes(value).0)?,
-        "late" => bounds.late = yes(value).1.map(|()| yes(value).0)?,
+        "beyond" => bounds.ask_beyond = yes?,
+        "crashes" => bounds.crashes = yes?,
+        "late" => bounds.late = yes?,
         "states" => bounds.states_max = value.parse().ok()?,
         "forgets" => {
             bounds.forgets = match value {
@@ -102,6 +135,14 @@ fn set(bounds: &mut Bounds, key: &str, value: &str) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+fn kinds(value: &str) -> Option<Vec<BlockKind>> {
+    let kind = |item: &str| {
+        let (round, proposer) = item.split_once('@').unwrap_or((item, "3"));
+        Some(BlockKind { round: round.parse().ok()?, proposer: proposer.parse().ok()? })
+    };
+    value.split(',').map(kind).collect()
 }
 
 fn list<T: std::str::FromStr>(value: &str) -> Option<Vec<T>> {

@@ -1,10 +1,10 @@
 //! One correct replica: the real one, with what is around it in a node (journal, signer, application, timers), and the invariants
 //! that concern it alone.
 
-use super::bounds::Forgets;
-use super::local::{Local, Signed, claim};
+use super::bounds::{BlockKind, Forgets};
+use super::local::{KINDS, Kind, Local, Signed, claim, small_claim};
 use super::world::{Piece, Place, Trusting, World, number, signature};
-use crate::message::{Message, Phase, SignRequest, Signed as SignedBy, SignedMessage};
+use crate::message::{Decided, Message, Phase, SignRequest, Signed as SignedBy, SignedMessage};
 use crate::record::{Cause, Record};
 use crate::replica::{Action, Input, Replica, Timer, TimerKind};
 use std::collections::VecDeque;
@@ -16,7 +16,11 @@ pub(super) struct Machine {
     pub(super) replica: Replica,
     /// What is durable of this height.
     journal: Vec<Arc<Record>>,
+    /// What it decided.
+    pub(super) chain: Vec<Arc<Decided>>,
     timers: Vec<Timer>,
+    /// The PRE-PREPAREs that were delivered: view, block and kind.
+    candidates: Vec<(u8, u8, Kind)>,
     /// Requests that the signer has not answered.
     unsigned: Vec<SignRequest>,
     pub(super) local: Local,
@@ -44,30 +48,57 @@ impl Outcome {
 impl Machine {
     /// A replica at the start of a height. `start`: the round in which it decided the height before.
     pub(super) fn new(world: &World, seat: usize, place: Place, start: u8) -> Machine {
-        let local = Local {
-            seat: u8::try_from(seat).expect("few seats"),
-            place,
-            start,
-            view: 0,
-            promise: 0,
-            carried: false,
-            asked_for: 0,
-            prepared: 0,
-            accepted: false,
-            waiting: 0,
-            unsigned: 0,
-            signed: Signed::default(),
-        };
+        let seat_number = u8::try_from(seat).expect("few seats");
+        let local = Local { start, ..Local::empty(seat_number, place) };
         let replica = Replica::new(world.settings(seat), world.start(place, Some(start)));
-        let (journal, timers, unsigned) = Default::default();
-        let machine = Machine { replica, journal, timers, unsigned, local };
+        let (journal, chain, timers, candidates, unsigned) = Default::default();
+        let machine = Machine { replica, journal, chain, timers, candidates, unsigned, local };
         machine.feed(world, [Input::Work(true)]).machine
+    }
+
+    /// Whether it has a block that it has not signed anything for. Where blocks do not travel apart they come with what makes a replica
+    /// sign; what else they bring about, comes about without them too.
+    pub(super) fn has_idle_block(&self, world: &World) -> bool {
+        let Local { place, signed, .. } = self.local;
+        if usize::from(place.height) >= world.bounds.heights() {
+            return false;
+        }
+        let sets = signed.prepares.iter().chain(&signed.commits);
+        let used = sets.chain(signed.proposals.iter().flatten()).fold(0, |all, set| all | set);
+        let mut blocks = (0u8..).zip(world.blocks(place));
+        blocks.any(|(number, block)| {
+            used >> number & 1 == 0 && self.replica.block(&block.id()).is_some()
+        })
+    }
+
+    /// The timers that it has armed.
+    pub(super) fn timers(&self) -> impl Iterator<Item = Timer> + '_ {
+        self.timers.iter().copied()
+    }
+
+    /// What its signer has not answered.
+    pub(super) fn unsigned(&self) -> impl Iterator<Item = SignRequest> + '_ {
+        self.unsigned.iter().cloned()
     }
 
     /// Delivers messages, one after the other.
     pub(super) fn deliver(&self, world: &World, pieces: &[Piece]) -> Outcome {
+        let mut machine = self.clone();
+        for piece in pieces {
+            let (view, block, kind) = match *piece {
+                Piece::PrePrepare { view, block, kind } => (view, block, kind),
+                _ => continue,
+            };
+            // The replica keeps the first of those that differ only in what justifies a NEW-VIEW.
+            let same = |old: &(u8, u8, Kind)| {
+                (old.0, old.1, old.2 == Kind::Fresh) == (view, block, kind == Kind::Fresh)
+            };
+            if !machine.candidates.iter().any(same) {
+                machine.candidates.push((view, block, kind));
+            }
+        }
         let inputs = pieces.iter().map(|piece| world.input(self.local.place, *piece));
-        self.clone().feed(world, inputs)
+        machine.feed(world, inputs)
     }
 
     /// Lets the timer of `kind` fire, where it runs.
@@ -89,9 +120,9 @@ impl Machine {
         let Local { seat, place, start, .. } = self.local;
         let start = world.start(place, Some(start));
         let replica = Replica::new(world.settings(usize::from(seat)), start);
-        let (timers, unsigned) = Default::default();
-        let (journal, local) = (self.journal.clone(), self.local);
-        let mut machine = Machine { replica, journal, timers, unsigned, local };
+        let (timers, candidates, unsigned) = Default::default();
+        let (journal, chain, local) = (self.journal.clone(), self.chain.clone(), self.local);
+        let mut machine = Machine { replica, journal, chain, timers, candidates, unsigned, local };
         let forgotten = |record: &Record| match world.bounds.forgets {
             Forgets::Nothing => false,
             Forgets::Promise => matches!(record, Record::ViewChange { .. }),
@@ -132,7 +163,7 @@ impl Machine {
         let heights = world.bounds.heights();
         if usize::from(self.local.place.height) >= heights {
             let Local { seat, place, .. } = self.local;
-            self.local = Machine::finished(seat, place.height);
+            self.local = Local::empty(seat, Place { on: 0, ..place });
             return;
         }
         let replica = &self.replica;
@@ -140,42 +171,36 @@ impl Machine {
         local.view = number(replica.view());
         local.promise = replica.promise().map_or(0, number);
         let carries = usize::from(local.place.height) + 1 < heights;
-        local.asked_for = if carries { asked_for(world, replica) } else { 0 };
+        local.asked_for = if carries { asked_for(replica) } else { 0 };
         local.carried &= carries && local.promise > 0;
         let prepared = replica.prepared();
         let prepared = prepared.map(|(view, id)| (number(view), world.number_of(&id).unwrap_or(0)));
-        local.prepared = u8::try_from(claim(prepared)).expect("few claims");
+        local.prepared = small_claim(prepared);
         local.accepted = replica.has_accepted();
         let may_accept = !local.accepted && local.promise <= local.view;
         let waiting = if may_accept { replica.status([]).pre_prepares } else { Vec::new() };
-        let blocks = waiting.iter().filter_map(|id| world.number_of(id));
-        local.waiting = blocks.fold(0, |all, block| all | 1 << block);
+        let blocks: Vec<u8> = waiting.iter().filter_map(|id| world.number_of(id)).collect();
+        self.candidates.retain(|(view, block, _)| *view == local.view && blocks.contains(block));
+        local.waiting = [0; KINDS];
+        for (_, block, kind) in &self.candidates {
+            local.waiting[kind.index()] |= 1 << block;
+        }
+        if world.bounds.bodies || world.bounds.late {
+            let ids = (0u8..).zip(world.blocks(local.place)).map(|(b, block)| (b, block.id()));
+            let here = ids.filter(|(_, id)| replica.block(id).is_some());
+            local.bodies = here.fold(0, |all, (block, _)| all | 1 << block);
+            let stuck = replica.commit_quorum().filter(|(_, id)| replica.block(id).is_none());
+            let stuck = stuck.map(|(v, id)| (number(v), world.number_of(&id).unwrap_or(0)));
+            local.stuck = small_claim(stuck);
+        }
         if !world.bounds.crashes {
             local.start = 0;
         }
-        self.forget_stale_requests();
-    }
-
-    fn finished(seat: u8, height: u8) -> Local {
-        let place = Place { height, on: 0 };
-        Local {
-            seat,
-            place,
-            start: 0,
-            view: 0,
-            promise: 0,
-            carried: false,
-            asked_for: 0,
-            prepared: 0,
-            accepted: false,
-            waiting: 0,
-            unsigned: 0,
-            signed: Signed::default(),
-        }
+        self.forget_stale_requests(world);
     }
 
     /// A request whose answer would be discarded now will always be: views and promise never fall.
-    fn forget_stale_requests(&mut self) {
+    fn forget_stale_requests(&mut self, world: &World) {
         let seat = usize::from(self.local.seat);
         let replica = &self.replica;
         self.unsigned.retain(|request| {
@@ -183,7 +208,15 @@ impl Machine {
             let actions = replica.clone().step(answer);
             actions.iter().any(|action| matches!(action, Action::Persist(_)))
         });
-        self.local.unsigned = self.unsigned.iter().fold(0, |all, request| all | 1 << kind(request));
+        let kinds = self.unsigned.iter().map(kind);
+        self.local.unsigned = kinds.fold(0, |all, kind| all | 1 << kind);
+        let preparing = self.unsigned.iter().find_map(|request| match request {
+            SignRequest::Vote { vote, .. } if vote.phase == Phase::Prepare => {
+                world.number_of(&vote.block_id)
+            }
+            _ => None,
+        });
+        self.local.preparing = preparing.map_or(0, |block| 1 << block);
     }
 }
 
@@ -197,7 +230,7 @@ fn kind(request: &SignRequest) -> u8 {
 }
 
 /// The signer.
-fn answer(request: SignRequest, seat: usize) -> SignedMessage {
+pub(super) fn answer(request: SignRequest, seat: usize) -> SignedMessage {
     let signature = signature(seat);
     match request {
         SignRequest::Proposal(message) => SignedMessage::Proposal(SignedBy { message, signature }),
@@ -211,10 +244,10 @@ fn answer(request: SignRequest, seat: usize) -> SignedMessage {
 }
 
 /// The highest view that senders of blocking power are known to ask for.
-fn asked_for(world: &World, replica: &Replica) -> u8 {
+fn asked_for(replica: &Replica) -> u8 {
     let asks: Vec<_> =
         replica.view_changes().map(|m| (m.signed.message.view, m.signed.message.index)).collect();
-    let set = &world.validators;
+    let set = replica.validators();
     let power = |view| set.power_of(asks.iter().filter(|ask| ask.0 >= view).map(|ask| ask.1));
     let views = asks.iter().map(|ask| ask.0).filter(|view| set.is_blocking(power(*view)));
     views.max().map_or(0, number)
@@ -246,15 +279,20 @@ impl Outcome {
                 let block = world.number_of(&decided.commit.block_id).unwrap_or(0);
                 let round = decided.block.last_commit().map_or(0, |commit| number(commit.view));
                 self.break_unless(round <= view, "S9: a block decided below its last commit");
+                self.machine.chain.push(Arc::new(decided));
                 self.decide(world, view, block, answers);
             }
             Action::Alarm(what) => self.break_unless(false, &format!("an alarm: {what}")),
             // S11 is S4 over what was signed: whose votes a row of the table holds is not told apart, so evidence says nothing here.
-            Action::Evidence(_)
-            | Action::Propose { .. }
-            | Action::Send(..)
-            | Action::FetchBlock(_)
-            | Action::Note(_) => {}
+            Action::Propose { view, last_commit, .. } => {
+                let round = last_commit.map_or(0, |commit| number(commit.view));
+                let seat = usize::from(self.machine.local.seat);
+                let wanted = BlockKind { round, proposer: seat };
+                if let Some(block) = world.find(self.machine.local.place, wanted) {
+                    answers.push(Input::Built { view, block });
+                }
+            }
+            Action::Evidence(_) | Action::Send(..) | Action::FetchBlock(_) | Action::Note(_) => {}
         }
     }
 
@@ -267,6 +305,7 @@ impl Outcome {
         local.carried = false;
         machine.journal.clear();
         machine.timers.clear();
+        machine.candidates.clear();
         machine.unsigned.clear();
         if usize::from(place.height) < world.bounds.heights() {
             answers.push(Input::Advance(world.start(place, None)));
@@ -307,7 +346,26 @@ impl Outcome {
                 self.machine.local.signed.view_changes[usize::from(view)] |= 1 << claim(prepared);
                 self.machine.local.carried = *cause == Cause::Carried;
             }
-            Record::PrePrepare { .. } | Record::Decided { .. } => {}
+            Record::PrePrepare { message } => {
+                let view = number(message.view());
+                let block = world.number_of(&message.block_id()).unwrap_or(0);
+                let kind = match &message.justification {
+                    None => Kind::Fresh,
+                    Some(j) => j.certificate.as_ref().map_or(Kind::Free, |certificate| {
+                        Kind::Bound { at: number(certificate.view) }
+                    }),
+                };
+                self.break_unless(votes <= Some(view), "S5: the view of a proposal fell");
+                self.break_unless(promise <= Some(view), "S5: a proposal below the promise");
+                let before = signed.proposals.iter().any(|kind| kind[usize::from(view)] != 0);
+                self.break_unless(!before, "S4: two proposals in one view");
+                let context = world.context(message.height());
+                let valid = context.pre_prepare(message.clone(), &Trusting);
+                self.break_unless(valid.is_ok(), "a proposal that does not verify");
+                let proposals = &mut self.machine.local.signed.proposals[kind.index()];
+                proposals[usize::from(view)] |= 1 << block;
+            }
+            Record::Decided { .. } => {}
         }
         if let Record::Commit { certificate, vote, .. } = &record {
             let context = world.context(certificate.height);
@@ -321,7 +379,7 @@ impl Outcome {
 
     /// Nothing leaves that is not durable.
     fn release(&mut self, world: &World, message: &Message) {
-        let me = world.index(usize::from(self.machine.local.seat));
+        let me = world.address(usize::from(self.machine.local.seat));
         let durable = self.machine.journal.iter().any(|record| match (message, &**record) {
             (Message::Vote(vote), Record::Prepare { vote: known, .. })
             | (Message::Vote(vote), Record::Commit { vote: known, .. }) => vote == known,
@@ -334,8 +392,8 @@ impl Outcome {
             _ => false,
         });
         let free = match message {
-            Message::Vote(vote) => vote.message.index != me,
-            Message::ViewChange(message) => message.signed.message.index != me,
+            Message::Vote(vote) => vote.message.validator != me,
+            Message::ViewChange(message) => message.signed.message.validator != me,
             Message::PrePrepare(_) => false,
             Message::Block(_) | Message::Prior(_) => true,
         };

@@ -4,6 +4,7 @@
 mod bounds;
 mod check;
 mod command;
+mod heal;
 mod local;
 mod machine;
 mod moves;
@@ -15,6 +16,7 @@ mod table;
 mod tests;
 mod world;
 
-pub use bounds::{Bounds, Forgets};
+pub use bounds::{BlockKind, Bounds, Forgets};
 pub use command::{HELP, main};
-pub use search::{Report, search};
+pub use search::{Lived, Report, search};
+pub use table::Congruence;

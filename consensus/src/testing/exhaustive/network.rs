@@ -1,12 +1,12 @@
 //! The state of the whole network: where each correct replica is, and what it signed at the heights below. Every message that was
 //! signed stays available for ever, to be delivered at any time or never; so nothing is kept of what is under way.
 
-use super::bounds::{BLOCKS_MAX, CORRECT, HEIGHTS_MAX, SEATS, VIEWS_MAX};
-use super::local::{Names, Signed, claim_of};
+use super::bounds::{BLOCKS_MAX, CORRECT, HEIGHTS_MAX, LIAR, SEATS};
+use super::local::{Kind, Local, Names, Offers, Signed, claim, claim_of};
 use super::machine::Machine;
-use super::moves::{decided_bit, new_view_bit, others, prior_bit};
+use super::moves::{certificate_bit, decided_bit, new_view_bit, others, prior_bit};
 use super::table::{Edge, Id, Table};
-use super::world::{Place, Trusting, World};
+use super::world::{Place, Trusting, World, number};
 use crate::message::{Justification, Phase};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -40,29 +40,35 @@ pub(super) struct Network {
     past_images: HashMap<(u32, usize), u32>,
     /// Every choice of renamings, one for each height.
     choices: Vec<Vec<usize>>,
-    /// Whether PREPAREs, or COMMITs, of these seats count as a quorum, by the real verification; by a bit for each seat.
-    certifies: [bool; 1 << SEATS],
-    commits: [bool; 1 << SEATS],
+    /// Whether PREPAREs, or COMMITs, of these seats (a bit each) count as a quorum at a height, by the real verification.
+    certifies: Vec<[bool; 1 << SEATS]>,
+    commits: Vec<[bool; 1 << SEATS]>,
     new_views: HashMap<(u8, u8, [u32; CORRECT], u32), u128>,
-    /// Whether seats 1 and 2, and 0 as well, are interchangeable.
-    alike: [bool; CORRECT],
+    /// The pairs of seats that are interchangeable.
+    alike: Vec<(usize, usize)>,
 }
 
 /// The seats of a set, the faulty one included.
 fn with_liar(correct: usize) -> usize {
-    correct | 1 << CORRECT
+    correct | 1 << LIAR
 }
 
-fn seats(set: usize) -> [bool; SEATS] {
-    std::array::from_fn(|seat| set >> seat & 1 == 1)
+/// Whether each set of seats is a quorum by `verify`.
+fn quorums(world: &World, verify: impl Fn(u8, [bool; SEATS]) -> bool) -> Vec<[bool; 1 << SEATS]> {
+    let heights = 0..u8::try_from(world.bounds.heights()).expect("few heights");
+    let of = |height, set: usize| {
+        let seats = std::array::from_fn(|s| set >> s & 1 == 1 && world.is_validator(height, s));
+        verify(height, seats)
+    };
+    heights.map(|height| std::array::from_fn(|set| of(height, set))).collect()
 }
 
 impl Network {
     pub(super) fn new(world: World) -> Network {
-        let certifies = std::array::from_fn(|set| world.certifies(seats(set)).is_ok());
-        let commits = std::array::from_fn(|set| world.commits(seats(set)).is_ok());
-        let powers = world.bounds.powers;
-        let alike = std::array::from_fn(|seat| powers[seat] == powers[1]);
+        let certifies = quorums(&world, |height, seats| world.certifies(height, seats).is_ok());
+        let commits = quorums(&world, |height, seats| world.commits(height, seats).is_ok());
+        let alike = [(0, 1), (1, 2), (0, 2), (0, 1), (1, 2)];
+        let alike = alike.into_iter().filter(|(a, b)| world.bounds.alike(*a, *b)).collect();
         let table = Table::new(world);
         let mut choices = vec![vec![]];
         for names in &table.names {
@@ -90,11 +96,7 @@ impl Network {
 
     /// The first seat of the same power: whose rows stand for this one's too.
     fn like(&self, seat: usize) -> usize {
-        (0..seat).find(|other| self.powers()[*other] == self.powers()[seat]).unwrap_or(seat)
-    }
-
-    fn powers(&self) -> [u64; SEATS] {
-        self.table.world.bounds.powers
+        (0..seat).find(|other| self.table.world.bounds.alike(*other, seat)).unwrap_or(seat)
     }
 
     /// Everyone at the start.
@@ -128,25 +130,28 @@ impl Network {
         out.clear();
         let heights = state.parts.map(|part| self.table.local(part.at).place.height);
         let mut shared = [None; HEIGHTS_MAX];
-        for seat in 0..CORRECT {
-            let height = usize::from(heights[seat]);
-            if height >= self.table.world.bounds.heights() {
+        for (seat, height) in heights.into_iter().enumerate() {
+            let at = usize::from(height);
+            if at >= self.table.world.bounds.heights() {
                 continue;
             }
-            let shared = *shared[height].get_or_insert_with(|| self.shared(state, heights[seat]));
+            let shared = *shared[at].get_or_insert_with(|| self.shared(state, height));
             let part = state.parts[seat];
             let offers = others(seat).map(|other| {
-                state.parts.get(other).map_or(0, |o| self.signed(*o, heights[seat]).offers())
+                state
+                    .parts
+                    .get(other)
+                    .map_or(Offers::default(), |other| self.signed(*other, height).offers())
             });
             let edges: Rc<[Edge]> = self.table.edges(part.at);
             for edge in edges.iter() {
                 let from = edge.guard.from.iter().zip(&offers);
                 if edge.guard.shared & !shared != 0
-                    || !from.into_iter().all(|(need, has)| need & !has == 0)
+                    || !from.into_iter().all(|(need, has)| has.covers(need))
                 {
                     continue;
                 }
-                out.push((self.follow(state, seat, edge, heights[seat]), seat, edge.clone()));
+                out.push((self.follow(state, seat, edge, height), seat, edge.clone()));
             }
         }
     }
@@ -174,6 +179,33 @@ impl Network {
         id
     }
 
+    /// Takes the steps with whole replicas, each with its own keys. None where one of them comes to another state than the table has.
+    pub(super) fn live_through(
+        &self,
+        initial: &State,
+        path: &[(usize, Edge)],
+    ) -> Option<[Machine; CORRECT]> {
+        let world = &self.table.world;
+        let mut machines: [Machine; CORRECT] = std::array::from_fn(|seat| {
+            let local = self.table.local(initial.parts[seat].at);
+            Machine::new(world, seat, local.place, local.start)
+        });
+        for (seat, edge) in path {
+            let outcome = edge.by.make(world, &machines[*seat]);
+            let wanted = self.table.local(edge.to);
+            let reached = &outcome.machine.local;
+            let height = reached.place.height;
+            let on = height.checked_sub(1).filter(|_| usize::from(height) < self.table.names.len());
+            let on = on.map_or(0, |below| world.like(below, reached.place.on));
+            let same = Local { seat: wanted.seat, place: Place { height, on }, ..*reached };
+            if outcome.broken.is_some() || same != *wanted {
+                return None;
+            }
+            machines[*seat] = outcome.machine;
+        }
+        Some(machines)
+    }
+
     // ---- What can be made of what all have signed ----
 
     /// The seats whose vote is among `signed`, the faulty one included where a correct one is.
@@ -189,8 +221,8 @@ impl Network {
         for view in 0..self.table.world.bounds.views {
             for block in 0..blocks {
                 let voters = Self::voters(signed, Phase::Prepare, view, block);
-                if self.certifies[with_liar(voters)] {
-                    all |= 1 << super::local::claim(Some((view, block)));
+                if self.certifies[usize::from(height)][with_liar(voters)] {
+                    all |= 1 << claim(Some((view, block)));
                 }
             }
         }
@@ -201,7 +233,8 @@ impl Network {
         let blocks = u8::try_from(self.table.world.count(height)).expect("few blocks");
         let exists = |view: &u8| {
             (0..blocks).any(|block| {
-                self.commits[with_liar(Self::voters(signed, Phase::Commit, *view, block))]
+                let voters = Self::voters(signed, Phase::Commit, *view, block);
+                self.commits[usize::from(height)][with_liar(voters)]
             })
         };
         (0..self.table.world.bounds.views).filter(exists).fold(0, |all, view| all | 1 << view)
@@ -222,12 +255,16 @@ impl Network {
         for view in 0..self.table.world.bounds.views {
             for block in 0..blocks {
                 let voters = Self::voters(&signed, Phase::Commit, view, block);
-                if self.commits[with_liar(voters)] {
+                if self.commits[usize::from(height)][with_liar(voters)] {
                     shared |= decided_bit(view, block);
+                }
+                if certificates >> claim(Some((view, block))) & 1 == 1 {
+                    shared |= certificate_bit(view, block);
                 }
             }
             let asks = signed.map(|signed| signed.view_changes[usize::from(view)]);
-            if view > 0 && asks.iter().any(|asks| *asks != 0) {
+            let lies = self.table.world.bounds.primary(view) == LIAR;
+            if lies && view > 0 && asks.iter().any(|asks| *asks != 0) {
                 shared |= self.new_views(height, view, asks, certificates);
             }
         }
@@ -244,12 +281,13 @@ impl Network {
         let world = &self.table.world;
         let place = Place { height, on: 0 };
         let claims = |set: u32| (0..32).filter(move |bit| set >> bit & 1 == 1);
+        let liar = if world.is_validator(height, LIAR) { below | 1 } else { 0 };
         let options = |set: u32| [None].into_iter().chain(claims(set).map(Some));
         let mut found = 0;
         for a in options(asks[0]) {
             for b in options(asks[1]) {
                 for c in options(asks[2]) {
-                    for liar in options(below | 1) {
+                    for liar in options(liar) {
                         let chosen = [a, b, c, liar];
                         for certificate in options(below) {
                             found |= justified(world, place, v, chosen, certificate);
@@ -278,16 +316,31 @@ impl Network {
             for part in &mut renamed.parts {
                 *part = self.renamed(*part, choice);
             }
-            if self.alike[0] {
-                renamed.parts.sort_unstable();
-            } else if self.alike[2] && renamed.parts[1] > renamed.parts[2] {
-                renamed.parts.swap(1, 2);
+            for (a, b) in &self.alike {
+                if renamed.parts[*a] > renamed.parts[*b] {
+                    renamed.parts.swap(*a, *b);
+                }
             }
             if best.is_none_or(|best| renamed < best) {
                 best = Some(renamed);
             }
         }
         best.unwrap_or(state)
+    }
+
+    /// What was signed at the first height, alike for all names of blocks and replicas; none once all have left it.
+    pub(super) fn signed_at_first(&self, state: &State) -> Option<[Signed; CORRECT]> {
+        let signed = (state.open == 0).then(|| self.all_signed(state, 0))?;
+        let all = self.table.names[0].iter().map(|names| {
+            let mut renamed = signed.map(|signed| signed.renamed(names));
+            for (a, b) in &self.alike {
+                if renamed[*a] > renamed[*b] {
+                    renamed.swap(*a, *b);
+                }
+            }
+            renamed
+        });
+        all.min()
     }
 
     fn renamed(&mut self, part: Part, choice: usize) -> Part {
@@ -347,19 +400,18 @@ fn justified(
     let view_changes =
         asks.map(|(seat, claim)| world.view_change(place, seat, v, claim_of(claim).map(named)));
     let certificate = certificate.and_then(claim_of).map(named);
-    let certificate = certificate.map(|(at, id)| world.certificate(place, at, id, [true; SEATS]));
+    let all = std::array::from_fn(|seat| world.is_validator(place.height, seat));
+    let certificate = certificate.map(|(at, id)| world.certificate(place, at, id, all));
     let justification = Justification { view_changes: view_changes.collect(), certificate };
-    let bound = justification.certificate.is_some();
+    let at = justification.certificate.as_ref().map(|certificate| number(certificate.view));
+    let kind = at.map_or(Kind::Free, |at| Kind::Bound { at });
     let mut found = 0;
     for block in 0..u8::try_from(world.count(place.height)).expect("few blocks") {
         let message = world.pre_prepare(place, v, id(block), Some(justification.clone()));
         let context = world.context(message.height());
         if context.pre_prepare(message, &Trusting).is_ok() {
-            found |= new_view_bit(v, block, bound);
+            found |= new_view_bit(v, block, kind);
         }
     }
     found
 }
-
-/// Keeps the views of what is signed within the arrays.
-const _: () = assert!(VIEWS_MAX * BLOCKS_MAX * 2 + VIEWS_MAX < 64 && VIEWS_MAX <= 4);

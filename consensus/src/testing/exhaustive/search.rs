@@ -2,14 +2,15 @@
 
 use super::bounds::{Bounds, CORRECT};
 use super::check;
+use super::heal::{Order, heal};
 use super::local::Signed;
 use super::moves::Move;
 use super::network::{Network, State};
 use super::seen::{Seen, fingerprint};
-use super::table::Edge;
+use super::table::{Congruence, Edge};
 use super::world::World;
 use crate::message::Phase;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// How a search stands, or ended.
@@ -31,10 +32,27 @@ pub struct Report {
     pub took: Duration,
     /// Bytes of the set of states and of the frontier.
     pub bytes: usize,
-    /// The states that are searched were all searched.
+    /// What may have been signed at the first height, where it is counted.
+    pub signed: usize,
+    /// What the comparison of ways found.
+    pub congruence: Congruence,
+    /// What whole replicas made of some of the states.
+    pub lived: Lived,
+    /// All states within the bounds were searched.
     pub exhausted: bool,
     /// The invariant that broke, and the way there, a line each.
     pub violation: Option<(String, Vec<String>)>,
+}
+
+/// What whole replicas made of some of the states: each with its own keys, as the way to the state has it, and then in a good network.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lived {
+    /// States that were reached and healed from.
+    pub states: u64,
+    /// States that were not reached: the search holds more possible than is.
+    pub unreal: u64,
+    /// The most views that it took to decide two more heights.
+    pub views: u8,
 }
 
 struct Search {
@@ -42,6 +60,9 @@ struct Search {
     seen: Seen,
     /// The state before each, where a way is to be told.
     before: Option<HashMap<u64, u64>>,
+    /// The states that are to be lived through.
+    samples: Vec<u64>,
+    signed: HashSet<[Signed; CORRECT]>,
     report: Report,
 }
 
@@ -67,8 +88,9 @@ fn key(state: &State) -> u64 {
 impl Search {
     fn new(bounds: &Bounds, remember: bool) -> Search {
         let network = Network::new(World::new(bounds.clone()));
-        let before = remember.then(HashMap::new);
-        Search { network, seen: Seen::new(), before, report: Report::default() }
+        let before = (remember || bounds.live_one_in > 0).then(HashMap::new);
+        let (samples, signed, report) = Default::default();
+        Search { network, seen: Seen::new(), before, samples, signed, report }
     }
 
     fn run(mut self, progress: &mut dyn FnMut(&Report)) -> Report {
@@ -77,6 +99,7 @@ impl Search {
         let initial = self.network.initial();
         let initial = self.network.canonical(&initial);
         self.seen.insert(key(&initial));
+        self.note_signed(&initial);
         let mut frontier = vec![initial];
         let mut out = Vec::new();
         while !frontier.is_empty() && self.seen.len() < limit {
@@ -95,6 +118,12 @@ impl Search {
             progress(&self.report);
         }
         self.report.exhausted = frontier.is_empty();
+        for sample in std::mem::take(&mut self.samples) {
+            if let Err(broken) = self.live(&initial, sample) {
+                self.report.violation = Some(broken);
+                break;
+            }
+        }
         self.report
     }
 
@@ -103,6 +132,8 @@ impl Search {
         self.report.frontier = frontier.len();
         self.report.locals = self.network.table.len();
         self.report.steps = self.network.table.steps;
+        self.report.congruence = self.network.table.congruence.clone();
+        self.report.signed = self.signed.len();
         self.report.took = started.elapsed();
         self.report.bytes = self.seen.bytes() + size_of_val(frontier);
     }
@@ -128,9 +159,20 @@ impl Search {
             if let Some(before) = &mut self.before {
                 before.insert(fingerprint, key(state));
             }
+            self.note_signed(&successor);
+            let one_in = self.network.table.world.bounds.live_one_in;
+            if fingerprint.checked_rem(one_in) == Some(0) {
+                self.samples.push(fingerprint);
+            }
             next.push(successor);
         }
         None
+    }
+
+    fn note_signed(&mut self, state: &State) {
+        if self.network.table.world.bounds.count_signed {
+            self.signed.extend(self.network.signed_at_first(state));
+        }
     }
 
     /// Checks a step: what the replica itself saw break, and S1–S3 over all.
@@ -139,8 +181,8 @@ impl Search {
             return Some(what.to_string());
         }
         let world = &self.network.table.world;
-        let powers = &world.bounds.powers;
         let height = self.network.table.local(state.parts[seat].at).place.height;
+        let powers = world.bounds.powers(height);
         let mut signed: [Signed; CORRECT] = self.network.all_signed(state, height);
         signed[seat] = match edge.decided {
             Some((.., signed)) => signed,
@@ -158,20 +200,45 @@ impl Search {
 
     /// The way to the state with this fingerprint, and one more step, in words.
     fn way(&mut self, initial: &State, end: u64, last: (usize, Move)) -> Vec<String> {
+        let path = self.path(initial, end);
+        let step = |(seat, edge): &(usize, Edge)| format!("replica {seat}: {:?}", edge.by);
+        let last = format!("then a replica like {}: {:?}", last.0, last.1);
+        path.iter().map(step).chain([last]).collect()
+    }
+
+    /// The steps to the state with this fingerprint; none where they were not remembered.
+    fn path(&mut self, initial: &State, end: u64) -> Vec<(usize, Edge)> {
         let Some(before) = &self.before else { return Vec::new() };
-        let mut path = vec![end];
-        while let Some(earlier) = path.last().and_then(|at| before.get(at)) {
-            path.push(*earlier);
+        let mut keys = vec![end];
+        while let Some(earlier) = keys.last().and_then(|at| before.get(at)) {
+            keys.push(*earlier);
         }
-        let (mut state, mut way, mut out) = (*initial, Vec::new(), Vec::new());
-        for wanted in path.iter().rev().skip(1) {
+        let (mut state, mut path, mut out) = (*initial, Vec::new(), Vec::new());
+        for wanted in keys.iter().rev().skip(1) {
             self.network.successors(&state, &mut out);
             let step = out.iter().find(|(to, ..)| key(&self.network.canonical(to)) == *wanted);
-            let Some((to, seat, edge)) = step else { break };
-            way.push(format!("replica {seat}: {:?}", edge.by));
+            let (to, seat, edge) = step.expect("a step that was taken can be taken again");
+            path.push((*seat, edge.clone()));
             state = *to;
         }
-        way.push(format!("then a replica like {}: {:?}", last.0, last.1));
-        way
+        path
+    }
+
+    /// Lives through the way to a state with whole replicas and heals from there, with timers in every order.
+    fn live(&mut self, initial: &State, end: u64) -> Result<(), (String, Vec<String>)> {
+        let path = self.path(initial, end);
+        let told = || path.iter().map(|(seat, edge)| format!("replica {seat}: {:?}", edge.by));
+        let Some(machines) = self.network.live_through(initial, &path) else {
+            self.report.lived.unreal += 1;
+            return Ok(());
+        };
+        let orders = [Order::Together, Order::From(0), Order::From(1), Order::From(2)];
+        for order in orders {
+            let healed = heal(&self.network.table.world, &machines, order);
+            let views = healed.map_err(|what| (format!("{what} ({order:?})"), told().collect()))?;
+            self.report.lived.views = self.report.lived.views.max(views);
+        }
+        self.report.lived.states += 1;
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The table of all states of one replica and of what every move makes of them, filled by the real code, each entry once. The search
 //! over the whole network looks up only.
 
-use super::bounds::BLOCKS_MAX;
+use super::bounds::small;
 use super::local::{Local, Names, Signed};
 use super::machine::{Machine, Outcome};
 use super::moves::{Guard, Move};
@@ -36,24 +36,59 @@ pub(super) struct Table {
     pub(super) world: World,
     ids: HashMap<Local, Id>,
     rows: Vec<Row>,
-    /// The moves of each height with their guards.
-    moves: Vec<Vec<(Move, Guard)>>,
+    /// The moves of each seat at each height with their guards.
+    moves: HashMap<(u8, u8), Moves>,
     /// The renamings of each height's blocks that make no difference; the first renames nothing.
     pub(super) names: Vec<Vec<Names>>,
     /// How often the real code took a step.
     pub(super) steps: u64,
+    /// What the comparison of ways found.
+    pub(super) congruence: Congruence,
 }
+
+/// How ways to one state compare with the first one that was met.
+#[derive(Clone, Debug, Default)]
+pub struct Congruence {
+    /// Ways that were compared.
+    pub ways: u64,
+    /// What a move makes of another way and some moves of the first one.
+    pub in_steps: u64,
+    /// What a move makes of another way and no moves of the first one.
+    pub lost: u64,
+    /// One such.
+    pub example: Option<String>,
+}
+
+/// Moves with their guards.
+type Moves = Rc<[(Move, Guard)]>;
+
+/// In how many moves of the first way one move of another must be made up for.
+const STEPS_MAX: usize = 3;
+
+/// A move's guard and what it makes of a state: the state and the decision.
+type Effect = (Guard, Local, Option<(u8, u8, Signed)>);
 
 impl Table {
     pub(super) fn new(world: World) -> Table {
         let heights = 0u8..u8::try_from(world.bounds.heights()).expect("few heights");
-        let moves = heights.clone().map(|height| {
-            let all = Move::all(&world, height).into_iter();
-            all.map(|by| (by, by.guard(&world, height))).collect()
+        let names = heights.map(|height| names(&world, height)).collect();
+        let (ids, rows, moves, congruence) = Default::default();
+        Table { world, ids, rows, moves, names, steps: 0, congruence }
+    }
+
+    /// The moves that a state may have, with their guards.
+    fn moves(&mut self, local: &Local) -> Moves {
+        let (seat, height) = (local.seat, local.place.height);
+        if usize::from(height) >= self.world.bounds.heights() {
+            return Rc::new([]);
+        }
+        let world = &self.world;
+        let moves = self.moves.entry((seat, height)).or_insert_with(|| {
+            let seat = usize::from(seat);
+            let all = Move::all(world, seat, height).into_iter();
+            all.filter_map(|by| Some((by, by.guard(world, seat, height)?))).collect()
         });
-        let names = heights.map(|height| names(&world, height));
-        let (moves, names) = (moves.collect(), names.collect());
-        Table { world, ids: HashMap::new(), rows: Vec::new(), moves, names, steps: 0 }
+        Rc::clone(moves)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,10 +97,6 @@ impl Table {
 
     pub(super) fn local(&self, id: Id) -> &Local {
         &self.rows[id as usize].machine.local
-    }
-
-    pub(super) fn machine(&self, id: Id) -> &Machine {
-        &self.rows[id as usize].machine
     }
 
     /// The row of this state.
@@ -89,10 +120,9 @@ impl Table {
         if let Some(edges) = &self.rows[id as usize].edges {
             return Rc::clone(edges);
         }
-        let height = usize::from(self.local(id).place.height);
         let mut edges: Vec<Edge> = Vec::new();
-        for index in 0..self.moves.get(height).map_or(0, Vec::len) {
-            let (by, guard) = self.moves[height][index];
+        let local = *self.local(id);
+        for (by, guard) in self.moves(&local).iter().copied() {
             let Some(edge) = self.edge(id, by, guard) else { continue };
             let same = |old: &Edge| {
                 (old.to, &old.decided, &old.broken) == (edge.to, &edge.decided, &edge.broken)
@@ -116,7 +146,7 @@ impl Table {
     fn edge(&mut self, id: Id, by: Move, guard: Guard) -> Option<Edge> {
         let mut outcome = self.make(id, by);
         let mut from = (id, by);
-        if outcome.beyond {
+        if outcome.beyond || self.is_idle(&outcome) {
             return None;
         }
         if outcome.broken.is_none() && outcome.machine.local == *self.local(id) {
@@ -138,8 +168,90 @@ impl Table {
             }
         }
         let broken = outcome.broken.take().map(Rc::from);
+        if self.world.bounds.congruence && broken.is_none() {
+            self.compare(&outcome.machine, from);
+        }
         let to = if broken.is_some() { id } else { self.intern(outcome.machine, Some(from)) };
         Some(Edge { by, guard, to, decided, broken })
+    }
+
+    /// Whether all that a move makes of `other` can also become of the first replica that was met in the same state.
+    fn compare(&mut self, other: &Machine, from: (Id, Move)) {
+        let Some(id) = self.ids.get(&other.local).copied() else { return };
+        let first = self.rows[id as usize].machine.clone();
+        // What was delivered on the way there stays there to be delivered.
+        let there = self.needs(Some(from), other.local.place.height);
+        let effects = self.effects(&first);
+        self.congruence.ways += 1;
+        for (guard, to, decided) in self.effects(other) {
+            let wanted = (guard.and(&there), to, decided);
+            let same = |effect: &Effect| (effect.1, effect.2) == (to, decided);
+            if effects.iter().any(|effect| same(effect) && wanted.0.implies(&effect.0)) {
+                continue;
+            }
+            if self.becomes(&first, &wanted, STEPS_MAX) {
+                self.congruence.in_steps += 1;
+                continue;
+            }
+            self.congruence.lost += 1;
+            let example = || format!("from {:?}\n  to {to:?}\n  by {:?}", first.local, wanted.0);
+            self.congruence.example.get_or_insert_with(example);
+        }
+    }
+
+    /// Whether `wanted` can become of `machine` in a few moves that need no more than it.
+    fn becomes(&mut self, machine: &Machine, wanted: &Effect, steps: usize) -> bool {
+        let (may, to, decided) = wanted;
+        let moves = self.moves(&machine.local);
+        for (by, _) in moves.iter().filter(|(_, guard)| may.implies(guard)) {
+            let outcome = by.make(&self.world, machine);
+            if outcome.machine.local == *to && outcome.decided == *decided {
+                return true;
+            }
+            let goes_on = outcome.machine.local != machine.local && outcome.decided.is_none();
+            if steps > 1
+                && goes_on
+                && outcome.broken.is_none()
+                && !outcome.beyond
+                && self.becomes(&outcome.machine, wanted, steps - 1)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// All that was needed on the way at a height.
+    fn needs(&self, mut from: Option<(Id, Move)>, height: u8) -> Guard {
+        let mut all = Guard::default();
+        while let Some((id, by)) = from {
+            let row = &self.rows[id as usize];
+            let local = &row.machine.local;
+            if local.place.height == height {
+                let guard = by.guard(&self.world, usize::from(local.seat), height);
+                all = all.and(&guard.unwrap_or_default());
+            }
+            from = row.from;
+        }
+        all
+    }
+
+    fn effects(&mut self, machine: &Machine) -> Vec<Effect> {
+        let moves = self.moves(&machine.local);
+        let made = moves.iter().map(|(by, guard)| (guard, by.make(&self.world, machine)));
+        let effect = |(guard, outcome): (&Guard, Outcome)| {
+            // What breaks an invariant is reported by itself, where it can happen at all.
+            let differs = outcome.machine.local != machine.local && outcome.broken.is_none();
+            let counts = differs && !outcome.beyond && !self.is_idle(&outcome);
+            counts.then_some((*guard, outcome.machine.local, outcome.decided))
+        };
+        made.filter_map(effect).collect()
+    }
+
+    /// Whether a move brought a block for nothing.
+    fn is_idle(&self, outcome: &Outcome) -> bool {
+        let apart = self.world.bounds.bodies || self.world.bounds.late;
+        !apart && outcome.broken.is_none() && outcome.machine.has_idle_block(&self.world)
     }
 
     /// The renaming that swaps two blocks.
@@ -189,34 +301,25 @@ impl Table {
     }
 }
 
-/// The renamings of a height's blocks that leave the round of the last commit as it is; the first renames nothing.
+/// The renamings of a height's blocks that leave their kinds as they are; the first renames nothing.
 fn names(world: &World, height: u8) -> Vec<Names> {
-    let count = world.count(height);
-    let mut all: Vec<Names> = vec![];
-    let mut names: Names = std::array::from_fn(|block| block as u8);
-    permute(world, height, count, 0, &mut names, &mut all);
-    let identity: Names = std::array::from_fn(|block| block as u8);
-    all.sort_by_key(|names| *names != identity);
+    let count = small(world.count(height));
+    let identity: Names = std::array::from_fn(small);
+    let mut all = vec![identity];
+    for a in 0..count {
+        // Whatever is there, with block a and each later one of its kind swapped.
+        let alike = (a + 1..count).filter(|b| world.kind(height, a) == world.kind(height, *b));
+        let swaps: Vec<u8> = alike.collect();
+        let swapped = |names: &Names| -> Vec<Names> {
+            let with = |b: &u8| {
+                let mut names = *names;
+                names.swap(usize::from(a), usize::from(*b));
+                names
+            };
+            swaps.iter().map(with).collect()
+        };
+        let more: Vec<Names> = all.iter().flat_map(swapped).collect();
+        all.extend(more);
+    }
     all
-}
-
-fn permute(
-    world: &World,
-    height: u8,
-    count: usize,
-    at: usize,
-    names: &mut [u8; BLOCKS_MAX],
-    all: &mut Vec<Names>,
-) {
-    if at >= count {
-        all.push(*names);
-        return;
-    }
-    for other in at..count {
-        names.swap(at, other);
-        if world.round(height, names[at]) == world.round(height, u8::try_from(at).unwrap_or(0)) {
-            permute(world, height, count, at + 1, names, all);
-        }
-        names.swap(at, other);
-    }
 }

@@ -2,7 +2,8 @@
 //! through the real verification. Signatures are not computed: that nobody forges one is the searcher's business, which delivers a
 //! message only where its signer could have signed it.
 
-use super::bounds::{Bounds, CORRECT, LIAR, SEATS};
+use super::bounds::{BlockKind, Bounds, HEIGHTS_MAX, LIAR, SEATS, small};
+use super::local::{Kind, claim_of};
 use crate::block::{Block, BlockId, SealedBlock};
 use crate::commit::{Commit, CommitSig};
 use crate::key::{Address, PublicKey, Signature};
@@ -36,16 +37,14 @@ pub(super) struct Place {
 /// One message that somebody could send at some place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Piece {
-    /// A fresh PRE-PREPARE.
-    Fresh { view: u8, block: u8 },
-    /// A NEW-VIEW that binds its block, or is free to choose one.
-    NewView { view: u8, block: u8, bound: bool },
+    /// A PRE-PREPARE or NEW-VIEW.
+    PrePrepare { view: u8, block: u8, kind: Kind },
     /// A block.
     Body { block: u8 },
     /// A PREPARE or COMMIT of a seat.
     Vote { phase: Phase, seat: usize, view: u8, block: u8 },
-    /// A VIEW-CHANGE of a seat.
-    ViewChange { seat: usize, view: u8 },
+    /// A VIEW-CHANGE of a seat, with what it claims to have prepared.
+    ViewChange { seat: usize, view: u8, claim: u8 },
     /// Commit(h−1) of some round.
     Prior { round: u8 },
     /// The block decided at some view, with its commit.
@@ -65,8 +64,8 @@ impl SignatureCheck for Trusting {
 /// The world of a run.
 pub(super) struct World {
     pub(super) bounds: Bounds,
-    pub(super) validators: Arc<Validators>,
-    pub(super) schedule: Arc<Schedule>,
+    /// The validators of each height with their schedule.
+    sets: Vec<(Arc<Validators>, Arc<Schedule>)>,
     /// The blocks of each place, by height and by the block before.
     blocks: Vec<Vec<Vec<Arc<SealedBlock>>>>,
     numbers: HashMap<BlockId, u8>,
@@ -82,21 +81,16 @@ pub(super) fn number(view: View) -> u8 {
     u8::try_from(view.number()).unwrap_or(u8::MAX)
 }
 
-fn time(second: u32) -> Time {
-    Time::from_unix_timestamp(1_700_000_000 + i64::from(second), 0).expect("a time")
+/// The time of blocks, and of votes.
+fn time(seconds: u32) -> Time {
+    Time::from_unix_timestamp(1_700_000_000 + i64::from(seconds), 0).expect("a time")
 }
 
 impl World {
     pub(super) fn new(bounds: Bounds) -> World {
-        let members = (0u8..).zip(bounds.powers).map(|(seat, power)| (public(seat), power));
-        let validators = Arc::new(Validators::new(members).expect("a set"));
-        let index = |seat: usize| index_of(&validators, seat);
-        // The liar is primary of all views that are searched; then everyone in turn.
-        let mut turns = vec![index(LIAR); usize::from(bounds.views)];
-        turns.extend((0..60).map(|turn| index(turn % SEATS)));
-        let schedule = Arc::new(Schedule::by_hand(&validators, turns));
+        let sets = (0..small(HEIGHTS_MAX + 2)).map(|height| set(&bounds, height)).collect();
         let (blocks, numbers, inputs) = Default::default();
-        let mut world = World { bounds, validators, schedule, blocks, numbers, inputs };
+        let mut world = World { bounds, sets, blocks, numbers, inputs };
         for height in 0u8..u8::try_from(world.bounds.heights()).expect("few heights") {
             let before = height.checked_sub(1).map_or(1, |below| world.count(below));
             let at = |on: u8| world.seal_all(Place { height, on });
@@ -116,20 +110,36 @@ impl World {
 
     /// The round of the last commit of a block.
     pub(super) fn round(&self, height: u8, block: u8) -> u8 {
+        self.kind(height, block).round
+    }
+
+    pub(super) fn kind(&self, height: u8, block: u8) -> BlockKind {
         self.bounds.blocks[usize::from(height)][usize::from(block)]
     }
 
     /// The first of the blocks that differ from this one in nothing that matters.
     pub(super) fn like(&self, height: u8, block: u8) -> u8 {
-        let round = self.round(height, block);
-        (0..block).find(|other| self.round(height, *other) == round).unwrap_or(block)
+        let kind = self.kind(height, block);
+        (0..block).find(|other| self.kind(height, *other) == kind).unwrap_or(block)
     }
 
-    pub(super) fn index(&self, seat: usize) -> ValidatorIndex {
-        index_of(&self.validators, seat)
+    /// V(h) and its schedule.
+    pub(super) fn set(&self, height: Height) -> &(Arc<Validators>, Arc<Schedule>) {
+        let first = if self.bounds.prior.is_empty() { 1 } else { 2 };
+        let at = usize::try_from(height.value().saturating_sub(first)).unwrap_or(usize::MAX);
+        self.sets.get(at).or(self.sets.last()).expect("every height has a set")
     }
 
-    fn address(&self, seat: usize) -> Address {
+    fn index(&self, height: Height, seat: usize) -> ValidatorIndex {
+        index_of(&self.set(height).0, seat).expect("a validator of the height")
+    }
+
+    /// Whether a seat is a validator at a height.
+    pub(super) fn is_validator(&self, height: u8, seat: usize) -> bool {
+        self.bounds.powers(height)[seat] > 0
+    }
+
+    pub(super) fn address(&self, seat: usize) -> Address {
         public(u8::try_from(seat).expect("few seats")).address()
     }
 
@@ -155,7 +165,12 @@ impl World {
     /// Commit(h−1) of some round; none at the initial height.
     pub(super) fn prior(&self, place: Place, round: u8) -> Option<Commit> {
         let (height, block_id) = self.below(place)?;
-        Some(self.commit(height, view(round), block_id, [true; SEATS]))
+        Some(self.commit(height, view(round), block_id, self.all(height)))
+    }
+
+    /// Every validator of a height.
+    fn all(&self, height: Height) -> [bool; SEATS] {
+        std::array::from_fn(|seat| index_of(&self.set(height).0, seat).is_some())
     }
 
     pub(super) fn commit(
@@ -165,11 +180,11 @@ impl World {
         block_id: BlockId,
         seats: [bool; SEATS],
     ) -> Commit {
-        let mut signatures = vec![None; SEATS];
+        let mut signatures = vec![None; self.set(height).0.count()];
         for seat in (0..SEATS).filter(|seat| seats[*seat]) {
-            let (address, time) = (self.address(seat), time(height.value() as u32));
+            let (address, time) = (self.address(seat), time(1));
             let signature = signature(seat);
-            signatures[self.index(seat) as usize] =
+            signatures[self.index(height, seat) as usize] =
                 Some(CommitSig { address, time, signature, extension: None });
         }
         Commit { height, view, block_id, signatures }
@@ -177,20 +192,42 @@ impl World {
 
     fn seal_all(&self, place: Place) -> Vec<Arc<SealedBlock>> {
         let count = u8::try_from(self.count(place.height)).expect("few blocks");
-        (0..count).map(|block| Arc::new(self.seal(place, block, LIAR))).collect()
+        let seal = |block| {
+            let kind = self.kind(place.height, block);
+            let last_commit = self.prior(place, kind.round);
+            self.seal(self.height(place.height), last_commit, kind.proposer, &[block])
+        };
+        (0..count).map(|block| Arc::new(seal(block))).collect()
     }
 
-    fn seal(&self, place: Place, block: u8, proposer: usize) -> SealedBlock {
-        let height = self.height(place.height);
-        let last_commit = self.prior(place, self.round(place.height, block));
-        let (set, proposer) = (&self.validators, self.address(proposer));
+    /// A block.
+    pub(super) fn seal(
+        &self,
+        height: Height,
+        last_commit: Option<Commit>,
+        proposer: usize,
+        tx: &[u8],
+    ) -> SealedBlock {
+        let (set, proposer) = (&self.set(height).0, self.address(proposer));
         let header = header(height, time(0), proposer, set, last_commit.as_ref());
-        let txs = vec![Bytes::copy_from_slice(&[block])];
+        let txs = vec![Bytes::copy_from_slice(tx)];
         SealedBlock::seal(Block { header, txs, evidence: Default::default(), last_commit })
     }
 
     pub(super) fn block(&self, place: Place, block: u8) -> &Arc<SealedBlock> {
         &self.blocks[usize::from(place.height)][usize::from(place.on)][usize::from(block)]
+    }
+
+    /// All blocks of a place.
+    pub(super) fn blocks(&self, place: Place) -> &[Arc<SealedBlock>] {
+        &self.blocks[usize::from(place.height)][usize::from(place.on)]
+    }
+
+    /// The block of this kind.
+    pub(super) fn find(&self, place: Place, wanted: BlockKind) -> Option<Arc<SealedBlock>> {
+        let kinds = self.bounds.blocks.get(usize::from(place.height))?;
+        let at = kinds.iter().position(|kind| *kind == wanted)?;
+        self.blocks(place).get(at).cloned()
     }
 
     /// The number of a block among those of its place.
@@ -209,23 +246,19 @@ impl World {
 
     /// A height as a replica starts it that has decided the height before in `round`, or none.
     pub(super) fn start(&self, place: Place, round: Option<u8>) -> HeightStart {
-        HeightStart {
-            height: self.height(place.height),
-            validators: Arc::clone(&self.validators),
-            schedule: Arc::clone(&self.schedule),
-            prior: round.and_then(|round| self.prior(place, round)),
-            extensions: false,
-        }
+        let prior = round.and_then(|round| self.prior(place, round));
+        HeightStart { prior, ..self.start_of(self.height(place.height)) }
+    }
+
+    /// A height of which no Commit(h−1) is known.
+    pub(super) fn start_of(&self, height: Height) -> HeightStart {
+        let (validators, schedule) = self.set(height).clone();
+        HeightStart { height, validators, schedule, prior: None, extensions: false }
     }
 
     pub(super) fn context(&self, height: Height) -> Context<'_> {
-        Context {
-            chain_id: CHAIN_ID,
-            height,
-            validators: &self.validators,
-            schedule: &self.schedule,
-            extensions: false,
-        }
+        let (validators, schedule) = self.set(height);
+        Context { chain_id: CHAIN_ID, height, validators, schedule, extensions: false }
     }
 
     // ---- Messages ----
@@ -240,23 +273,28 @@ impl World {
         let context = self.context(self.height(place.height));
         let id = |block: u8| self.block(place, block).id();
         let made = match piece {
-            Piece::Fresh { view: v, block } => context
-                .pre_prepare(self.pre_prepare(place, v, id(block), None), &Trusting)
-                .map(Input::PrePrepare),
-            Piece::NewView { view: v, block, bound } => {
-                let j = self.some_justification(place, v, bound.then(|| (v - 1, id(block))));
-                context
-                    .pre_prepare(self.pre_prepare(place, v, id(block), Some(j)), &Trusting)
-                    .map(Input::PrePrepare)
+            Piece::PrePrepare { view: v, block, kind } => {
+                let j = match kind {
+                    Kind::Fresh => None,
+                    Kind::Free => Some(self.some_justification(place, v, None)),
+                    Kind::Bound { at } => {
+                        Some(self.some_justification(place, v, Some((at, id(block)))))
+                    }
+                };
+                let message = self.pre_prepare(place, v, id(block), j);
+                context.pre_prepare(message, &Trusting).map(Input::PrePrepare)
             }
             Piece::Body { block } => Ok(Input::Block(Arc::clone(self.block(place, block)))),
             Piece::Vote { phase, seat, view: v, block } => {
-                let vote = self.vote(place, phase, seat, view(v), id(block));
+                let vote = self.vote(place, seat, phase, (view(v), id(block)));
                 context.vote(vote, &Trusting).map(Input::Vote)
             }
-            Piece::ViewChange { seat, view: v } => {
-                let signed = self.view_change(place, seat, v, None);
-                let message = ViewChangeMessage { signed, certificate: None };
+            Piece::ViewChange { seat, view: v, claim } => {
+                let claim = claim_of(usize::from(claim)).map(|(at, block)| (at, id(block)));
+                let signed = self.view_change(place, seat, v, claim);
+                let all = self.all(context.height);
+                let certificate = claim.map(|(at, id)| self.certificate(place, at, id, all));
+                let message = ViewChangeMessage { signed, certificate };
                 context.view_change(message, &Trusting).map(Input::ViewChange)
             }
             Piece::Prior { round } => {
@@ -264,7 +302,8 @@ impl World {
                 self.context(commit.height).commit(commit, &Trusting).map(Input::Prior)
             }
             Piece::Decided { view: v, block } => {
-                let commit = self.commit(context.height, view(v), id(block), [true; SEATS]);
+                let all = self.all(context.height);
+                let commit = self.commit(context.height, view(v), id(block), all);
                 let decided = Decided { block: Arc::clone(self.block(place, block)), commit };
                 context.decided(decided, &Trusting).map(Input::Decided)
             }
@@ -275,14 +314,13 @@ impl World {
     pub(super) fn vote(
         &self,
         place: Place,
-        phase: Phase,
         seat: usize,
-        view: View,
-        block_id: BlockId,
+        phase: Phase,
+        (view, block_id): (View, BlockId),
     ) -> SignedVote {
-        let (validator, index) = (self.address(seat), self.index(seat));
         let height = self.height(place.height);
-        let time = time(height.value() as u32);
+        let (validator, index) = (self.address(seat), self.index(height, seat));
+        let time = time(1);
         let extension = None;
         let message = Vote { phase, height, view, block_id, time, validator, index, extension };
         Signed { message, signature: signature(seat) }
@@ -298,7 +336,7 @@ impl World {
     ) -> Certificate {
         let mut votes: Vec<SignedVote> = (0..SEATS)
             .filter(|seat| seats[*seat])
-            .map(|seat| self.vote(place, Phase::Prepare, seat, view(v), block_id))
+            .map(|seat| self.vote(place, seat, Phase::Prepare, (view(v), block_id)))
             .collect();
         votes.sort_by_key(|vote| vote.message.index);
         Certificate { height: self.height(place.height), view: view(v), block_id, votes }
@@ -312,8 +350,8 @@ impl World {
         prepared: Option<(u8, BlockId)>,
     ) -> Signed<ViewChange> {
         let prepared = prepared.map(|(v, block_id)| PreparedClaim { view: view(v), block_id });
-        let (validator, index) = (self.address(seat), self.index(seat));
         let (height, view) = (self.height(place.height), view(v));
+        let (validator, index) = (self.address(seat), self.index(height, seat));
         let message = ViewChange { height, view, prepared, validator, index };
         Signed { message, signature: signature(seat) }
     }
@@ -329,7 +367,8 @@ impl World {
         let prepared_view = certificate.map(|certificate| certificate.view);
         let (height, view) = (self.height(place.height), view(v));
         let message = Proposal { height, view, prepared_view, block_id, time: time(0) };
-        PrePrepare { proposal: Signed { message, signature: signature(LIAR) }, justification }
+        let signature = signature(self.bounds.primary(v));
+        PrePrepare { proposal: Signed { message, signature }, justification }
     }
 
     /// A J that verifies; which one makes no difference to whoever gets it.
@@ -339,24 +378,26 @@ impl World {
         v: u8,
         bound: Option<(u8, BlockId)>,
     ) -> Justification {
-        let mut view_changes: Vec<_> =
-            (0..CORRECT).map(|seat| self.view_change(place, seat, v, None)).collect();
-        view_changes.push(self.view_change(place, LIAR, v, bound));
-        let certificate = bound.map(|(at, id)| self.certificate(place, at, id, [true; SEATS]));
+        let all = self.all(self.height(place.height));
+        let seats = (0..SEATS).filter(|seat| all[*seat]);
+        let claims = |seat| bound.filter(|_| seat == LIAR || !all[LIAR]);
+        let view_changes = seats.map(|seat| self.view_change(place, seat, v, claims(seat)));
+        let view_changes = view_changes.collect();
+        let certificate = bound.map(|(at, id)| self.certificate(place, at, id, all));
         Justification { view_changes, certificate }
     }
 
     /// Whether PREPAREs of these seats make a certificate, by the real verification.
-    pub(super) fn certifies(&self, seats: [bool; SEATS]) -> Result<(), Reject> {
-        let place = Place { height: 0, on: 0 };
+    pub(super) fn certifies(&self, height: u8, seats: [bool; SEATS]) -> Result<(), Reject> {
+        let place = Place { height, on: 0 };
         let certificate = self.certificate(place, 0, self.block(place, 0).id(), seats);
         self.context(certificate.height).certificate(&certificate, &Trusting)
     }
 
     /// Whether COMMITs of these seats make a commit, by the real verification.
-    pub(super) fn commits(&self, seats: [bool; SEATS]) -> Result<(), Reject> {
-        let place = Place { height: 0, on: 0 };
-        let (height, id) = (self.height(0), self.block(place, 0).id());
+    pub(super) fn commits(&self, height: u8, seats: [bool; SEATS]) -> Result<(), Reject> {
+        let place = Place { height, on: 0 };
+        let (height, id) = (self.height(height), self.block(place, 0).id());
         self.commit(height, view(0), id, seats).verify(&self.context(height), &Trusting)
     }
 }
@@ -366,7 +407,18 @@ pub(super) fn signature(seat: usize) -> Signature {
     Signature([u8::try_from(seat).unwrap_or(u8::MAX) + 1; 64])
 }
 
-fn index_of(validators: &Validators, seat: usize) -> ValidatorIndex {
-    let address = public(u8::try_from(seat).expect("few seats")).address();
-    validators.index_of(&address).expect("a validator")
+fn index_of(validators: &Validators, seat: usize) -> Option<ValidatorIndex> {
+    validators.index_of(&public(u8::try_from(seat).expect("few seats")).address())
+}
+
+/// V(h) and its schedule: the primaries of the views that are searched, then everyone in turn.
+fn set(bounds: &Bounds, height: u8) -> (Arc<Validators>, Arc<Schedule>) {
+    let members = (0u8..).zip(*bounds.powers(height)).filter(|(_, power)| *power > 0);
+    let members = members.map(|(seat, power)| (public(seat), power));
+    let validators = Arc::new(Validators::new(members).expect("a set"));
+    let turns = (0..bounds.views).map(|view| bounds.primary(view));
+    let turns = turns.chain((0..60).map(|turn| turn % SEATS));
+    let turns = turns.filter_map(|seat| index_of(&validators, seat)).collect();
+    let schedule = Arc::new(Schedule::by_hand(&validators, turns));
+    (validators, schedule)
 }
