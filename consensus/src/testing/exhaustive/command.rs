@@ -53,9 +53,15 @@ pub fn main(arguments: &[String]) -> ExitCode {
         println!("{} combinations of signed messages", report.signed);
     }
     if bounds.live_one_in > 0 {
-        let Lived { states, unreal, views } = report.lived;
+        let Lived { states, unreal, views, .. } = report.lived;
         println!(
             "{states} states lived through, {unreal} not reached; healed within {views} views"
+        );
+    }
+    if report.lived.unreal_steps > 0 {
+        println!(
+            "{} steps would break an invariant, but whole replicas do not",
+            report.lived.unreal_steps
         );
     }
     match &report.violation {

@@ -51,6 +51,8 @@ pub struct Lived {
     pub states: u64,
     /// States that were not reached: the search holds more possible than is.
     pub unreal: u64,
+    /// Steps that would break an invariant, were they possible.
+    pub unreal_steps: u64,
     /// The most views that it took to decide two more heights.
     pub views: u8,
 }
@@ -72,12 +74,12 @@ struct Search {
 /// What cannot be searched.
 pub fn search(bounds: &Bounds, progress: &mut dyn FnMut(&Report)) -> Result<Report, &'static str> {
     bounds.check()?;
-    let mut report = Search::new(bounds, false).run(progress);
-    if report.violation.is_some() {
-        // Once more, remembering the way.
-        report.violation = Search::new(bounds, true).run(&mut |_| {}).violation;
+    let report = Search::new(bounds, false).run(progress);
+    if report.violation.is_none() {
+        return Ok(report);
     }
-    Ok(report)
+    // Once more, remembering the way: whole replicas tell whether it is a real one.
+    Ok(Search::new(bounds, true).run(progress))
 }
 
 fn key(state: &State) -> u64 {
@@ -149,6 +151,10 @@ impl Search {
         self.report.edges += out.len() as u64;
         for (successor, seat, edge) in out.drain(..) {
             if let Some(what) = self.broken(state, seat, &edge) {
+                if edge.broken.is_some() && self.is_unreal(state) {
+                    self.report.lived.unreal_steps += 1;
+                    continue;
+                }
                 return Some((what, (seat, edge.by)));
             }
             let successor = self.network.canonical(&successor);
@@ -167,6 +173,24 @@ impl Search {
             next.push(successor);
         }
         None
+    }
+
+    /// Whether the way to a state is known, and whole replicas that go it break nothing by the next step.
+    fn is_unreal(&mut self, state: &State) -> bool {
+        if self.before.is_none() {
+            return false;
+        }
+        let initial = self.network.initial();
+        let initial = self.network.canonical(&initial);
+        let (path, end) = self.path(&initial, key(state));
+        let Some(machines) = self.network.live_through(&initial, &path) else { return true };
+        let mut out = Vec::new();
+        self.network.successors(&end, &mut out);
+        let world = &self.network.table.world;
+        let breaks = |seat: usize, edge: &Edge| {
+            edge.broken.is_some() && edge.by.make(world, &machines[seat]).broken.is_some()
+        };
+        !out.iter().any(|(_, seat, edge)| breaks(*seat, edge))
     }
 
     fn note_signed(&mut self, state: &State) {
@@ -200,15 +224,16 @@ impl Search {
 
     /// The way to the state with this fingerprint, and one more step, in words.
     fn way(&mut self, initial: &State, end: u64, last: (usize, Move)) -> Vec<String> {
-        let path = self.path(initial, end);
+        let (path, _) = self.path(initial, end);
         let step = |(seat, edge): &(usize, Edge)| format!("replica {seat}: {:?}", edge.by);
         let last = format!("then a replica like {}: {:?}", last.0, last.1);
         path.iter().map(step).chain([last]).collect()
     }
 
-    /// The steps to the state with this fingerprint; none where they were not remembered.
-    fn path(&mut self, initial: &State, end: u64) -> Vec<(usize, Edge)> {
-        let Some(before) = &self.before else { return Vec::new() };
+    /// The steps to the state with this fingerprint, and the state with the names that it has on this way; none where they were not
+    /// remembered.
+    fn path(&mut self, initial: &State, end: u64) -> (Vec<(usize, Edge)>, State) {
+        let Some(before) = &self.before else { return (Vec::new(), *initial) };
         let mut keys = vec![end];
         while let Some(earlier) = keys.last().and_then(|at| before.get(at)) {
             keys.push(*earlier);
@@ -221,12 +246,12 @@ impl Search {
             path.push((*seat, edge.clone()));
             state = *to;
         }
-        path
+        (path, state)
     }
 
     /// Lives through the way to a state with whole replicas and heals from there, with timers in every order.
     fn live(&mut self, initial: &State, end: u64) -> Result<(), (String, Vec<String>)> {
-        let path = self.path(initial, end);
+        let (path, _) = self.path(initial, end);
         let told = || path.iter().map(|(seat, edge)| format!("replica {seat}: {:?}", edge.by));
         let Some(machines) = self.network.live_through(initial, &path) else {
             self.report.lived.unreal += 1;
