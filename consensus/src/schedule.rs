@@ -16,9 +16,19 @@ pub struct Schedule {
     stride: u64,
     /// Heights between two planned rotations (genesis parameter `primary_term`), at least 1.
     term: u64,
+    /// Turns set by hand, over and over; empty for a schedule of validators.
+    #[cfg(any(test, feature = "testing"))]
+    by_hand: Vec<ValidatorIndex>,
 }
 
 impl Schedule {
+    /// A schedule for tests: turn t is that of entry t of `turns`, over and over. The height plays no part.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn by_hand(validators: &Validators, turns: Vec<ValidatorIndex>) -> Schedule {
+        Schedule { by_hand: turns, ..Schedule::new(validators, u64::MAX) }
+    }
+
     /// The schedule of `validators` where the primary changes every `term` heights (0 counts as 1).
     #[must_use]
     pub fn new(validators: &Validators, term: u64) -> Schedule {
@@ -31,7 +41,14 @@ impl Schedule {
                 turns
             })
             .collect();
-        Schedule { ends, turns, stride: stride(turns), term: term.max(1) }
+        Schedule {
+            ends,
+            turns,
+            stride: stride(turns),
+            term: term.max(1),
+            #[cfg(any(test, feature = "testing"))]
+            by_hand: Vec::new(),
+        }
     }
 
     /// `primary(h, v)`: the slot of turn `v + ⌊h / term⌋`.
@@ -48,6 +65,12 @@ impl Schedule {
 
     /// The validator whose cumulative power interval holds position `(t mod M)·s mod M`.
     fn slot(&self, turn: u64) -> ValidatorIndex {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(turn) = turn.checked_rem(self.by_hand.len() as u64)
+            && let Some(index) = usize::try_from(turn).ok().and_then(|turn| self.by_hand.get(turn))
+        {
+            return *index;
+        }
         let modulus = u128::from(self.turns);
         let position = u128::from(turn) % modulus * u128::from(self.stride) % modulus;
         let index = self.ends.partition_point(|end| u128::from(*end) <= position);

@@ -71,6 +71,12 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Kill and pause nodes under load, and check that all goes on.
     Chaos(ChaosArgs),
+    /// Search all states of a small network of real replicas, one of them faulty.
+    #[command(after_help = tercet_consensus::testing::exhaustive::HELP)]
+    Exhaust {
+        /// What bounds the search, as key=value.
+        bounds: Vec<String>,
+    },
 }
 
 /// One node of a network.

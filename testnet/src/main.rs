@@ -81,6 +81,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load(args).await,
         Command::Audit(args) => audit(args).await,
         Command::Chaos(args) => chaos(args).await,
+        Command::Exhaust { bounds } => Ok(tercet_consensus::testing::exhaustive::main(&bounds)),
     }
 }
 

@@ -104,6 +104,13 @@ impl Replica {
         wanted
     }
 
+    /// View and block of a COMMIT quorum that is here.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn commit_quorum(&self) -> Option<(View, BlockId)> {
+        self.at.commit_quorum
+    }
+
     /// What this replica keeps of messages.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]

@@ -36,6 +36,7 @@ pub fn sign(n: u8, message: &[u8]) -> Signature {
 
 pub mod checker;
 pub mod cluster;
+pub mod exhaustive;
 mod liar;
 pub mod messages;
 #[cfg(test)]
