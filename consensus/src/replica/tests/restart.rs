@@ -49,6 +49,27 @@ fn a_restart_restores_view_promise_and_lock_and_resends_the_same_bytes() {
     );
 }
 
+/// "VIEW-CHANGE | promise, cause (timer, join, carried)": what was carried before a restart is not carried on after it.
+#[test]
+fn a_restart_knows_that_a_view_change_was_carried() {
+    for (cause, carried) in [(Cause::Carried, vec![]), (Cause::Timer, vec![1])] {
+        let mut b = backup();
+        let signed = b.s.view_change(b.me, 1, None);
+        let message = ViewChangeMessage { signed, certificate: None };
+        b.feed(Input::Restored(Record::ViewChange { message, cause }));
+        let others = b.others();
+        b.view_change(others[0], 1);
+        let block = b.block(0, 0, "x");
+        b.propose(0, &block, None);
+        for from in others {
+            b.vote(Phase::Commit, from, 0, block.id());
+        }
+        let mut next = start_of(&b.s, 0, &[]);
+        next.height = Height::from(6u32);
+        assert_eq!(view_changes(&b.feed(Input::Advance(next))), carried, "{cause:?}");
+    }
+}
+
 /// "STATUS […] peers resend every signed message of h that they hold and the STATUS lacks […] To a peer with a lower start view or view
 /// I send what put me here."
 #[test]

@@ -64,6 +64,12 @@ fn a_dead_primary_hurries_one_timer_a_height() {
     let out = b.feed(Input::Down { validator, down: true });
     assert!(out.is_empty(), "once a height");
     assert_eq!(view_changes(&b.fire(TimerKind::Propose)), [1]);
+    let validator = b.replica.at.primary_address(view(1));
+    b.feed(Input::Down { validator, down: true });
+    let j = b.free(1);
+    b.propose(1, &b.block(0, 1, "x"), Some(j));
+    assert_eq!(b.replica.view(), view(1));
+    assert_eq!(b.armed(TimerKind::Propose).map(|(_, after)| after), Some(2 * T), "once a height");
 }
 
 /// Work that goes and comes back starts the timer anew; what was short before is short again, or a dead primary would cost a whole T.
