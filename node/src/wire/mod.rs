@@ -33,8 +33,9 @@ pub use body::{Body, decode_block, decode_last_commit};
 pub use commit::{decode_commit, encode_commit};
 pub use consensus::{Consensus, FetchBlock, Frame};
 pub use record::{decode_record, encode_record};
-pub use sync::{UNASKED, 
+pub use sync::{
     ItemLimits, ResponseLimits, SYNC_ITEMS_MAX, Sync, SyncItem, SyncRequest, SyncResponse, SyncTip,
+    UNASKED,
 };
 pub use transactions::{TXS_MAX, decode_transactions, encode_transactions};
 
