@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// The bounds of the exhaustive check, small enough for each patch: every state of one height in two views, with crashes.
-const EXHAUSTIVE: [&str; 3] = ["views=1", "crashes=1", "live=100"];
+/// The bounds of the exhaustive check, small enough for each patch (some ten seconds): every state of two heights, the second with
+/// weights, with crashes, in the views 0..2; from some of them the network heals.
+const EXHAUSTIVE: [&str; 5] =
+    ["powers=1,1,1,1/2,1,1,1", "views=2", "blocks=0,0/0,1", "crashes=1", "live=10000"];
 /// The longest that a compilation may take.
 const COMPILATION_MAX: Duration = Duration::from_secs(3_600);
 /// The tests of whole networks of replicas under random faults, in the consensus crate.

@@ -146,6 +146,24 @@ fn a_lone_validator_decides_after_a_restart_between_its_commit_and_the_decision(
     assert!(!has(&out, |a| matches!(a, Action::Sign(_))));
 }
 
+/// "A restart resends the SAME signed messages": a primary that died between its proposal and its PREPARE signs no other proposal.
+#[test]
+fn a_proposal_is_resent_after_a_restart_and_never_signed_again() {
+    let (primary, _) = primary_and_other();
+    let mut b = Bench::new(primary);
+    let message = b.s.pre_prepare(0, b.block(0, 0, "x").id(), None);
+    assert_eq!(b.feed(Input::Restored(Record::PrePrepare { message: message.clone() })), []);
+    b.feed(Input::Work(true));
+    let built = Input::Built { view: view(0), block: b.block(0, 0, "y") };
+    b.feed(built);
+    let again = |a: &Action| {
+        matches!(a, Action::Propose { .. } | Action::Broadcast(Message::PrePrepare(_)))
+    };
+    assert!(!has(&b.out, again));
+    let lacking = backup().replica.status([]);
+    assert!(b.replica.answer(&lacking).contains(&Message::PrePrepare(message)));
+}
+
 /// A primary whose journal lost its proposal, and which meets it again, signs no other at that view.
 #[test]
 fn a_primary_that_meets_its_forgotten_proposal_signs_no_other() {

@@ -26,6 +26,15 @@ fn a_better_commit_below_my_view_raises_the_start_view_alone() {
     b.propose(3, &b.block(0, 3, "x"), Some(j));
     b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
     assert_eq!((b.replica.view(), b.replica.start_view()), (view(3), view(1)));
+    // A new primary whose quorum has asked for more meanwhile could not enter its view again.
+    let me = Bench::new(0).primary(3);
+    let mut b = Bench::new(me);
+    let others = b.others();
+    b.view_change(others[0], 3);
+    b.view_change(others[1], 3);
+    b.view_change(others[0], 4);
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    assert_eq!((b.replica.view(), b.replica.start_view()), (view(3), view(1)));
 }
 
 /// "fresh: block.last_commit.round == v, pol_round = -1, and the receiver has prepared = none." "PREPARE(h,v,b): […] pre-prepare

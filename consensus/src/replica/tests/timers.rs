@@ -151,10 +151,21 @@ fn the_propose_timer_gives_way_to_the_commit_timer() {
     assert_eq!(b.armed(TimerKind::Commit).map(|(_, after)| after), Some(T));
     assert!(view_changes(&b.feed(Input::Timer(propose))).is_empty(), "propose has ended");
     let (commit, _) = b.armed(TimerKind::Commit).unwrap();
+    // Not a view of its own, which it would enter.
+    let v = (2..4).find(|v| b.primary(*v) != b.me).unwrap();
     for from in &b.others()[..2] {
-        b.view_change(*from, 3);
+        b.view_change(*from, v);
     }
+    assert_eq!((b.replica.promise(), b.replica.view()), (Some(view(v)), view(0)));
     assert!(view_changes(&b.feed(Input::Timer(commit))).is_empty(), "promised, so it has ended");
+    let mut b = backup();
+    b.feed(Input::Work(true));
+    let (propose, _) = b.armed(TimerKind::Propose).unwrap();
+    for from in &b.others()[..2] {
+        b.view_change(*from, v);
+    }
+    assert_eq!((b.replica.promise(), b.replica.view()), (Some(view(v)), view(0)));
+    assert!(view_changes(&b.feed(Input::Timer(propose))).is_empty(), "this one as well");
 }
 
 /// "T·2^(k − start view)": the exponent counts from the start view, not from zero.
