@@ -261,6 +261,30 @@ fn a_restart_goes_through_all_heights_that_the_journal_holds_and_signs_none_of_t
     assert_eq!(votes(&left, Phase::Commit), 1);
 }
 
+/// Nothing is signed before all records of a height were replayed and the caller lets the replica go.
+#[test]
+fn a_replica_is_held_from_the_replay_of_its_journal_on() {
+    let alone = Alone::new();
+    let mut core = alone.open(alone.start(1, None));
+    let block = alone.block(1, None);
+    let built = Input::Built { view: View::ZERO, block: block.clone() };
+    for input in [Input::Work(true), built] {
+        core.step(vec![input], now(), &mut |_| {}).expect("a disk");
+    }
+    drop(core);
+    let (mut core, asked) = alone.open_with(alone.start(1, None), alone.file());
+    assert!(core.restore(now()).expect("readable").is_empty());
+    let accepted = Input::Validated { block_id: block.id(), accepted: true };
+    for input in [Input::Block(block), accepted.clone()] {
+        core.step(vec![input], now(), &mut |_| {}).expect("a disk");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "held");
+    for input in [Input::Hold(false), accepted] {
+        core.step(vec![input], now(), &mut |_| {}).expect("a disk");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "PREPARE and COMMIT");
+}
+
 #[test]
 fn a_restart_resends_the_same_signature() {
     let alone = Alone::new();
