@@ -70,6 +70,21 @@ proptest! {
         }
     }
 
+    /// J9, where the header stays as it is: the bytes of the transactions, and those of the last commit, are covered by its hashes.
+    #[test]
+    fn a_header_covers_its_whole_block(by in 1u8..) {
+        let last = commit(&[0, 1, 2]);
+        let block = sealed(vec![Bytes::from_static(b"a=b")], Some(last.clone()));
+        let signature = last.signatures[0].as_ref().unwrap().signature.0;
+        for part in [&b"a=b"[..], &signature[..]] {
+            let mut bytes = block.bytes().to_vec();
+            let at = bytes.windows(part.len()).position(|window| window == part).unwrap();
+            bytes[at] = bytes[at].wrapping_add(by);
+            let refused = SealedBlock::decode(Bytes::from(bytes), MAX).map(drop);
+            prop_assert!(matches!(refused, Err(Reject::Malformed(_))));
+        }
+    }
+
     #[test]
     fn a_truncated_block_is_refused(cut in any::<prop::sample::Index>()) {
         let block = sealed(vec![Bytes::from_static(b"a=b")], Some(commit(&[0, 1, 2])));

@@ -1,9 +1,11 @@
 //! Verification: one negative test a rule. The numbers are those of the checklist for J in docs/protocol.md §6.
 
+use crate::block::{Block, BlockId, SealedBlock};
 use crate::commit::{Commit, median_time};
-use crate::message::{Justification, Phase, PrePrepare, ViewChangeMessage};
+use crate::message::{Decided, Extension, Justification, Phase, PrePrepare, ViewChangeMessage};
 use crate::testing::messages::{Signers, block_id, view};
 use crate::verify::{Direct, Reject};
+use std::sync::Arc;
 use std::time::Duration;
 use tendermint::block::Height;
 
@@ -232,6 +234,57 @@ fn a_vote_of_another_chain_height_or_validator_is_refused() {
     let mut wrong = vote;
     wrong.message.block_id = crate::block::BlockId::default();
     assert!(check(s.sign_vote(wrong.message)).is_err(), "nothing is voted nil");
+}
+
+/// "COMMIT […] with the vote extension where enabled", which has a signature of its own.
+#[test]
+fn a_commit_carries_its_signed_extension_where_enabled_and_only_there() {
+    let s = signers();
+    let enabled = crate::verify::Context { extensions: true, ..s.context() };
+    let check = |vote| enabled.vote(vote, &Direct).map(drop);
+    let mut vote = s.vote(Phase::Commit, 1, 0, block_id(1));
+    assert!(matches!(check(vote.clone()), Err(Reject::Malformed(_))), "none");
+    let data = bytes::Bytes::from_static(b"x");
+    let bytes = crate::sign_bytes::extension(s.context().chain_id, &vote.message, &data);
+    vote.message.extension = Some(Extension { data, signature: s.sign(1, &bytes) });
+    assert_eq!(check(vote.clone()), Ok(()));
+    let not_enabled = s.context().vote(vote.clone(), &Direct).map(drop);
+    assert!(matches!(not_enabled, Err(Reject::Malformed(_))));
+    if let Some(extension) = &mut vote.message.extension {
+        extension.data = bytes::Bytes::from_static(b"y");
+    }
+    assert_eq!(check(vote), Err(Reject::Signature));
+}
+
+/// "DECIDED […] proves itself": block and commit belong together.
+#[test]
+fn a_decided_block_is_that_of_its_commit() {
+    let s = signers();
+    let decided = |block: &Arc<SealedBlock>, of: BlockId| {
+        let votes = [0, 1, 3].map(|index| s.vote(Phase::Commit, index, 3, of));
+        let mut signatures = vec![None; 4];
+        for vote in votes {
+            let (validator, time) = (vote.message.validator, vote.message.time);
+            let signature = vote.signature;
+            signatures[vote.message.index as usize] = Some(crate::commit::CommitSig {
+                address: validator,
+                time,
+                signature,
+                extension: None,
+            });
+        }
+        let commit = Commit { height: s.height, view: view(3), block_id: of, signatures };
+        let decided = Decided { block: block.clone(), commit };
+        s.context().decided(decided, &Direct).map(drop)
+    };
+    let proposer = s.validators.list()[0].address;
+    let time = tendermint::Time::from_unix_timestamp(1_700_000_000, 0).unwrap();
+    let header = crate::testing::cluster::header(s.height, time, proposer, &s.validators, None);
+    let evidence = Default::default();
+    let block = Block { header, txs: Vec::new(), evidence, last_commit: None };
+    let block = Arc::new(SealedBlock::seal(block));
+    assert_eq!(decided(&block, block.id()), Ok(()));
+    assert!(matches!(decided(&block, block_id(7)), Err(Reject::Malformed(_))));
 }
 
 fn commit(s: &Signers, present: &[u32]) -> Commit {

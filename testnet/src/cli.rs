@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::chaos::Kind;
 use crate::layout::{App, Transport};
 use crate::load::Method;
+use crate::seeded::SeededArgs;
 
 /// Local Tercet networks: start, load, break, audit.
 #[derive(Debug, Parser)]
@@ -77,6 +78,8 @@ pub(crate) enum Command {
         /// What bounds the search, as key=value.
         bounds: Vec<String>,
     },
+    /// Plant known flaws into a copy of the source, one by one, and look what finds them.
+    SeededBugs(SeededArgs),
 }
 
 /// One node of a network.
@@ -252,7 +255,7 @@ pub(crate) struct ChaosArgs {
 }
 
 /// A time written in seconds, with a fraction if need be.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.trim_end_matches('s').parse::<f64>().ok();
     number
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())

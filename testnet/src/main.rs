@@ -9,6 +9,7 @@ mod layout;
 mod load;
 mod process;
 mod rpc;
+mod seeded;
 mod state;
 mod table;
 mod up;
@@ -82,6 +83,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(args) => audit(args).await,
         Command::Chaos(args) => chaos(args).await,
         Command::Exhaust { bounds } => Ok(tercet_consensus::testing::exhaustive::main(&bounds)),
+        Command::SeededBugs(args) => seeded::run(&args),
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
-use crate::engine::outside::WatermarkFile;
+use crate::engine::outside::{Records, WatermarkFile};
 use crate::engine::signer::LocalSigner;
-use crate::store::Journal;
+use crate::store::{Journal, StoreError};
 use ed25519_dalek::SigningKey;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -159,6 +159,78 @@ fn votes(actions: &[Action], phase: Phase) -> usize {
     actions.iter().filter(is).count()
 }
 
+/// A journal that may fail, and tells when it is written.
+struct Told {
+    inner: Journal,
+    fails: bool,
+    written: Arc<AtomicUsize>,
+}
+
+impl Records for Told {
+    fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        if self.fails {
+            let height = Height::from(1u32);
+            return Err(StoreError::Gap { height, last: height });
+        }
+        self.written.fetch_add(records.len(), Ordering::Relaxed);
+        Records::append(&mut self.inner, records)
+    }
+
+    fn records(&self, height: Height) -> Result<Vec<Record>, StoreError> {
+        self.inner.records(height)
+    }
+
+    fn last_height(&self) -> Result<Option<Height>, StoreError> {
+        self.inner.last_height()
+    }
+
+    fn prune_below(&mut self, height: Height) -> Result<(), StoreError> {
+        self.inner.prune_below(height)
+    }
+
+    fn reserved(&self) -> Option<Height> {
+        self.inner.reserved()
+    }
+
+    fn reserve(&mut self, upto: Height) -> Result<(), StoreError> {
+        self.inner.reserve(upto)
+    }
+}
+
+/// "Durable before sent": what is written is counted before anything that binds leaves, and where nothing can be written nothing
+/// leaves, "a failed sync ends the process".
+#[test]
+fn nothing_that_binds_leaves_before_its_record_or_without() {
+    for fails in [false, true] {
+        let alone = Alone::new();
+        let mut core = alone.open(alone.start(1, None));
+        core.step(vec![Input::Work(true)], now(), &mut |_| {}).expect("a disk");
+        let written = Arc::<AtomicUsize>::default();
+        let inner = Journal::open(&alone.dir.path().join("told")).expect("a journal");
+        core.journal = Box::new(Told { inner, fails, written: written.clone() });
+        let block = alone.block(1, None);
+        let inputs = [
+            Input::Built { view: View::ZERO, block: block.clone() },
+            Input::Validated { block_id: block.id(), accepted: true },
+        ];
+        let (mut early, mut left) = (Vec::new(), Vec::new());
+        for input in inputs {
+            match core.step(vec![input], now(), &mut |action| early.push(action)) {
+                Ok(actions) => left.extend(actions),
+                Err(error) => assert!(fails && matches!(error, EngineError::Journal(_))),
+            }
+        }
+        assert!(early.iter().all(|action| match action {
+            Action::Broadcast(message) => matches!(message, Message::Block(_)),
+            other => !matches!(other, Action::Send(..) | Action::Decide(_)),
+        }));
+        let records = "proposal, two votes, decision";
+        let expected = if fails { (0, 0) } else { (1, 4) };
+        let found = (votes(&left, Phase::Commit), written.load(Ordering::Relaxed));
+        assert_eq!(found, expected, "{records}");
+    }
+}
+
 #[test]
 fn a_restart_goes_through_all_heights_that_the_journal_holds_and_signs_none_of_them_again() {
     let alone = Alone::new();
@@ -187,6 +259,30 @@ fn a_restart_goes_through_all_heights_that_the_journal_holds_and_signs_none_of_t
     core.step(vec![Input::Hold(false)], now(), &mut |_| {}).expect("a disk");
     let (left, _) = alone.decide(&mut core, commits.last());
     assert_eq!(votes(&left, Phase::Commit), 1);
+}
+
+/// Nothing is signed before all records of a height were replayed and the caller lets the replica go.
+#[test]
+fn a_replica_is_held_from_the_replay_of_its_journal_on() {
+    let alone = Alone::new();
+    let mut core = alone.open(alone.start(1, None));
+    let block = alone.block(1, None);
+    let built = Input::Built { view: View::ZERO, block: block.clone() };
+    for input in [Input::Work(true), built] {
+        core.step(vec![input], now(), &mut |_| {}).expect("a disk");
+    }
+    drop(core);
+    let (mut core, asked) = alone.open_with(alone.start(1, None), alone.file());
+    assert!(core.restore(now()).expect("readable").is_empty());
+    let accepted = Input::Validated { block_id: block.id(), accepted: true };
+    for input in [Input::Block(block), accepted.clone()] {
+        core.step(vec![input], now(), &mut |_| {}).expect("a disk");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "held");
+    for input in [Input::Hold(false), accepted] {
+        core.step(vec![input], now(), &mut |_| {}).expect("a disk");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "PREPARE and COMMIT");
 }
 
 #[test]

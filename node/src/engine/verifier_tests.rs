@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crossbeam_channel::bounded;
 use std::task::Poll;
 use tendermint::block::Height;
+use tercet_consensus::testing::{public, sign};
 
 /// Fills the inbox with frames of this size while no thread has time, and says how many were taken out of it.
 fn taken_while_busy(class: Class, bytes: usize) -> usize {
@@ -36,4 +37,18 @@ fn taken_while_busy(class: Class, bytes: usize) -> usize {
 fn what_waits_to_be_verified_is_bounded_in_bytes() {
     assert_eq!(taken_while_busy(Class::Bodies, 4 * 1024 * 1024), 16 + 1);
     assert_eq!(taken_while_busy(Class::Consensus, 200), 1_024 + 1);
+}
+
+/// What was verified before says nothing of another key, message or signature.
+#[test]
+fn a_remembered_signature_is_good_for_its_key_and_message_alone() {
+    let check = CachedCheck::default();
+    let (key, other_key) = (public(0), public(1));
+    let (signature, other) = (sign(0, b"message"), sign(1, b"message"));
+    for _ in 0..2 {
+        assert!(check.check(&key, b"message", &signature));
+        assert!(!check.check(&key, b"another", &signature));
+        assert!(!check.check(&other_key, b"message", &signature));
+        assert!(!check.check(&key, b"message", &other));
+    }
 }

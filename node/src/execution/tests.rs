@@ -305,6 +305,10 @@ fn every_field_of_a_header_is_checked() {
         ("app_hash", Box::new(|b| b.header.app_hash = vec![9; 8].try_into().expect("a hash"))),
         ("last_results_hash", Box::new(move |b| b.header.last_results_hash = Some(other))),
         ("proposer_address", Box::new(|b| b.header.proposer_address = public(9).address())),
+        (
+            "last_commit",
+            Box::new(move |b| b.last_commit.as_mut().expect("a commit").block_id.hash = other),
+        ),
     ];
     for (field, spoil) in cases {
         let mut block = good.clone();
@@ -315,6 +319,21 @@ fn every_field_of_a_header_is_checked() {
         }
     }
     assert_eq!(rig.judge(SealedBlock::seal(good)), Ok(()), "the unspoilt one is accepted");
+}
+
+/// "A block later than now + 60 s is refused before PREPARE."
+#[test]
+fn a_block_of_the_future_is_refused() {
+    let mut rig = Rig::new();
+    let (state, last) = rig.advance(1, &["a"], None);
+    let block = rig.propose(2, &["c"], Some(last));
+    let judge = |clock_behind: u64| {
+        let behind = std::time::Duration::from_secs(clock_behind);
+        let now = block.header().time.checked_sub(behind).expect("a time");
+        super::block::check(&block, &state, now)
+    };
+    assert_eq!(judge(60), Ok(()));
+    assert!(matches!(judge(61), Err(Refusal::Future(_))));
 }
 
 fn later(time: Time) -> Time {

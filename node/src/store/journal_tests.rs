@@ -2,6 +2,7 @@
 
 use super::journal::{Journal, key};
 use super::{StoreError, options};
+use crate::engine::outside::Records;
 use crate::wire::samples::{self, height};
 use rocksdb::statistics::Ticker;
 use std::collections::BTreeSet;
@@ -174,6 +175,9 @@ fn an_append_is_one_sync() {
     assert_eq!(syncs(), before + 1);
     journal.reserve(height(64)).unwrap();
     assert_eq!(syncs(), before + 2);
+    // What the engine appends is always synced.
+    Records::append(&mut journal, &[small(1, 4)]).unwrap();
+    assert_eq!(syncs(), before + 3);
 }
 
 #[test]

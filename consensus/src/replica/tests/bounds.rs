@@ -26,6 +26,16 @@ fn two_votes_of_one_validator_are_evidence_and_count_once() {
     b.vote(Phase::Commit, others[0], 0, block_id(1));
     let out = b.vote(Phase::Commit, others[0], 0, block_id(2));
     assert!(has(&out, |a| matches!(a, Action::Evidence(_))));
+    for phase in [Phase::Prepare, Phase::Commit] {
+        let mut b = backup();
+        let block = b.block(0, 0, "x");
+        b.propose(0, &block, None);
+        b.vote(phase, others[0], 0, block_id(2));
+        for from in &others {
+            assert!(votes(&b.vote(phase, *from, 0, block.id())).is_empty(), "two of four");
+        }
+        assert!(!b.replica.is_decided());
+    }
 }
 
 /// S12: votes for ever new blocks in a view that is no longer kept leave nothing behind.

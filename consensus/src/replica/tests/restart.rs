@@ -49,6 +49,27 @@ fn a_restart_restores_view_promise_and_lock_and_resends_the_same_bytes() {
     );
 }
 
+/// "VIEW-CHANGE | promise, cause (timer, join, carried)": what was carried before a restart is not carried on after it.
+#[test]
+fn a_restart_knows_that_a_view_change_was_carried() {
+    for (cause, carried) in [(Cause::Carried, vec![]), (Cause::Timer, vec![1])] {
+        let mut b = backup();
+        let signed = b.s.view_change(b.me, 1, None);
+        let message = ViewChangeMessage { signed, certificate: None };
+        b.feed(Input::Restored(Record::ViewChange { message, cause }));
+        let others = b.others();
+        b.view_change(others[0], 1);
+        let block = b.block(0, 0, "x");
+        b.propose(0, &block, None);
+        for from in others {
+            b.vote(Phase::Commit, from, 0, block.id());
+        }
+        let mut next = start_of(&b.s, 0, &[]);
+        next.height = Height::from(6u32);
+        assert_eq!(view_changes(&b.feed(Input::Advance(next))), carried, "{cause:?}");
+    }
+}
+
 /// "STATUS […] peers resend every signed message of h that they hold and the STATUS lacks […] To a peer with a lower start view or view
 /// I send what put me here."
 #[test]
@@ -123,6 +144,24 @@ fn a_lone_validator_decides_after_a_restart_between_its_commit_and_the_decision(
     let out = replica.step(Input::Work(true));
     assert!(has(&out, |a| matches!(a, Action::Decide(d) if d.block.id() == block.id())), "{out:?}");
     assert!(!has(&out, |a| matches!(a, Action::Sign(_))));
+}
+
+/// "A restart resends the SAME signed messages": a primary that died between its proposal and its PREPARE signs no other proposal.
+#[test]
+fn a_proposal_is_resent_after_a_restart_and_never_signed_again() {
+    let (primary, _) = primary_and_other();
+    let mut b = Bench::new(primary);
+    let message = b.s.pre_prepare(0, b.block(0, 0, "x").id(), None);
+    assert_eq!(b.feed(Input::Restored(Record::PrePrepare { message: message.clone() })), []);
+    b.feed(Input::Work(true));
+    let built = Input::Built { view: view(0), block: b.block(0, 0, "y") };
+    b.feed(built);
+    let again = |a: &Action| {
+        matches!(a, Action::Propose { .. } | Action::Broadcast(Message::PrePrepare(_)))
+    };
+    assert!(!has(&b.out, again));
+    let lacking = backup().replica.status([]);
+    assert!(b.replica.answer(&lacking).contains(&Message::PrePrepare(message)));
 }
 
 /// A primary whose journal lost its proposal, and which meets it again, signs no other at that view.

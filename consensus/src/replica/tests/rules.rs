@@ -18,6 +18,25 @@ fn a_commit_of_a_higher_round_raises_the_view_and_a_lower_one_does_not_lower_it(
     assert_eq!(b.replica.view(), view(5));
 }
 
+/// "My view never falls at a height": a better Commit(h−1) below my view raises the start view alone.
+#[test]
+fn a_better_commit_below_my_view_raises_the_start_view_alone() {
+    let mut b = backup();
+    let j = b.free(3);
+    b.propose(3, &b.block(0, 3, "x"), Some(j));
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    assert_eq!((b.replica.view(), b.replica.start_view()), (view(3), view(1)));
+    // A new primary whose quorum has asked for more meanwhile could not enter its view again.
+    let me = Bench::new(0).primary(3);
+    let mut b = Bench::new(me);
+    let others = b.others();
+    b.view_change(others[0], 3);
+    b.view_change(others[1], 3);
+    b.view_change(others[0], 4);
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    assert_eq!((b.replica.view(), b.replica.start_view()), (view(3), view(1)));
+}
+
 /// "fresh: block.last_commit.round == v, pol_round = -1, and the receiver has prepared = none." "PREPARE(h,v,b): […] pre-prepare
 /// justified, whole block here, header valid, application accepted."
 #[test]
@@ -175,6 +194,28 @@ fn a_commit_quorum_of_any_view_decides_even_during_a_view_change() {
     });
     assert_eq!(decided.map(|c| (c.view, c.block_id)), Some((view(0), block.id())));
     assert!(has(&out, |a| matches!(a, Action::Persist(Record::Decided { .. }))));
+    let mut b = backup();
+    let j = b.free(2);
+    b.propose(2, &b.block(0, 2, "y"), Some(j));
+    b.feed(Input::Block(block.clone()));
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 1, block.id());
+    }
+    assert_eq!((b.replica.view(), b.replica.is_decided()), (view(2), true), "of an earlier view");
+}
+
+/// "quorum of COMMITs for (h,v,b)": those of different views are never added up.
+#[test]
+fn votes_of_several_views_make_no_quorum() {
+    for phase in [Phase::Prepare, Phase::Commit] {
+        let mut b = backup();
+        let block = b.block(0, 0, "x");
+        b.propose(0, &block, None);
+        for (v, from) in [3, 1, 0].into_iter().zip(b.others()) {
+            assert!(votes(&b.vote(phase, from, v, block.id())).is_empty());
+        }
+        assert_eq!((b.replica.prepared(), b.replica.is_decided()), (None, false), "{phase:?}");
+    }
 }
 
 /// "A COMMIT quorum without the block stops all signing at h; the body is fetched by BlockID."
@@ -300,6 +341,29 @@ fn the_primary_prepares_too() {
     b.vote(Phase::Prepare, others[0], 0, block.id());
     let out = b.vote(Phase::Prepare, others[1], 0, block.id());
     assert_eq!(votes(&out), [(Phase::Commit, 0, block.id())]);
+}
+
+/// §8: "PRE-PREPARE / NEW-VIEW signature | (h,v,block id, signed message)", durable before it leaves.
+#[test]
+fn a_proposal_is_durable_before_it_leaves() {
+    for v in [0, 1] {
+        let me = Bench::new(0).primary(v);
+        let mut b = Bench::new(me);
+        b.feed(Input::Work(true));
+        if v == 1 {
+            for from in b.others() {
+                b.view_change(from, 1);
+            }
+        }
+        let block = b.block(0, v, "x");
+        let out = b.feed(Input::Built { view: view(v), block });
+        let persisted = out.iter().position(|a| match a {
+            Action::Persist(Record::PrePrepare { message }) => message.view() == view(v),
+            _ => false,
+        });
+        let sent = out.iter().position(|a| matches!(a, Action::Broadcast(Message::PrePrepare(_))));
+        assert!(persisted.expect("a record") < sent.expect("a proposal"), "view {v}");
+    }
 }
 
 /// *Block time*: "COMMIT timestamp = max(now, block time + 1 ms)": the signer is told the earliest.

@@ -64,6 +64,12 @@ fn a_dead_primary_hurries_one_timer_a_height() {
     let out = b.feed(Input::Down { validator, down: true });
     assert!(out.is_empty(), "once a height");
     assert_eq!(view_changes(&b.fire(TimerKind::Propose)), [1]);
+    let validator = b.replica.at.primary_address(view(1));
+    b.feed(Input::Down { validator, down: true });
+    let j = b.free(1);
+    b.propose(1, &b.block(0, 1, "x"), Some(j));
+    assert_eq!(b.replica.view(), view(1));
+    assert_eq!(b.armed(TimerKind::Propose).map(|(_, after)| after), Some(2 * T), "once a height");
 }
 
 /// Work that goes and comes back starts the timer anew; what was short before is short again, or a dead primary would cost a whole T.
@@ -145,10 +151,21 @@ fn the_propose_timer_gives_way_to_the_commit_timer() {
     assert_eq!(b.armed(TimerKind::Commit).map(|(_, after)| after), Some(T));
     assert!(view_changes(&b.feed(Input::Timer(propose))).is_empty(), "propose has ended");
     let (commit, _) = b.armed(TimerKind::Commit).unwrap();
+    // Not a view of its own, which it would enter.
+    let v = (2..4).find(|v| b.primary(*v) != b.me).unwrap();
     for from in &b.others()[..2] {
-        b.view_change(*from, 3);
+        b.view_change(*from, v);
     }
+    assert_eq!((b.replica.promise(), b.replica.view()), (Some(view(v)), view(0)));
     assert!(view_changes(&b.feed(Input::Timer(commit))).is_empty(), "promised, so it has ended");
+    let mut b = backup();
+    b.feed(Input::Work(true));
+    let (propose, _) = b.armed(TimerKind::Propose).unwrap();
+    for from in &b.others()[..2] {
+        b.view_change(*from, v);
+    }
+    assert_eq!((b.replica.promise(), b.replica.view()), (Some(view(v)), view(0)));
+    assert!(view_changes(&b.feed(Input::Timer(propose))).is_empty(), "this one as well");
 }
 
 /// "T·2^(k − start view)": the exponent counts from the start view, not from zero.

@@ -142,6 +142,17 @@ fn blocking_power_is_joined_at_the_largest_view_and_less_is_not() {
     assert_eq!(view_changes(&b.view_change(others[2], 9)), [7]);
 }
 
+/// "Keep only the highest per sender": an older VIEW-CHANGE that is replayed takes nothing back.
+#[test]
+fn an_older_view_change_replaces_no_newer_one() {
+    let mut b = backup();
+    let others = b.others();
+    b.view_change(others[0], 7);
+    b.view_change(others[0], 2);
+    assert_eq!(b.replica.status([]).view_changes, [(others[0], view(7))]);
+    assert_eq!(view_changes(&b.view_change(others[1], 9)), [7]);
+}
+
 /// Pre-prepares of later views that nothing justifies, which faulty primaries can sign at will, hide no NEW-VIEW.
 #[test]
 fn junk_for_later_views_hides_no_new_view() {
@@ -490,6 +501,63 @@ fn a_new_view_below_view_or_promise_is_not_entered() {
     let j5 = b.free(5);
     assert!(validates(&b.propose(5, &at, Some(j5))));
     assert_eq!(b.replica.view(), view(5));
-    assert!(!validates(&b.propose(4, &below, Some(j))), "below the view");
+    assert!(!validates(&b.propose(4, &below, Some(j.clone()))), "below the view");
     assert_eq!(b.replica.view(), view(5));
+    let mut b = backup();
+    let j5 = b.free(5);
+    b.propose(5, &at, Some(j5));
+    assert_eq!((b.replica.promise(), b.replica.view()), (None, view(5)));
+    assert!(!validates(&b.propose(4, &below, Some(j))), "below the view, with nothing promised");
+    assert_eq!(b.replica.view(), view(5));
+}
+
+/// "Everything but the view is new at each height", so nothing within one: entering a view forgets no lock.
+#[test]
+fn what_is_prepared_stays_until_something_else_is_prepared() {
+    let mut b = backup();
+    let (mine, theirs) = (b.block(0, 0, "x"), b.block(0, 1, "y"));
+    b.propose(0, &mine, None);
+    b.accept(&mine);
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 0, mine.id());
+    }
+    let j = b.free(1);
+    b.propose(1, &theirs, Some(j));
+    b.accept(&theirs);
+    let out = b.fire(TimerKind::Commit);
+    let claim = out.iter().find_map(|action| match action {
+        Action::Broadcast(Message::ViewChange(message)) => message.signed.message.prepared,
+        _ => None,
+    });
+    assert_eq!(claim.map(|claim| (claim.view, claim.block_id)), Some((view(0), mine.id())));
+}
+
+/// "fresh: […] prepared = none" holds for who proposes as well.
+#[test]
+fn a_locked_primary_proposes_nothing_fresh() {
+    let me = Bench::new(0).primary(1);
+    let mut b = Bench::new(me);
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 0, block.id());
+    }
+    b.feed(Input::Work(true));
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2, 3]))));
+    assert_eq!(
+        (b.replica.view(), b.replica.primary()),
+        (view(1), b.replica.at.address(me).unwrap())
+    );
+    assert!(!has(&b.out, |a| matches!(a, Action::Propose { .. })));
+}
+
+/// S1: two commits of one height are an alarm, whichever came first.
+#[test]
+fn two_commits_of_the_height_before_raise_the_alarm() {
+    let mut b = backup();
+    let mut other = commit4(&b.s, 1, &[0, 1, 2]);
+    other.block_id = block_id(9);
+    assert!(has(&b.feed(Input::Prior(Verified::new(other))), |a| matches!(a, Action::Alarm(_))));
+    assert_eq!(b.replica.view(), view(0));
 }
