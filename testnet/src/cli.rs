@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::chaos::Kind;
 use crate::layout::{App, Transport};
 use crate::load::Method;
+use crate::sim::cli::SimArgs;
 
 /// Local Tercet networks: start, load, break, audit.
 #[derive(Debug, Parser)]
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Kill and pause nodes under load, and check that all goes on.
     Chaos(ChaosArgs),
+    /// Run whole networks in one thread under virtual time, with everything that can go wrong.
+    Sim(SimArgs),
 }
 
 /// One node of a network.

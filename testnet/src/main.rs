@@ -9,6 +9,7 @@ mod layout;
 mod load;
 mod process;
 mod rpc;
+mod sim;
 mod state;
 mod table;
 mod up;
@@ -81,6 +82,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load(args).await,
         Command::Audit(args) => audit(args).await,
         Command::Chaos(args) => chaos(args).await,
+        Command::Sim(args) => sim::cli::sim(&args),
     }
 }
 

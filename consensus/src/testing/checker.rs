@@ -9,7 +9,7 @@ use crate::message::{Message, Phase, PrePrepare, SignedVote, ViewChangeMessage};
 use crate::record::Record;
 use crate::replica::{Kept, VOTE_VIEWS_MAX};
 use crate::validators::Validators;
-use crate::verify::Context;
+use crate::verify::{Context, SignatureCheck};
 use crate::view::View;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub struct Checker {
 }
 
 /// Who did something, and what it is checked against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Scene<'a> {
     /// The replica.
     pub who: Address,
@@ -66,7 +66,7 @@ pub struct Scene<'a> {
     /// The power of the faulty validators at that height.
     pub faulty: u64,
     /// How signatures are checked.
-    pub check: &'a super::sets::Memory,
+    pub check: &'a dyn SignatureCheck,
 }
 
 impl Checker {
@@ -85,7 +85,7 @@ impl Checker {
             }
             Record::Commit { certificate, vote, .. } => {
                 durable.votes.insert((vote.message.view, Phase::Commit), vote.clone());
-                let valid = scene.context.certificate(certificate, scene.check);
+                let valid = scene.context.certificate(certificate, &scene.check);
                 valid.expect("S6: the certificate of a COMMIT verifies");
                 let (view, block_id) = (certificate.view, certificate.block_id);
                 assert_eq!((vote.message.view, vote.message.block_id), (view, block_id), "S6");
@@ -174,6 +174,36 @@ impl Checker {
         );
     }
 
+    /// A replica let a message out: one of its own for the first time, the same again, or another's.
+    ///
+    /// # Panics
+    /// Where an invariant breaks.
+    pub fn sent(&mut self, scene: &Scene<'_>, message: &Message) {
+        let seen = self.released.get(&(scene.who, scene.context.height));
+        let (own, known) = match message {
+            Message::Vote(vote) => {
+                let at = (vote.message.view, vote.message.phase);
+                let known = seen.and_then(|seen| seen.votes.get(&at));
+                (vote.message.validator == scene.who, known == Some(vote))
+            }
+            Message::ViewChange(message) => {
+                let view = message.signed.message.view;
+                let known = seen.and_then(|seen| seen.view_changes.get(&view));
+                (message.signed.message.validator == scene.who, known == Some(message))
+            }
+            Message::PrePrepare(message) => {
+                let primary = scene.context.schedule.primary(message.height(), message.view());
+                let primary = scene.context.validators.at(primary).map(|v| v.address);
+                let known = seen.and_then(|seen| seen.proposals.get(&message.view()));
+                (primary == Some(scene.who), known == Some(message))
+            }
+            Message::Block(_) | Message::Prior(_) => return,
+        };
+        if own && !known {
+            self.released(scene, message);
+        }
+    }
+
     /// A replica sent one of its own messages again: it must be the same.
     ///
     /// # Panics
@@ -214,7 +244,7 @@ impl Checker {
     pub fn decided(&mut self, scene: &Scene<'_>, block: &Arc<SealedBlock>, commit: &Commit) {
         let height = commit.height;
         assert_eq!(block.id(), commit.block_id);
-        commit.verify(&scene.context, scene.check).expect("a decision's commit verifies");
+        commit.verify(&scene.context, &scene.check).expect("a decision's commit verifies");
         self.committed(height, commit.view, commit.block_id);
         self.decided_by.insert((scene.who, height), commit.view);
         let Some(last) = block.last_commit() else { return };
