@@ -181,8 +181,9 @@ impl Node {
             relay: RelayMap::default(),
             snapshot: Arc::clone(&self.snapshot),
         };
-        let me = key(self.plan.key).address;
-        let mut engine = Engine::new(parts, Some(me), state.last_height, now);
+        // A Byzantine node does not stop when it is shown what it signed.
+        let me = self.plan.byzantine.is_empty().then(|| key(self.plan.key).address);
+        let mut engine = Engine::new(parts, me, state.last_height, now);
         self.disk.lock().begin_turn();
         engine.start(now)?;
         self.engine = Some(Box::new(engine));

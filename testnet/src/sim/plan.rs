@@ -188,6 +188,24 @@ impl Plan {
         all
     }
 
+    /// Whether the correct that do not die reach each other over links between them.
+    pub(crate) fn is_connected(&self) -> bool {
+        let dead = |seat: Seat| {
+            self.faults.iter().any(|t| matches!(t.fault, Fault::Dead { seat: s, .. } if s == seat))
+        };
+        let mut rest: Vec<Seat> =
+            (0..self.nodes.len()).filter(|s| self.is_correct(*s) && !dead(*s)).collect();
+        let mut reached: Vec<Seat> = rest.pop().into_iter().collect();
+        while let Some(at) = reached.pop() {
+            let linked =
+                |other: &Seat| !self.net.unlinked.contains(&(at.min(*other), at.max(*other)));
+            let (next, others): (Vec<Seat>, Vec<Seat>) = rest.into_iter().partition(linked);
+            reached.extend(next);
+            rest = others;
+        }
+        rest.is_empty()
+    }
+
     /// Whether the Byzantine and the dead have less than a third of the power at every height, and four validators or more are there
     /// where there were.
     pub(crate) fn is_within_bounds(&self) -> bool {
@@ -250,6 +268,14 @@ impl Maker {
         if !good {
             self.byzantine(&mut plan);
             self.faults(&mut plan);
+        }
+        if !plan.is_connected() {
+            // Without a path between correct nodes nothing can be expected; twins stay apart.
+            let twin = |(a, b): &(Seat, Seat)| {
+                plan.nodes.get(*a).map(|n| n.key) == plan.nodes.get(*b).map(|n| n.key)
+            };
+            let unlinked = plan.net.unlinked.iter().copied().filter(twin).collect();
+            plan.net.unlinked = unlinked;
         }
         plan
     }
