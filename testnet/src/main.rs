@@ -35,6 +35,10 @@ const LOAD_DURATION: Duration = Duration::from_secs(10);
 /// The longest warm-up that is taken by itself.
 const WARMUP: Duration = Duration::from_secs(2);
 
+/// The simulator allocates a lot.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {

@@ -73,9 +73,17 @@ impl Checker {
     /// A record became durable.
     ///
     /// # Panics
-    /// Where S2, S3 or S6 breaks.
+    /// Where S2, S3, S5 or S6 breaks.
     pub fn persisted(&mut self, scene: &Scene<'_>, record: &Record) {
-        let durable = self.durable.entry((scene.who, record.height())).or_default();
+        let key = (scene.who, record.height());
+        let signed = !matches!(record, Record::Decided { .. });
+        assert!(
+            !(signed && self.decided_by.contains_key(&key)),
+            "S5: {} signed for the decided height {}: {record:?}",
+            scene.who,
+            record.height()
+        );
+        let durable = self.durable.entry(key).or_default();
         match record {
             Record::PrePrepare { message } => {
                 durable.proposals.insert(message.view(), message.clone());
@@ -169,8 +177,9 @@ impl Checker {
         }
         assert!(
             !self.decided_by.contains_key(&key),
-            "S5: {} signed for a decided height",
-            scene.who
+            "S5: {} signed for the decided height {}: {message:?}",
+            scene.who,
+            scene.context.height
         );
     }
 
@@ -199,7 +208,10 @@ impl Checker {
             }
             Message::Block(_) | Message::Prior(_) => return,
         };
-        if own && !known {
+        if own && self.decided_by.contains_key(&(scene.who, scene.context.height)) {
+            // Signed before the decision (see `persisted`), so it may be sent again, even if a crash kept it from being sent before.
+            self.resent(scene, message);
+        } else if own && !known {
             self.released(scene, message);
         }
     }

@@ -105,13 +105,6 @@ impl Checks {
         self.sets.get(&height)
     }
 
-    /// What messages of a height are verified against.
-    pub(crate) fn context(&self, height: Height) -> Option<Context<'_>> {
-        let set = self.sets.get(&height.value())?;
-        let (validators, schedule) = (&*set.validators, &*set.schedule);
-        Some(Context { chain_id: CHAIN_ID, height, validators, schedule, extensions: false })
-    }
-
     fn with(&mut self, who: usize, height: Height, check: impl FnOnce(&mut Checker, &Scene<'_>)) {
         let set = self.sets.get(&height.value()).expect("V(h) of a height that somebody is at");
         let context = Context {

@@ -5,7 +5,7 @@ use super::Nanos;
 use ed25519_dalek::{Signer as _, SigningKey};
 use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::sync::{Arc, Mutex, PoisonError};
 use tendermint::Time;
@@ -40,6 +40,13 @@ static PEERS: LazyLock<Vec<PeerId>> = LazyLock::new(|| {
     (0..KEYS_MAX).map(peer).collect()
 });
 
+static SEATS: LazyLock<BTreeMap<PeerId, usize>> =
+    LazyLock::new(|| PEERS.iter().enumerate().map(|(seat, peer)| (*peer, seat)).collect());
+static BY_BYTES: LazyLock<BTreeMap<[u8; 8], &'static Key>> = LazyLock::new(|| {
+    let first = |key: &Key| *key.public.to_bytes().first_chunk().expect("a key has 32 bytes");
+    KEYS.iter().map(|key| (first(key), key)).collect()
+});
+
 fn make(n: u8) -> Key {
     let signing = tercet_consensus::testing::key(n);
     let public = tercet_consensus::testing::public(n);
@@ -62,7 +69,14 @@ pub(crate) fn peer(seat: usize) -> PeerId {
 
 /// The seat of a peer.
 pub(crate) fn seat_of(peer: &PeerId) -> Option<usize> {
-    PEERS.iter().position(|other| other == peer)
+    SEATS.get(peer).copied()
+}
+
+/// The key whose public half begins so and is the same.
+fn known(public: &[u8]) -> Option<&'static Key> {
+    let (first, _) = public.split_first_chunk()?;
+    let key = BY_BYTES.get(first)?;
+    (key.public.to_bytes()[..] == *public).then_some(key)
 }
 
 fn tag(secret: &[u8; 32], message: &[u8]) -> Signature {
@@ -91,8 +105,7 @@ impl SignatureCheck for Check {
     fn check(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
         let public = key.to_bytes();
         if !self.real {
-            let known = KEYS.iter().find(|known| known.public == *key);
-            return known.is_some_and(|known| tag(&known.secret, message) == *signature);
+            return known(&public).is_some_and(|known| tag(&known.secret, message) == *signature);
         }
         let hasher = Sha256::new().chain_update(public).chain_update(signature.0);
         let id: [u8; 32] = hasher.chain_update(message).finalize().into();
@@ -110,8 +123,7 @@ impl Verifier for Simulated {
         message: &[u8],
         signature: &tendermint::Signature,
     ) -> Result<(), Error> {
-        let known = KEYS.iter().find(|known| known.public.to_bytes()[..] == key.to_bytes());
-        let good = known.map(|known| tag(&known.secret, message).0);
+        let good = known(&key.to_bytes()).map(|known| tag(&known.secret, message).0);
         let same = good.is_some_and(|good| good[..] == *signature.as_bytes());
         if same { Ok(()) } else { Err(Error::VerificationFailed) }
     }

@@ -47,8 +47,6 @@ pub(crate) struct State {
 pub(crate) struct Outcome {
     /// Requests.
     pub(crate) ask: Vec<Request<PeerId>>,
-    /// Whom to tell what can be had here.
-    pub(crate) tips: Vec<PeerId>,
     /// Blocks for the engine.
     pub(crate) batches: Vec<Vec<Verified<Decided>>>,
 }
@@ -79,9 +77,20 @@ pub(crate) struct Scene<'a> {
 }
 
 impl State {
-    /// Whether the engine told something.
-    pub(crate) fn has_notices(&self) -> bool {
-        !self.notices.is_empty()
+    /// Takes what the engine told. Whether a look may find something to do; `tips` gets whom to tell what can be had here.
+    pub(crate) fn take_notices(&mut self, current: u64, tips: &mut Vec<PeerId>) -> bool {
+        for notice in self.notices.drain(..) {
+            match notice {
+                Notice::Decided(peer, decided) => self.plan.peer_has(peer, decided, None),
+                Notice::TellTip(peer) => tips.push(peer),
+                Notice::Moved => {}
+            }
+        }
+        let idle = self.ahead.is_empty() && self.plan.best() < current;
+        if idle {
+            (self.behind, self.more) = (false, false);
+        }
+        !idle
     }
 
     /// Whether something was asked for and not answered, or handed over and not used.
@@ -120,17 +129,10 @@ impl State {
         }
     }
 
-    /// Takes notices, hands over what follows, asks for what is missing.
+    /// Hands over what follows, asks for what is missing.
     pub(crate) fn look(&mut self, scene: &Scene<'_>) -> Outcome {
         let mut outcome = Outcome::default();
         let current = scene.heights.current.value();
-        for notice in std::mem::take(&mut self.notices) {
-            match notice {
-                Notice::Decided(peer, decided) => self.plan.peer_has(peer, decided, None),
-                Notice::TellTip(peer) => outcome.tips.push(peer),
-                Notice::Moved => {}
-            }
-        }
         self.hand_over(scene, current, &mut outcome);
         self.plan.keep_only(scene.connected);
         let first = current.max(self.handed + 1);

@@ -387,8 +387,17 @@ impl World {
     }
 
     fn catch_up(&mut self, seat: Seat) {
-        let notices = self.node(seat).sync.lock().has_notices();
-        if notices {
+        let node = self.node(seat);
+        let Some(engine) = &node.engine else { return };
+        let current = engine.replica().height().value();
+        let mut tips = Vec::new();
+        let look = node.sync.lock().take_notices(current, &mut tips);
+        let height = node.app.height();
+        if height > 0 && !tips.is_empty() {
+            let sent = self.envelope(Wire::Tip { height, base: 1 });
+            tips.into_iter().for_each(|peer| self.send_to(seat, Some(peer), &sent));
+        }
+        if look {
             self.catch_up_now(seat);
         }
     }
@@ -417,13 +426,6 @@ impl World {
     }
 
     fn carry_out(&mut self, seat: Seat, outcome: Outcome) {
-        for peer in outcome.tips {
-            let height = self.node(seat).app.height();
-            if height > 0 {
-                let sent = self.envelope(Wire::Tip { height, base: 1 });
-                self.send_to(seat, Some(peer), &sent);
-            }
-        }
         for request in outcome.ask {
             let sent = self.envelope(Wire::Ask(request));
             self.send_to(seat, Some(request.peer), &sent);

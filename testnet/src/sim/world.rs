@@ -6,7 +6,7 @@ use super::coverage::Coverage;
 use super::liveness::Liveness;
 use super::network::{Links, Sent, Wire};
 use super::node::Node;
-use super::plan::{Plan, Seat, When};
+use super::plan::{Fault, Plan, Seat, When};
 use super::rng::Rng;
 use super::trace::Trace;
 use super::{BASE, MS, Nanos, time_of};
@@ -227,6 +227,12 @@ impl World {
         self.node(seat).plan.byzantine.is_empty()
     }
 
+    /// Whether the node at a seat is correct and does not die for good: what it promises to a client counts.
+    fn stays(&self, seat: Seat) -> bool {
+        let dies = |fault: &Fault| matches!(fault, Fault::Dead { seat: dead, .. } if *dead == seat);
+        self.is_correct(seat) && !self.plan.faults.iter().any(|timed| dies(&timed.fault))
+    }
+
     /// Plans something.
     pub(crate) fn after(&mut self, after: Nanos, what: What) {
         self.sequence += 1;
@@ -384,7 +390,7 @@ impl World {
         let after = self.rng.time((every / 2, every * 3 / 2));
         self.after(after, What::Client);
         let correct: Vec<Seat> =
-            self.seats().filter(|s| self.is_correct(*s) && self.node(*s).is_up()).collect();
+            self.seats().filter(|s| self.stays(*s) && self.node(*s).is_up()).collect();
         if correct.is_empty() {
             return;
         }
