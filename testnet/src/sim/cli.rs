@@ -3,12 +3,15 @@
 use super::coverage::Coverage;
 use super::plan::Plan;
 use super::run::{Outcome, run};
+use super::scenario::Scenario;
+use super::shrink::shrink;
 use super::trace::Trace;
 use super::{MS, Nanos};
 use crate::table::say;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -35,8 +38,14 @@ pub(crate) struct SimArgs {
     #[arg(long, default_value_t = 1)]
     jobs: usize,
     /// Print the run of one seed as a chart.
-    #[arg(long, requires = "seed")]
+    #[arg(long)]
     trace: bool,
+    /// Look for a shorter run that fails in the same way, and print it as a scenario.
+    #[arg(long)]
+    shrink: bool,
+    /// A file with a scenario.
+    #[arg(long, conflicts_with_all = ["seed", "seeds"])]
+    scenario: Option<PathBuf>,
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -47,11 +56,23 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 /// Runs what was asked for.
 pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
-    match (&args.seeds, args.seed) {
-        (Some(seeds), _) => batch(seeds.clone(), args.jobs),
-        (None, Some(seed)) => one(seed, args.trace),
-        (None, None) => bail!("name --seeds A..B or --seed N"),
+    if let Some(seeds) = &args.seeds {
+        return batch(seeds.clone(), args.jobs);
     }
+    let (name, scenario) = match (&args.scenario, args.seed) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path);
+            let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+            let scenario = Scenario::parse(&text);
+            let scenario = scenario.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()));
+            (format!("--scenario {}", path.display()), scenario?)
+        }
+        (None, Some(seed)) => {
+            (format!("--seed {seed}"), Scenario { plan: Plan::of(seed), expect: Vec::new() })
+        }
+        (None, None) => bail!("name --seeds A..B, --seed N or --scenario FILE"),
+    };
+    if args.shrink { shrunk(scenario.plan) } else { one(&name, &scenario, args.trace) }
 }
 
 /// Runs something on a thread whose panics are kept.
@@ -62,31 +83,44 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
     })
 }
 
-fn one(seed: u64, traced: bool) -> anyhow::Result<ExitCode> {
+fn one(name: &str, scenario: &Scenario, traced: bool) -> anyhow::Result<ExitCode> {
     let trace = if traced { Trace::kept() } else { Trace::default() };
-    let plan = Plan::of(seed);
     if traced {
-        say(&format!("{plan:#?}"));
+        say(&super::scenario::write(&scenario.plan));
     }
+    let plan = scenario.plan.clone();
     let outcome = on_thread(|| run(plan, trace))?;
-    say(outcome.trace.trim_end());
-    report(seed, &outcome);
-    Ok(if outcome.failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn report(seed: u64, outcome: &Outcome) {
-    match &outcome.failure {
-        None => say(&format!(
-            "seed {seed}: {} heights, {} events, {:.3} s of virtual time, every invariant holds",
+    if traced {
+        say(outcome.trace.trim_end());
+    }
+    let missed = scenario.judge(&outcome);
+    if missed.is_empty() {
+        say(&format!(
+            "{name}: {} heights, {} events, {:.3} s of virtual time, all as expected",
             outcome.heights,
             outcome.events,
             seconds(outcome.took)
-        )),
-        Some(failure) => {
-            say(&format!("seed {seed} FAILS after {:.3} s: {failure}", seconds(outcome.took)));
-            say(&format!("  replay it: tercet-testnet sim --seed {seed} --trace"));
-        }
+        ));
+        return Ok(ExitCode::SUCCESS);
     }
+    missed.iter().for_each(|missed| report(name, missed, &outcome));
+    Ok(ExitCode::FAILURE)
+}
+
+fn report(name: &str, failure: &str, outcome: &Outcome) {
+    say(&format!("{name} FAILS after {:.3} s: {failure}", seconds(outcome.took)));
+    say(&format!("  replay it: tercet-testnet sim {name} --trace"));
+}
+
+fn shrunk(plan: Plan) -> anyhow::Result<ExitCode> {
+    let Some((plan, failure, runs)) = on_thread(|| shrink(plan))? else {
+        bail!("it does not fail");
+    };
+    say(&format!("# {runs} runs; it fails with: {}", failure.lines().next().unwrap_or_default()));
+    say(super::scenario::write(&plan).trim_end());
+    let kind = super::shrink::kind(&failure);
+    say(&format!("expect failure {kind}"));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn seconds(time: Nanos) -> f64 {
@@ -156,7 +190,7 @@ impl Found {
         self.events += outcome.events;
         self.slowest = self.slowest.max(outcome.first_took.map(|took| (took, seed)));
         if let Some(failure) = &outcome.failure {
-            report(seed, outcome);
+            report(&format!("--seed {seed}"), failure, outcome);
             self.failures.push((seed, failure.clone()));
         }
     }

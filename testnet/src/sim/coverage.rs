@@ -53,12 +53,40 @@ const WANTED: &[(&str, &str)] = &[
     ("fault", "clock jump"),
     ("fault", "slow application"),
     ("fault", "faulty signers"),
+    ("fault", "lost: pre-prepare"),
+    ("fault", "lost: new view"),
+    ("fault", "lost: prepare"),
+    ("fault", "lost: commit"),
+    ("fault", "lost: view change"),
+    ("fault", "lost: block"),
+    ("fault", "lost: status"),
+    ("fault", "lost: sync"),
+    ("hold", "catching up"),
+    ("hold", "replaying the journal"),
+    ("hold", "restarted: waiting to hear from peers"),
+    ("refused", "app_hash"),
+    ("refused", "application"),
+    ("refused", "chain_id"),
+    ("refused", "consensus_hash"),
+    ("refused", "last_results_hash"),
+    ("refused", "next_validators_hash"),
+    ("refused", "size"),
+    ("refused", "time"),
+    ("refused", "validators_hash"),
+    ("refused", "version.app"),
+    ("refused", "version.block"),
+    ("refused", "proposer_address"),
 ];
 
 impl Coverage {
     /// It was met.
     pub(crate) fn met(&mut self, group: &'static str, name: &'static str) {
         *self.0.entry((group, name)).or_default() += 1;
+    }
+
+    /// Whether it was met.
+    pub(crate) fn has(&self, group: &str, name: &str) -> bool {
+        self.0.keys().any(|key| *key == (group, name))
     }
 
     /// Adds what another run has met.

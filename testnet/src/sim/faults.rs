@@ -2,7 +2,7 @@
 
 use super::disk::Write;
 use super::keys::{key, peer};
-use super::plan::{Fault, Seat};
+use super::plan::{Fault, Kind, Seat};
 use super::world::{What, World};
 use super::{MS, Nanos, SECOND};
 use std::rc::Rc;
@@ -44,6 +44,11 @@ impl World {
                 self.after(0, What::Loss { percent: *percent, on: true });
                 self.after(*lasts, What::Loss { percent: *percent, on: false });
             }
+            Fault::Mute { kind, percent, lasts } => {
+                let mute = (*kind, *percent);
+                self.after(0, What::Mute { mute, on: true });
+                self.after(*lasts, What::Mute { mute, on: false });
+            }
             Fault::Freeze { seat, lasts } => {
                 let until = self.now + lasts;
                 self.node_mut(*seat).frozen_until = until;
@@ -57,6 +62,15 @@ impl World {
                 self.signers(*permille);
                 self.after(*lasts, What::SignersWell);
             }
+        }
+    }
+
+    /// Messages of a kind are lost, or no more.
+    pub(crate) fn mute(&mut self, mute: (Kind, u64), on: bool) {
+        if on && !self.healed {
+            self.muted.push(mute);
+        } else if let Some(at) = self.muted.iter().position(|other| *other == mute) {
+            self.muted.remove(at);
         }
     }
 
@@ -242,6 +256,7 @@ impl World {
         }
         self.trace.say_all(self.now, "HEALED");
         self.loss = 0;
+        self.muted.clear();
         self.signers(0);
         for seat in self.seats() {
             self.node_mut(seat).slow_app = None;

@@ -7,6 +7,8 @@
 //! - [`byzantine`]: those who lie.
 //! - [`checkers`], [`liveness`], [`light`]: the invariants, outside the code that they check.
 //! - [`coverage`], [`trace`]: what was met, and what happened.
+//! - [`shrink`]: a failing plan with less in it.
+//! - [`scenario`]: plans written by hand.
 
 mod application;
 mod byzantine;
@@ -24,6 +26,8 @@ mod plan;
 mod pool;
 mod rng;
 mod run;
+mod scenario;
+mod shrink;
 mod sync;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,11 @@
 //! The network: who is connected to whom, which links let nothing through, and what is under way.
 
-use super::plan::Seat;
+use super::plan::{Kind, Seat};
 use bytes::Bytes;
 use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use tercet_consensus::key::Address;
-use tercet_consensus::message::Decided;
+use tercet_consensus::message::{Decided, Message, Phase};
 use tercet_consensus::replica::Input;
 use tercet_consensus::verify::Reject;
 use tercet_node::engine::outside::Outbox;
@@ -40,6 +40,27 @@ pub(crate) struct Sent {
     pub(crate) frame: Bytes,
     /// What verifying it said.
     pub(crate) verdict: OnceCell<Verdict>,
+}
+
+impl Sent {
+    /// Its kind, where it has one.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        Some(match &self.wire {
+            Wire::Consensus(Consensus::Status(_)) => Kind::Status,
+            Wire::Consensus(Consensus::FetchBlock(_)) => Kind::Block,
+            Wire::Consensus(Consensus::Message(message)) => match message {
+                Message::PrePrepare(message) if message.justification.is_some() => Kind::NewView,
+                Message::PrePrepare(_) => Kind::PrePrepare,
+                Message::Vote(vote) if vote.message.phase == Phase::Prepare => Kind::Prepare,
+                Message::Vote(_) => Kind::Commit,
+                Message::ViewChange(_) => Kind::ViewChange,
+                Message::Block(_) => Kind::Block,
+                Message::Prior(_) => return None,
+            },
+            Wire::Ask(_) | Wire::Blocks { .. } | Wire::Tip { .. } => Kind::Sync,
+            Wire::Txs(_) => return None,
+        })
+    }
 }
 
 /// What an engine said.

@@ -20,6 +20,54 @@ pub(crate) enum When {
     Records(Seat, u64),
 }
 
+/// A kind of message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// PRE-PREPARE of a start view.
+    PrePrepare,
+    /// NEW-VIEW.
+    NewView,
+    /// PREPARE.
+    Prepare,
+    /// COMMIT.
+    Commit,
+    /// VIEW-CHANGE.
+    ViewChange,
+    /// The body of a block.
+    Block,
+    /// STATUS.
+    Status,
+    /// Blocks for those that are behind.
+    Sync,
+}
+
+impl Kind {
+    /// All, with their names in scenarios.
+    pub(crate) const ALL: &[(Kind, &str)] = &[
+        (Kind::PrePrepare, "pre-prepare"),
+        (Kind::NewView, "new-view"),
+        (Kind::Prepare, "prepare"),
+        (Kind::Commit, "commit"),
+        (Kind::ViewChange, "view-change"),
+        (Kind::Block, "block"),
+        (Kind::Status, "status"),
+        (Kind::Sync, "sync"),
+    ];
+
+    fn lost_name(self) -> &'static str {
+        match self {
+            Kind::PrePrepare => "lost: pre-prepare",
+            Kind::NewView => "lost: new view",
+            Kind::Prepare => "lost: prepare",
+            Kind::Commit => "lost: commit",
+            Kind::ViewChange => "lost: view change",
+            Kind::Block => "lost: block",
+            Kind::Status => "lost: status",
+            Kind::Sync => "lost: sync",
+        }
+    }
+}
+
 /// What goes wrong, apart from what is wrong all the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -37,6 +85,8 @@ pub(crate) enum Fault {
     Swizzle { lasts: Nanos },
     /// So many percent of the messages are lost.
     Loss { percent: u64, lasts: Nanos },
+    /// So many percent of the messages of one kind are lost.
+    Mute { kind: Kind, percent: u64, lasts: Nanos },
     /// A process does nothing for a while; its connections stay open.
     Freeze { seat: Seat, lasts: Nanos },
     /// A clock jumps by so many milliseconds.
@@ -59,6 +109,7 @@ impl Fault {
             Fault::Cut { both: false, .. } => "one-way partition",
             Fault::Swizzle { .. } => "swizzle",
             Fault::Loss { .. } => "loss",
+            Fault::Mute { kind, .. } => kind.lost_name(),
             Fault::Freeze { .. } => "freeze",
             Fault::ClockJump { .. } => "clock jump",
             Fault::SlowApp { .. } => "slow application",
@@ -410,11 +461,16 @@ impl Maker {
     }
 
     fn faults(&mut self, plan: &mut Plan) {
-        let kinds: Vec<u64> = (0..10).filter(|_| self.rng.percent(25)).collect();
+        // In a storm everything goes wrong all the time, above all votes that do not arrive: so views are left when something is
+        // prepared in them.
+        let storm = self.rng.percent(20);
+        let share = if storm { 50 } else { 25 };
+        let kinds: Vec<u64> = (0..13).filter(|_| self.rng.percent(share)).collect();
         if kinds.is_empty() {
             return;
         }
-        for _ in 0..self.rng.between(1, 7) {
+        let most = if storm { 25 } else { 8 };
+        for _ in 0..self.rng.between(1, most) {
             let kind = *self.rng.pick(&kinds);
             let when = self.when(plan);
             let fault = self.fault(plan, kind);
@@ -458,7 +514,13 @@ impl Maker {
                 }
                 _ => Fault::SlowApp { seat, each: self.rng.time((MS, 300 * MS)), lasts: long },
             },
-            _ => Fault::Signers { permille: self.rng.between(20, 300), lasts: long },
+            9 => Fault::Signers { permille: self.rng.between(20, 300), lasts: long },
+            _ => {
+                let (kind, _) = *self.rng.pick(Kind::ALL);
+                let kind = if self.rng.percent(40) { Kind::Commit } else { kind };
+                let percent = if self.rng.percent(50) { 100 } else { self.rng.between(30, 99) };
+                Fault::Mute { kind, percent, lasts: self.rng.time((100 * MS, 2_500 * MS)) }
+            }
         }
     }
 

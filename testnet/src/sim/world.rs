@@ -6,7 +6,7 @@ use super::coverage::Coverage;
 use super::liveness::Liveness;
 use super::network::{Links, Sent, Wire};
 use super::node::Node;
-use super::plan::{Fault, Plan, Seat, When};
+use super::plan::{Fault, Kind, Plan, Seat, When};
 use super::rng::Rng;
 use super::trace::Trace;
 use super::{BASE, MS, Nanos, time_of};
@@ -51,6 +51,8 @@ pub(crate) enum What {
     Cut { index: usize, on: bool },
     /// Messages are lost, or no more.
     Loss { percent: u64, on: bool },
+    /// Messages of a kind are lost, or no more.
+    Mute { mute: (Kind, u64), on: bool },
     /// An application is as fast as before.
     FastApp(Seat),
     /// Signers answer again.
@@ -111,6 +113,8 @@ pub(crate) struct World {
     pub(crate) cuts: Vec<Vec<(Seat, Seat)>>,
     /// How many percent of the messages are lost at the moment, beside those that are lost all the time.
     pub(crate) loss: u64,
+    /// Kinds of messages that are lost at the moment, and how many percent of them.
+    pub(crate) muted: Vec<(Kind, u64)>,
     /// The network has healed.
     pub(crate) healed: bool,
     /// Messages that may be relayed, by number.
@@ -152,6 +156,7 @@ impl World {
             queue: BinaryHeap::new(),
             cuts: Vec::new(),
             loss: 0,
+            muted: Vec::new(),
             healed: false,
             sent: Vec::new(),
             executed: Executed::default(),
@@ -296,7 +301,7 @@ impl World {
         let plan = Rc::clone(&self.plan);
         let net = &plan.net;
         let lost = !self.healed && (self.rng.permille(net.lost) || self.rng.percent(self.loss));
-        if !link.up || link.cuts > 0 || lost {
+        if !link.up || link.cuts > 0 || lost || self.is_muted(sent) {
             return;
         }
         let copies = if !self.healed && self.rng.permille(net.doubled) { 2 } else { 1 };
@@ -308,6 +313,15 @@ impl World {
             }
             self.after(delay, What::Deliver { from, to, epoch, sent: Rc::clone(sent) });
         }
+    }
+
+    fn is_muted(&mut self, sent: &Sent) -> bool {
+        if self.muted.is_empty() {
+            return false;
+        }
+        let Some(kind) = sent.kind() else { return false };
+        let percent = self.muted.iter().filter(|(muted, _)| *muted == kind).map(|(_, p)| *p).max();
+        percent.is_some_and(|percent| self.rng.percent(percent))
     }
 
     fn happen(&mut self, what: What) {
@@ -335,6 +349,7 @@ impl World {
             What::Cut { index, on } => self.cut(index, on),
             What::Loss { percent, on: true } => self.loss = (self.loss + percent).min(100),
             What::Loss { percent, on: false } => self.loss = self.loss.saturating_sub(percent),
+            What::Mute { mute, on } => self.mute(mute, on),
             What::FastApp(seat) => self.node_mut(seat).slow_app = None,
             What::SignersWell => self.signers(0),
             What::Client => self.client(),
