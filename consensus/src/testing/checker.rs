@@ -24,6 +24,14 @@ struct Seen {
 }
 
 impl Seen {
+    /// A PREPARE or COMMIT is durable, and so signed: in the order of the journal.
+    fn add_vote(&mut self, vote: &SignedVote) {
+        let at = (vote.message.view, vote.message.phase);
+        check_order(self, at.0, "a vote");
+        let first = self.votes.insert(at, vote.clone());
+        assert_eq!(first, None, "S4/S11: {} voted twice at {at:?}", vote.message.validator);
+    }
+
     fn highest_vote(&self) -> Option<View> {
         let votes = self.votes.keys().map(|(view, _)| *view);
         votes.chain(self.proposals.keys().copied()).max()
@@ -70,10 +78,11 @@ pub struct Scene<'a> {
 }
 
 impl Checker {
-    /// A record became durable.
+    /// A record became durable. Records are in the order of signing, which that of sending need not be: after a crash what was signed
+    /// before it is sent as peers ask for it.
     ///
     /// # Panics
-    /// Where S2, S3, S5 or S6 breaks.
+    /// Where S2–S6 or S11 breaks.
     pub fn persisted(&mut self, scene: &Scene<'_>, record: &Record) {
         let key = (scene.who, record.height());
         let signed = !matches!(record, Record::Decided { .. });
@@ -86,13 +95,13 @@ impl Checker {
         let durable = self.durable.entry(key).or_default();
         match record {
             Record::PrePrepare { message } => {
-                durable.proposals.insert(message.view(), message.clone());
+                check_order(durable, message.view(), "a proposal");
+                let first = durable.proposals.insert(message.view(), message.clone());
+                assert_eq!(first, None, "S4: {} proposed twice", scene.who);
             }
-            Record::Prepare { vote, .. } => {
-                durable.votes.insert((vote.message.view, Phase::Prepare), vote.clone());
-            }
+            Record::Prepare { vote, .. } => durable.add_vote(vote),
             Record::Commit { certificate, vote, .. } => {
-                durable.votes.insert((vote.message.view, Phase::Commit), vote.clone());
+                durable.add_vote(vote);
                 let valid = scene.context.certificate(certificate, &scene.check);
                 valid.expect("S6: the certificate of a COMMIT verifies");
                 let (view, block_id) = (certificate.view, certificate.block_id);
@@ -100,7 +109,15 @@ impl Checker {
                 self.prepared(certificate.height, view, block_id);
             }
             Record::ViewChange { message, .. } => {
-                durable.view_changes.insert(message.signed.message.view, message.clone());
+                let signed = &message.signed.message;
+                assert!(durable.promise() < Some(signed.view), "S5: a promise fell");
+                assert!(durable.highest_vote() < Some(signed.view), "S5: a promise below a vote");
+                let claimed = signed.prepared.map(|claim| claim.view);
+                assert!(
+                    claimed >= durable.highest_commit(),
+                    "a COMMIT was forgotten in a VIEW-CHANGE"
+                );
+                durable.view_changes.insert(signed.view, message.clone());
             }
             Record::Decided { .. } => {}
         }
@@ -144,7 +161,6 @@ impl Checker {
             Message::Vote(vote) => {
                 let at = (vote.message.view, vote.message.phase);
                 assert_eq!(durable.votes.get(&at), Some(vote), "§8: a vote that is not durable");
-                check_order(seen, at.0, "a vote");
                 let first = seen.votes.insert(at, vote.clone());
                 assert_eq!(first, None, "S4/S11: {} voted twice at {at:?}", scene.who);
                 self.add_power(scene, vote);
@@ -156,7 +172,6 @@ impl Checker {
                     Some(message),
                     "§8: a proposal that is not durable"
                 );
-                check_order(seen, view, "a proposal");
                 let first = seen.proposals.insert(view, message.clone());
                 assert_eq!(first, None, "S4: {} proposed twice in {view}", scene.who);
             }
@@ -164,13 +179,6 @@ impl Checker {
                 let signed = &message.signed.message;
                 let known = durable.view_changes.get(&signed.view);
                 assert_eq!(known, Some(message), "§8: a VIEW-CHANGE that is not durable");
-                assert!(seen.promise() < Some(signed.view), "S5: a promise fell");
-                assert!(seen.highest_vote() < Some(signed.view), "S5: a promise below a vote");
-                let claimed = signed.prepared.map(|claim| claim.view);
-                assert!(
-                    claimed >= seen.highest_commit(),
-                    "a COMMIT was forgotten in a VIEW-CHANGE"
-                );
                 seen.view_changes.insert(signed.view, message.clone());
             }
             Message::Block(_) | Message::Prior(_) => return,

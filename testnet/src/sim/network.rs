@@ -64,6 +64,7 @@ impl Sent {
 }
 
 /// What an engine said.
+#[expect(clippy::large_enum_variant, reason = "it lives for one turn")]
 #[derive(Debug)]
 pub(crate) enum Said {
     /// Something of its own.

@@ -239,6 +239,15 @@ impl Plan {
         all
     }
 
+    /// Whether every correct node has a key of its own.
+    pub(crate) fn is_sound(&self) -> bool {
+        let sharing = |seat: Seat, key| {
+            self.nodes.iter().enumerate().any(|(other, node)| other != seat && node.key == key)
+        };
+        let mut correct = self.nodes.iter().enumerate().filter(|(_, n)| n.byzantine.is_empty());
+        correct.all(|(seat, node)| !sharing(seat, node.key))
+    }
+
     /// Whether the correct that do not die reach each other over links between them.
     pub(crate) fn is_connected(&self) -> bool {
         let dead = |seat: Seat| {

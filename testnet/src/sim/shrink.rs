@@ -26,7 +26,10 @@ pub(crate) fn shrink(plan: Plan) -> Option<(Plan, String, usize)> {
                 return Some((best, failure, runs));
             }
             // What is left out is left out of the best so far.
-            let Some(candidate) = candidate(&best).filter(|plan| *plan != best) else { continue };
+            let Some(candidate) = candidate(&best).filter(|plan| *plan != best && plan.is_sound())
+            else {
+                continue;
+            };
             runs += 1;
             if let Some(found) = run(candidate.clone(), Trace::default()).failure
                 && kind(&found) == wanted

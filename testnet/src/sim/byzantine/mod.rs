@@ -15,7 +15,7 @@ use super::plan::Seat;
 use super::rng::Rng;
 use super::world::{What, World};
 use super::{MS, Nanos};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use tendermint::block::Height;
@@ -136,6 +136,8 @@ pub(crate) struct Memory {
     changes: BTreeMap<(Height, View), BTreeMap<ValidatorIndex, ViewChangeMessage>>,
     /// To whom it speaks at a height, one bit a seat.
     masks: BTreeMap<u64, u64>,
+    /// What it has signed for.
+    signed: BTreeSet<(Height, View, BlockId)>,
     /// The last view that it asked for, by height.
     asked: BTreeMap<Height, View>,
 }

@@ -24,6 +24,10 @@ impl Liar<'_> {
     fn vote_for(&mut self, view: View, block_id: BlockId) {
         let Some(height) = self.height() else { return };
         let Some(index) = self.index(height) else { return };
+        // Once for each, or two such nodes would answer each other for ever.
+        if !self.memory().signed.insert((height, view, block_id)) {
+            return;
+        }
         let validator = self.address();
         let time = crate::sim::time_of(self.world.now + SECOND, 0);
         self.met(Strategy::SignsAnything);
@@ -31,7 +35,7 @@ impl Liar<'_> {
             let vote =
                 Vote { phase, height, view, block_id, time, validator, index, extension: None };
             if let Some(vote) = self.vote(vote) {
-                self.send_to_some(15, Message::Vote(vote));
+                self.send_to_some(40, Message::Vote(vote));
             }
         }
     }
@@ -48,7 +52,7 @@ impl Liar<'_> {
         }
         let asked = self.memory().asked.get(&height).copied();
         let mut view = asked.unwrap_or(heard.message.view).next();
-        if self.world.rng.percent(20) {
+        if self.world.rng.percent(5) {
             let far = u32::try_from(self.world.rng.below(1 << 20)).unwrap_or(0);
             view = View::new(view.number().saturating_add(far)).unwrap_or(view);
         }
