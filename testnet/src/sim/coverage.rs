@@ -75,7 +75,6 @@ const WANTED: &[(&str, &str)] = &[
     ("refused", "validators_hash"),
     ("refused", "version.app"),
     ("refused", "version.block"),
-    ("refused", "proposer_address"),
 ];
 
 impl Coverage {

@@ -358,7 +358,7 @@ impl Maker {
         let drift = if self.rng.percent(70) { 0 } else { self.rng.between(0, 400) };
         NodePlan {
             key,
-            lag: if slow { (MS, 30 * MS) } else { (20_000, 300_000) },
+            lag: if slow { (MS, 30 * MS) } else { (20_000, 900_000) },
             sync: if slow { (5 * MS, 60 * MS) } else { (100_000, 4 * MS) },
             app: if slow { (10 * MS, 80 * MS) } else { (100_000, 2 * MS) },
             clock_ms,

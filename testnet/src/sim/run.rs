@@ -39,7 +39,9 @@ pub(crate) fn run(plan: Plan, trace: Trace) -> Outcome {
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let failure = result.err().map(|_| {
         let said = SAID.with(|said| said.borrow_mut().take());
-        said.unwrap_or_else(|| "a panic".into())
+        let said = said.unwrap_or_else(|| "a panic".into());
+        // What the assertion is about, without its form.
+        said.split_once("` failed: ").map_or(said.clone(), |(_, rest)| rest.to_owned())
     });
     Outcome {
         failure,

@@ -122,8 +122,7 @@ fn what_does_not_matter_for_a_failure_is_shrunk_away() {
 /// L1: a network that decides nothing in time is found.
 #[test]
 fn a_network_without_a_quorum_is_reported_as_stuck() {
-    let text = "powers 1 1 1 1\nheal 2 1s\nnode 0 byzantine withhold\nat height 1 dead 1\n\
-                at 20ms dead 2\n";
+    let text = "powers 1 1 1 1\nheal 6 9s\nat height 1 dead 1\nat height 1 dead 2\n";
     let plan = Scenario::parse(text).expect("a scenario").plan;
     let failure = outcome(plan).failure.expect("two of four are no quorum");
     assert!(failure.starts_with("L1"), "{failure}");
