@@ -6,6 +6,7 @@ mod equivocate;
 mod fuzz;
 mod new_view;
 mod replay;
+mod second;
 mod votes;
 mod withhold;
 
@@ -65,6 +66,8 @@ pub(crate) enum Strategy {
     InvalidBlocks,
     /// Changes view, height, digest or signer of its messages by a little (ByzzFuzz).
     Fuzzes,
+    /// Keeps a second commit of a height back, and proposes on it when the others have moved on.
+    SecondCommit,
     /// Two correct copies with one key (Twins).
     Twin,
 }
@@ -88,6 +91,7 @@ impl Strategy {
         Strategy::Replays,
         Strategy::InvalidBlocks,
         Strategy::Fuzzes,
+        Strategy::SecondCommit,
         Strategy::Twin,
     ];
 
@@ -110,6 +114,7 @@ impl Strategy {
             Strategy::Replays => "replays",
             Strategy::InvalidBlocks => "invalid-blocks",
             Strategy::Fuzzes => "fuzzes",
+            Strategy::SecondCommit => "second-commit",
             Strategy::Twin => "twin",
         }
     }
@@ -136,6 +141,10 @@ pub(crate) struct Memory {
     changes: BTreeMap<(Height, View), BTreeMap<ValidatorIndex, ViewChangeMessage>>,
     /// To whom it speaks at a height, one bit a seat.
     masks: BTreeMap<u64, u64>,
+    /// COMMITs that it knows.
+    commits: BTreeMap<(Height, View, BlockId), BTreeMap<ValidatorIndex, SignedVote>>,
+    /// Where it has proposed on a second commit.
+    second: BTreeSet<(Height, View)>,
     /// What it has signed for.
     signed: BTreeSet<(Height, View, BlockId)>,
     /// The last view that it asked for, by height.
@@ -270,6 +279,7 @@ impl Liar<'_> {
             Strategy::ForgesNewView => self.forge_new_view(all),
             Strategy::Replays => self.replay(all),
             Strategy::Fuzzes => self.fuzz(all),
+            Strategy::SecondCommit => self.withhold_second(all),
             Strategy::Twin => {
                 self.met(strategy);
                 all
@@ -316,6 +326,7 @@ pub(crate) fn hears(world: &mut World, seat: Seat, message: &Message) {
             Strategy::JustifiesAtWill => liar.justify_at_will(message),
             Strategy::AsksForViews => liar.ask_for_views(message),
             Strategy::Replays => liar.remember(message),
+            Strategy::SecondCommit => liar.second_commit(message),
             _ => {}
         }
     }
