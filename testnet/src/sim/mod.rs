@@ -1,7 +1,7 @@
 //! The simulator: a whole network in one thread under virtual time, from one seed. Engine, replica, journal logic, recovery, verification,
 //! header rules and catch-up plan are the node's own; network, disk, clock, signatures, pool and application are simulated.
 //!
-//! - [`plan`]: a seed becomes everything random about a run.
+//! - [`plan`], [`maker`]: a seed becomes everything random about a run.
 //! - [`world`], `turns`, `faults`: what happens.
 //! - [`node`], [`disk`], [`network`], [`application`], [`pool`], [`sync`], [`keys`]: one node and its surroundings.
 //! - [`byzantine`]: those who lie.
@@ -20,6 +20,7 @@ mod faults;
 mod keys;
 mod light;
 mod liveness;
+mod maker;
 mod network;
 mod node;
 mod plan;
