@@ -20,6 +20,12 @@ pub trait SignatureCheck {
     fn check(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool;
 }
 
+impl<T: SignatureCheck + ?Sized> SignatureCheck for &T {
+    fn check(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        T::check(self, key, message, signature)
+    }
+}
+
 /// Checks every signature anew.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Direct;

@@ -9,6 +9,7 @@ use crate::chaos::Kind;
 use crate::layout::{App, Transport};
 use crate::load::Method;
 use crate::seeded::SeededArgs;
+use crate::sim::cli::SimArgs;
 
 /// Local Tercet networks: start, load, break, audit.
 #[derive(Debug, Parser)]
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     },
     /// Plant known flaws into a copy of the source, one by one, and look what finds them.
     SeededBugs(SeededArgs),
+    /// Run whole networks in one thread under virtual time, with everything that can go wrong.
+    Sim(SimArgs),
 }
 
 /// One node of a network.

@@ -10,6 +10,7 @@ mod load;
 mod process;
 mod rpc;
 mod seeded;
+mod sim;
 mod state;
 mod table;
 mod up;
@@ -34,6 +35,10 @@ use table::say;
 const LOAD_DURATION: Duration = Duration::from_secs(10);
 /// The longest warm-up that is taken by itself.
 const WARMUP: Duration = Duration::from_secs(2);
+
+/// The simulator allocates a lot.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -84,6 +89,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Chaos(args) => chaos(args).await,
         Command::Exhaust { bounds } => Ok(tercet_consensus::testing::exhaustive::main(&bounds)),
         Command::SeededBugs(args) => seeded::run(&args),
+        Command::Sim(args) => sim::cli::sim(&args),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::message::{Message, Phase, PrePrepare, SignedVote, ViewChangeMessage};
 use crate::record::Record;
 use crate::replica::{Kept, VOTE_VIEWS_MAX};
 use crate::validators::Validators;
-use crate::verify::Context;
+use crate::verify::{Context, SignatureCheck};
 use crate::view::View;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +24,14 @@ struct Seen {
 }
 
 impl Seen {
+    /// A PREPARE or COMMIT is durable, and so signed: in the order of the journal.
+    fn add_vote(&mut self, vote: &SignedVote) {
+        let at = (vote.message.view, vote.message.phase);
+        check_order(self, at.0, "a vote");
+        let first = self.votes.insert(at, vote.clone());
+        assert_eq!(first, None, "S4/S11: {} voted twice at {at:?}", vote.message.validator);
+    }
+
     fn highest_vote(&self) -> Option<View> {
         let votes = self.votes.keys().map(|(view, _)| *view);
         votes.chain(self.proposals.keys().copied()).max()
@@ -57,7 +65,7 @@ pub struct Checker {
 }
 
 /// Who did something, and what it is checked against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Scene<'a> {
     /// The replica.
     pub who: Address,
@@ -66,33 +74,50 @@ pub struct Scene<'a> {
     /// The power of the faulty validators at that height.
     pub faulty: u64,
     /// How signatures are checked.
-    pub check: &'a super::sets::Memory,
+    pub check: &'a dyn SignatureCheck,
 }
 
 impl Checker {
-    /// A record became durable.
+    /// A record became durable. Records are in the order of signing, which that of sending need not be: after a crash what was signed
+    /// before it is sent as peers ask for it.
     ///
     /// # Panics
-    /// Where S2, S3 or S6 breaks.
+    /// Where S2–S6 or S11 breaks.
     pub fn persisted(&mut self, scene: &Scene<'_>, record: &Record) {
-        let durable = self.durable.entry((scene.who, record.height())).or_default();
+        let key = (scene.who, record.height());
+        let signed = !matches!(record, Record::Decided { .. });
+        assert!(
+            !(signed && self.decided_by.contains_key(&key)),
+            "S5: {} signed for the decided height {}: {record:?}",
+            scene.who,
+            record.height()
+        );
+        let durable = self.durable.entry(key).or_default();
         match record {
             Record::PrePrepare { message } => {
-                durable.proposals.insert(message.view(), message.clone());
+                check_order(durable, message.view(), "a proposal");
+                let first = durable.proposals.insert(message.view(), message.clone());
+                assert_eq!(first, None, "S4: {} proposed twice", scene.who);
             }
-            Record::Prepare { vote, .. } => {
-                durable.votes.insert((vote.message.view, Phase::Prepare), vote.clone());
-            }
+            Record::Prepare { vote, .. } => durable.add_vote(vote),
             Record::Commit { certificate, vote, .. } => {
-                durable.votes.insert((vote.message.view, Phase::Commit), vote.clone());
-                let valid = scene.context.certificate(certificate, scene.check);
+                durable.add_vote(vote);
+                let valid = scene.context.certificate(certificate, &scene.check);
                 valid.expect("S6: the certificate of a COMMIT verifies");
                 let (view, block_id) = (certificate.view, certificate.block_id);
                 assert_eq!((vote.message.view, vote.message.block_id), (view, block_id), "S6");
                 self.prepared(certificate.height, view, block_id);
             }
             Record::ViewChange { message, .. } => {
-                durable.view_changes.insert(message.signed.message.view, message.clone());
+                let signed = &message.signed.message;
+                assert!(durable.promise() < Some(signed.view), "S5: a promise fell");
+                assert!(durable.highest_vote() < Some(signed.view), "S5: a promise below a vote");
+                let claimed = signed.prepared.map(|claim| claim.view);
+                assert!(
+                    claimed >= durable.highest_commit(),
+                    "a COMMIT was forgotten in a VIEW-CHANGE"
+                );
+                durable.view_changes.insert(signed.view, message.clone());
             }
             Record::Decided { .. } => {}
         }
@@ -136,7 +161,6 @@ impl Checker {
             Message::Vote(vote) => {
                 let at = (vote.message.view, vote.message.phase);
                 assert_eq!(durable.votes.get(&at), Some(vote), "§8: a vote that is not durable");
-                check_order(seen, at.0, "a vote");
                 let first = seen.votes.insert(at, vote.clone());
                 assert_eq!(first, None, "S4/S11: {} voted twice at {at:?}", scene.who);
                 self.add_power(scene, vote);
@@ -148,7 +172,6 @@ impl Checker {
                     Some(message),
                     "§8: a proposal that is not durable"
                 );
-                check_order(seen, view, "a proposal");
                 let first = seen.proposals.insert(view, message.clone());
                 assert_eq!(first, None, "S4: {} proposed twice in {view}", scene.who);
             }
@@ -156,22 +179,49 @@ impl Checker {
                 let signed = &message.signed.message;
                 let known = durable.view_changes.get(&signed.view);
                 assert_eq!(known, Some(message), "§8: a VIEW-CHANGE that is not durable");
-                assert!(seen.promise() < Some(signed.view), "S5: a promise fell");
-                assert!(seen.highest_vote() < Some(signed.view), "S5: a promise below a vote");
-                let claimed = signed.prepared.map(|claim| claim.view);
-                assert!(
-                    claimed >= seen.highest_commit(),
-                    "a COMMIT was forgotten in a VIEW-CHANGE"
-                );
                 seen.view_changes.insert(signed.view, message.clone());
             }
             Message::Block(_) | Message::Prior(_) => return,
         }
         assert!(
             !self.decided_by.contains_key(&key),
-            "S5: {} signed for a decided height",
-            scene.who
+            "S5: {} signed for the decided height {}: {message:?}",
+            scene.who,
+            scene.context.height
         );
+    }
+
+    /// A replica let a message out: one of its own for the first time, the same again, or another's.
+    ///
+    /// # Panics
+    /// Where an invariant breaks.
+    pub fn sent(&mut self, scene: &Scene<'_>, message: &Message) {
+        let seen = self.released.get(&(scene.who, scene.context.height));
+        let (own, known) = match message {
+            Message::Vote(vote) => {
+                let at = (vote.message.view, vote.message.phase);
+                let known = seen.and_then(|seen| seen.votes.get(&at));
+                (vote.message.validator == scene.who, known == Some(vote))
+            }
+            Message::ViewChange(message) => {
+                let view = message.signed.message.view;
+                let known = seen.and_then(|seen| seen.view_changes.get(&view));
+                (message.signed.message.validator == scene.who, known == Some(message))
+            }
+            Message::PrePrepare(message) => {
+                let primary = scene.context.schedule.primary(message.height(), message.view());
+                let primary = scene.context.validators.at(primary).map(|v| v.address);
+                let known = seen.and_then(|seen| seen.proposals.get(&message.view()));
+                (primary == Some(scene.who), known == Some(message))
+            }
+            Message::Block(_) | Message::Prior(_) => return,
+        };
+        if own && self.decided_by.contains_key(&(scene.who, scene.context.height)) {
+            // Signed before the decision (see `persisted`), so it may be sent again, even if a crash kept it from being sent before.
+            self.resent(scene, message);
+        } else if own && !known {
+            self.released(scene, message);
+        }
     }
 
     /// A replica sent one of its own messages again: it must be the same.
@@ -214,7 +264,7 @@ impl Checker {
     pub fn decided(&mut self, scene: &Scene<'_>, block: &Arc<SealedBlock>, commit: &Commit) {
         let height = commit.height;
         assert_eq!(block.id(), commit.block_id);
-        commit.verify(&scene.context, scene.check).expect("a decision's commit verifies");
+        commit.verify(&scene.context, &scene.check).expect("a decision's commit verifies");
         self.committed(height, commit.view, commit.block_id);
         self.decided_by.insert((scene.who, height), commit.view);
         let Some(last) = block.last_commit() else { return };

@@ -1,6 +1,6 @@
 //! A network of replicas in one thread under virtual time: delivery order, loss, duplicates, partitions, crashes and restarts all
 //! follow from one seed. The replica, its journal records and every signature are real. A crash loses what was not yet synced, up to
-//! any record; signers are slow, lose requests and answer twice; one validator may be a liar (see [`super::liar`]).
+//! any record; signers are slow, lose requests and answer twice; one validator may be a liar (see `liar.rs`).
 
 use super::checker::Checker;
 use super::liar::Liar;

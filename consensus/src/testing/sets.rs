@@ -30,7 +30,7 @@ pub(super) struct Sets {
 
 /// Remembers good signatures, as a node does: most are seen many times.
 #[derive(Debug, Default)]
-pub struct Memory(RefCell<BTreeSet<[u8; 32]>>);
+pub(super) struct Memory(RefCell<BTreeSet<[u8; 32]>>);
 
 impl SignatureCheck for Memory {
     fn check(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {

@@ -1,0 +1,233 @@
+//! A stand-in for executor, application and chain database: fast and deterministic, with the node's real rules for headers and for what
+//! follows a block. The application's hash covers every transaction and every change of validators so far.
+
+use super::checkers::Executed;
+use super::keys::{CHAIN_ID, key};
+use super::node::SharedBlocks;
+use super::plan::Plan;
+use super::pool::SimPool;
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tendermint::Time;
+use tendermint::block::Height;
+use tendermint::consensus::Params;
+use tendermint_proto::v0_38::abci::{ExecTxResult, ResponseFinalizeBlock, ValidatorUpdate};
+use tendermint_proto::v0_38::crypto::{PublicKey, public_key::Sum};
+use tendermint_proto::v0_38::types as pb;
+use tercet_consensus::block::{Block, SealedBlock};
+use tercet_consensus::commit::Commit;
+use tercet_consensus::key::Address;
+use tercet_consensus::validators::Validators;
+use tercet_node::execution::updates::{after_block, results_hash};
+use tercet_node::execution::{Applied, Done, Job, Outcome, Refusal, State, block};
+
+/// A transaction that begins so is refused by every correct application.
+pub(crate) const BAD: &[u8] = b"bad";
+/// The most transactions of a block.
+const TXS_MAX: usize = 8;
+
+/// A decided block with what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// The block.
+    pub(crate) block: Arc<SealedBlock>,
+    /// What decided it here.
+    pub(crate) commit: Commit,
+    /// What came of it.
+    pub(crate) applied: Arc<Applied>,
+}
+
+/// The application of one node with the blocks that it has executed; they are durable.
+#[derive(Debug)]
+pub(crate) struct App {
+    /// The blocks, from the first height on.
+    pub(crate) chain: Vec<Stored>,
+    genesis: Arc<State>,
+    me: Address,
+    /// Jobs that wait; the first is under way where `busy`.
+    pub(crate) jobs: VecDeque<Job>,
+    /// Whether a job is under way.
+    pub(crate) busy: bool,
+    /// Where the engine finds the blocks.
+    shared: RefCell<SharedBlocks>,
+}
+
+/// What a chain begins with.
+pub(crate) fn genesis(plan: &Plan) -> State {
+    let members = plan.powers.iter().enumerate().filter(|(_, power)| **power > 0);
+    let set = Validators::new(members.map(|(n, power)| (key(n).public, *power)));
+    let set = Arc::new(set.expect("a plan's powers make a set"));
+    State {
+        chain_id: CHAIN_ID.into(),
+        initial_height: Height::from(1u32),
+        last_height: None,
+        last_block_id: None,
+        last_block_time: super::time_of(0, 0),
+        last_validators: None,
+        validators: Arc::clone(&set),
+        next_validators: set,
+        params: params(),
+        app_hash: Vec::new(),
+        last_results_hash: Some(results_hash(&[])),
+        app_version: 1,
+    }
+}
+
+fn params() -> Params {
+    Params {
+        block: tendermint::block::Size { max_bytes: 100_000, max_gas: -1, time_iota_ms: 1_000 },
+        evidence: tendermint::evidence::Params {
+            max_age_num_blocks: 100,
+            max_age_duration: tendermint::evidence::Duration(std::time::Duration::from_secs(100)),
+            max_bytes: 1_000,
+        },
+        validator: tendermint::consensus::params::ValidatorParams {
+            pub_key_types: vec![tendermint::public_key::Algorithm::Ed25519],
+        },
+        version: None,
+        abci: tendermint::consensus::params::AbciParams::default(),
+    }
+}
+
+/// What a job needs besides the application.
+pub(crate) struct Around<'a> {
+    /// The node's pool.
+    pub(crate) pool: &'a SimPool,
+    /// The node's clock.
+    pub(crate) time: Time,
+    /// The application's updates.
+    pub(crate) plan: &'a Plan,
+    /// What blocks led to, over all nodes.
+    pub(crate) executed: &'a mut Executed,
+}
+
+impl App {
+    /// At the start of a chain.
+    pub(crate) fn new(genesis: Arc<State>, me: Address) -> App {
+        App {
+            chain: Vec::new(),
+            genesis,
+            me,
+            jobs: VecDeque::new(),
+            busy: false,
+            shared: RefCell::default(),
+        }
+    }
+
+    /// The engine finds the blocks there.
+    pub(crate) fn shares(&self, blocks: SharedBlocks) {
+        *self.shared.borrow_mut() = blocks;
+    }
+
+    /// The state after the last block.
+    pub(crate) fn state(&self) -> &State {
+        self.chain.last().map_or(&*self.genesis, |stored| &stored.applied.state)
+    }
+
+    /// The last executed height.
+    pub(crate) fn height(&self) -> u64 {
+        self.state().last_height.map_or(0, |height| height.value())
+    }
+
+    /// The block of a height.
+    pub(crate) fn stored(&self, height: u64) -> Option<&Stored> {
+        self.chain.get(usize::try_from(height.checked_sub(1)?).ok()?)
+    }
+
+    /// The process ends: what was not done is lost.
+    pub(crate) fn crash(&mut self) {
+        self.jobs.clear();
+        self.busy = false;
+    }
+
+    /// Does the job that is under way.
+    pub(crate) fn work(&mut self, around: Around<'_>) -> Option<Done> {
+        self.busy = false;
+        match self.jobs.pop_front()? {
+            Job::Propose { height, view, last_commit } => {
+                let block = self.propose(height, last_commit, around.pool)?;
+                Some(Done::Proposed { height, view, block })
+            }
+            Job::Validate(block) => {
+                let result = judge(&block, self.state(), around.time);
+                Some(Done::Validated { block_id: block.id(), result })
+            }
+            Job::Apply { block, commit } => self.apply(block, commit, around).map(Done::Applied),
+        }
+    }
+
+    fn propose(
+        &self,
+        height: Height,
+        last_commit: Option<Commit>,
+        pool: &SimPool,
+    ) -> Option<Arc<SealedBlock>> {
+        let state = self.state();
+        if state.next_height() != height {
+            return None;
+        }
+        let header = block::header(state, last_commit.as_ref(), self.me)?;
+        let txs = pool.lock().oldest(TXS_MAX);
+        let evidence = pb::EvidenceList::default();
+        Some(Arc::new(SealedBlock::seal(Block { header, txs, evidence, last_commit })))
+    }
+
+    fn apply(
+        &mut self,
+        block: Arc<SealedBlock>,
+        commit: Commit,
+        around: Around<'_>,
+    ) -> Option<Outcome> {
+        let state = self.state();
+        if block.header().height < state.next_height() {
+            return None;
+        }
+        // S7 and S8: contiguous, and every correct replica's checks pass but the one of the clock.
+        if let Err(refusal) = judge(&block, state, block.header().time) {
+            panic!("S8: the decided block {} does not pass: {refusal}", block.header().height);
+        }
+        let applied = around.executed.of(&block, || finalize(&block, state, around.plan));
+        let app_hash_changed = applied.state.app_hash != state.app_hash;
+        let mut pool = around.pool.lock();
+        block.txs().iter().for_each(|tx| pool.committed(tx));
+        self.shared.borrow().push(Arc::clone(&block));
+        self.chain.push(Stored { block, commit, applied: Arc::clone(&applied) });
+        Some(Outcome { applied, app_hash_changed })
+    }
+}
+
+/// Header rules, then `ProcessProposal`.
+fn judge(block: &SealedBlock, state: &State, time: Time) -> Result<(), Refusal> {
+    block::check(block, state, time)?;
+    let bad = block.txs().iter().any(|tx| tx.starts_with(BAD));
+    if bad { Err(Refusal::Application) } else { Ok(()) }
+}
+
+/// `FinalizeBlock`, and what follows from it by the node's rules.
+fn finalize(block: &SealedBlock, state: &State, plan: &Plan) -> Applied {
+    let height = block.header().height.value();
+    let validator_updates: Vec<ValidatorUpdate> = plan
+        .changes
+        .iter()
+        .filter(|(at, _, _)| *at == height)
+        .map(|(_, n, power)| {
+            let bytes = key(*n).public.to_bytes().to_vec();
+            let pub_key = Some(PublicKey { sum: Some(Sum::Ed25519(bytes)) });
+            ValidatorUpdate { pub_key, power: i64::try_from(*power).unwrap_or(1) }
+        })
+        .collect();
+    let app_hash = if block.txs().is_empty() && validator_updates.is_empty() {
+        state.app_hash.clone()
+    } else {
+        let hasher = Sha256::new().chain_update(&state.app_hash).chain_update(block.bytes());
+        hasher.finalize().to_vec()
+    };
+    let tx_results = block.txs().iter().map(|_| ExecTxResult::default()).collect();
+    let app_hash = Bytes::from(app_hash);
+    let results =
+        ResponseFinalizeBlock { tx_results, validator_updates, app_hash, ..Default::default() };
+    after_block(state, block, results).expect("a plan's updates are sound")
+}

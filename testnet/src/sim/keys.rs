@@ -1,0 +1,210 @@
+//! Validator keys, and signatures behind the seams of signer and check: simulated ones are a keyed hash whose secret only this module
+//! has, so nobody can make the signature of a key that it was not given; real ones are Ed25519.
+
+use super::Nanos;
+use ed25519_dalek::{Signer as _, SigningKey};
+use sha2::{Digest as _, Sha256};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+use std::sync::{Arc, Mutex, PoisonError};
+use tendermint::Time;
+use tendermint::crypto::signature::{Error, Verifier};
+use tercet_consensus::key::{Address, PublicKey, Signature};
+use tercet_consensus::message::{Phase, SignRequest, Signed, SignedMessage};
+use tercet_consensus::sign_bytes;
+use tercet_consensus::verify::SignatureCheck;
+use tercet_node::engine::signer::Signer;
+use tercet_node::network::{self, PeerId};
+
+/// The chain of every run.
+pub(crate) const CHAIN_ID: &str = "simulated";
+
+/// How many keys there are.
+const KEYS_MAX: u8 = 24;
+
+/// A validator key with the peer id of its node.
+pub(crate) struct Key {
+    signing: SigningKey,
+    secret: [u8; 32],
+    /// The public half.
+    pub(crate) public: PublicKey,
+    /// Its address.
+    pub(crate) address: Address,
+}
+
+/// Keys and peer ids are made once a process: they take longer than a whole height.
+static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| (0..KEYS_MAX).map(make).collect());
+static PEERS: LazyLock<Vec<PeerId>> = LazyLock::new(|| {
+    let peer = |n: u8| network::peer_id([n + 1; 32]).expect("every secret gives a peer id");
+    (0..KEYS_MAX).map(peer).collect()
+});
+
+static SEATS: LazyLock<BTreeMap<PeerId, usize>> =
+    LazyLock::new(|| PEERS.iter().enumerate().map(|(seat, peer)| (*peer, seat)).collect());
+static BY_BYTES: LazyLock<BTreeMap<[u8; 8], &'static Key>> = LazyLock::new(|| {
+    let first = |key: &Key| *key.public.to_bytes().first_chunk().expect("a key has 32 bytes");
+    KEYS.iter().map(|key| (first(key), key)).collect()
+});
+
+fn make(n: u8) -> Key {
+    let signing = tercet_consensus::testing::key(n);
+    let public = tercet_consensus::testing::public(n);
+    Key { signing, secret: secret(&public.to_bytes()), public, address: public.address() }
+}
+
+fn secret(public: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(b"the simulator's signatures").chain_update(public).finalize().into()
+}
+
+/// The key number `n`.
+pub(crate) fn key(n: usize) -> &'static Key {
+    KEYS.get(n).expect("a key")
+}
+
+/// The peer id of the node at `seat`.
+pub(crate) fn peer(seat: usize) -> PeerId {
+    *PEERS.get(seat).expect("a peer")
+}
+
+/// The seat of a peer.
+pub(crate) fn seat_of(peer: &PeerId) -> Option<usize> {
+    SEATS.get(peer).copied()
+}
+
+/// The key whose public half begins so and is the same.
+fn known(public: &[u8]) -> Option<&'static Key> {
+    let (first, _) = public.split_first_chunk()?;
+    let key = BY_BYTES.get(first)?;
+    (key.public.to_bytes()[..] == *public).then_some(key)
+}
+
+fn tag(secret: &[u8; 32], message: &[u8]) -> Signature {
+    let hash: [u8; 32] = Sha256::new().chain_update(secret).chain_update(message).finalize().into();
+    let mut bytes = [1; 64];
+    bytes.split_at_mut(32).0.copy_from_slice(&hash);
+    Signature(bytes)
+}
+
+/// Checks simulated or real signatures.
+#[derive(Debug, Default)]
+pub(crate) struct Check {
+    real: bool,
+    /// Real signatures that were found good: most are seen many times.
+    good: RefCell<BTreeSet<[u8; 32]>>,
+}
+
+impl Check {
+    /// A check of real or simulated signatures.
+    pub(crate) fn new(real: bool) -> Check {
+        Check { real, good: RefCell::default() }
+    }
+}
+
+impl SignatureCheck for Check {
+    fn check(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        let public = key.to_bytes();
+        if !self.real {
+            return known(&public).is_some_and(|known| tag(&known.secret, message) == *signature);
+        }
+        let hasher = Sha256::new().chain_update(public).chain_update(signature.0);
+        let id: [u8; 32] = hasher.chain_update(message).finalize().into();
+        let known = self.good.borrow().contains(&id);
+        known || (key.verify(message, signature) && self.good.borrow_mut().insert(id))
+    }
+}
+
+/// Simulated signatures for `tendermint`'s own verifier.
+pub(crate) struct Simulated;
+
+impl Verifier for Simulated {
+    fn verify(
+        key: tendermint::PublicKey,
+        message: &[u8],
+        signature: &tendermint::Signature,
+    ) -> Result<(), Error> {
+        let good = known(&key.to_bytes()).map(|known| tag(&known.secret, message).0);
+        let same = good.is_some_and(|good| good[..] == *signature.as_bytes());
+        if same { Ok(()) } else { Err(Error::VerificationFailed) }
+    }
+}
+
+/// Requests that a signer did not answer at once.
+pub(crate) type Late = Arc<Mutex<Vec<(Nanos, SignedMessage)>>>;
+
+/// Signs for one key: at once, late or never.
+pub(crate) struct SimSigner {
+    key: usize,
+    real: bool,
+    /// What share of the requests goes wrong, in a thousand, and the randomness for it.
+    pub(crate) faults: Arc<Mutex<(u64, super::rng::Rng)>>,
+    late: Late,
+}
+
+impl SimSigner {
+    /// A signer that always answers at once, until `faults` says otherwise.
+    pub(crate) fn new(
+        key: usize,
+        real: bool,
+        faults: Arc<Mutex<(u64, super::rng::Rng)>>,
+        late: Late,
+    ) -> SimSigner {
+        SimSigner { key, real, faults, late }
+    }
+}
+
+/// Signs a request as key `n`.
+pub(crate) fn sign(n: usize, real: bool, request: SignRequest, now: Time) -> SignedMessage {
+    let key = key(n);
+    let sign = |bytes: Vec<u8>| match real {
+        true => Signature(key.signing.sign(&bytes).to_bytes()),
+        false => tag(&key.secret, &bytes),
+    };
+    match request {
+        SignRequest::Proposal(message) => {
+            let signature = sign(sign_bytes::proposal(CHAIN_ID, &message));
+            SignedMessage::Proposal(Signed { message, signature })
+        }
+        SignRequest::Vote { vote: mut message, extend: _ } => {
+            if message.phase == Phase::Commit {
+                message.time = message.time.max(now);
+            }
+            let signature = sign(sign_bytes::vote(CHAIN_ID, &message));
+            SignedMessage::Vote(Signed { message, signature })
+        }
+        SignRequest::ViewChange(message) => {
+            let signature = sign(sign_bytes::view_change(CHAIN_ID, &message));
+            SignedMessage::ViewChange(Signed { message, signature })
+        }
+    }
+}
+
+impl Signer for SimSigner {
+    fn address(&self) -> Address {
+        key(self.key).address
+    }
+
+    fn sign(&mut self, _: &str, request: SignRequest, now: Time) -> Option<SignedMessage> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let (share, rng) = &mut *faults;
+        if !rng.permille(*share) {
+            return Some(sign(self.key, self.real, request, now));
+        }
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        match rng.below(3) {
+            // Never.
+            0 => None,
+            1 => {
+                let after = rng.time((super::MS, 800 * super::MS));
+                late.push((after, sign(self.key, self.real, request, now)));
+                None
+            }
+            // At once and again, by another clock.
+            _ => {
+                let again = (now + std::time::Duration::from_millis(5)).unwrap_or(now);
+                late.push((5 * super::MS, sign(self.key, self.real, request.clone(), again)));
+                Some(sign(self.key, self.real, request, now))
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The simulator: a whole network in one thread under virtual time, from one seed. Engine, replica, journal logic, recovery, verification,
+//! header rules and catch-up plan are the node's own; network, disk, clock, signatures, pool and application are simulated.
+//!
+//! - [`plan`], [`maker`]: a seed becomes everything random about a run.
+//! - [`world`], `turns`, `faults`: what happens.
+//! - [`node`], [`disk`], [`network`], [`application`], [`pool`], [`sync`], [`keys`]: one node and its surroundings.
+//! - [`byzantine`]: those who lie.
+//! - [`checkers`], [`liveness`], [`light`]: the invariants, outside the code that they check.
+//! - [`coverage`], [`trace`]: what was met, and what happened.
+//! - [`shrink`]: a failing plan with less in it.
+//! - [`scenario`]: plans written by hand.
+
+mod application;
+mod byzantine;
+mod checkers;
+pub(crate) mod cli;
+mod coverage;
+mod disk;
+mod faults;
+mod keys;
+mod light;
+mod liveness;
+mod maker;
+mod network;
+mod node;
+mod plan;
+mod pool;
+mod rng;
+mod run;
+mod scenario;
+mod shrink;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod turns;
+mod world;
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+use tendermint::Time;
+
+/// Virtual time since the start of a run, in nanoseconds.
+type Nanos = u64;
+/// A millisecond.
+const MS: Nanos = 1_000_000;
+/// A second.
+const SECOND: Nanos = 1_000 * MS;
+
+/// What engines see as the start of a run. Only differences from it matter.
+static BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// When the chain begins, in seconds after 1970.
+const GENESIS_SECONDS: i64 = 1_700_000_000;
+
+/// The time of day at a moment, by a clock that is so many milliseconds wrong.
+fn time_of(now: Nanos, wrong_ms: i64) -> Time {
+    let genesis = Time::from_unix_timestamp(GENESIS_SECONDS, 0).expect("a time");
+    let right = (genesis + Duration::from_nanos(now)).expect("a time");
+    let wrong = Duration::from_millis(wrong_ms.unsigned_abs());
+    let time = if wrong_ms < 0 { right - wrong } else { right + wrong };
+    time.expect("a time")
+}
