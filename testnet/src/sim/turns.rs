@@ -355,8 +355,13 @@ impl World {
         });
         match verdict {
             Ok((input, author)) => {
-                let origin =
-                    Origin { peer: peer(from), author: *author, class, frame: sent.frame.clone() };
+                let origin = Origin {
+                    peer: peer(from),
+                    author: *author,
+                    class,
+                    frame: sent.frame.clone(),
+                    room: None,
+                };
                 Some(Event::Input { input: Box::new(input.clone()), origin: Some(origin) })
             }
             Err(reject) => {
