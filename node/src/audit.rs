@@ -16,6 +16,8 @@ use tercet_consensus::verify::Reject;
 const LINES_MAX: usize = 20;
 /// The window of the rate limit.
 const WINDOW: Duration = Duration::from_secs(1);
+/// How old the counters may be that those see who only look.
+const SHOWN_FOR: Duration = Duration::from_secs(1);
 /// The most (reason, peer, class) that are counted apart; what comes beyond is counted under no
 /// peer.
 const COUNTERS_MAX: usize = 4_096;
@@ -75,19 +77,28 @@ impl From<Discard> for Discarded {
 
 /// A counter's name: reason, peer and class.
 pub type Counter = (&'static str, Option<PeerId>, Option<Class>);
+/// How often each counter's messages came.
+pub type Counts = BTreeMap<Counter, u64>;
 
 #[derive(Debug, Default)]
 struct Inner {
-    counts: BTreeMap<Counter, u64>,
+    counts: Counts,
     window: Option<Instant>,
     /// Whom the lines of this window are about; bounded by [`LINES_MAX`].
     lines: HashSet<Option<PeerId>>,
     suppressed: u64,
 }
 
+#[derive(Debug, Default)]
+struct Shared {
+    inner: Mutex<Inner>,
+    /// What those see who only look, and when it was read.
+    shown: Mutex<Option<(Instant, Arc<Counts>)>>,
+}
+
 /// Counts and logs what is thrown away. A cheap handle.
 #[derive(Clone, Debug, Default)]
-pub struct Audit(Arc<Mutex<Inner>>);
+pub struct Audit(Arc<Shared>);
 
 impl Audit {
     /// Takes note of one discarded message.
@@ -115,12 +126,26 @@ impl Audit {
 
     /// All counters.
     #[must_use]
-    pub fn counts(&self) -> BTreeMap<Counter, u64> {
+    pub fn counts(&self) -> Counts {
         self.lock().counts.clone()
     }
 
+    /// The counters as they were at most [`SHOWN_FOR`] ago: who asks again and again makes nobody wait who counts.
+    #[must_use]
+    pub fn shown(&self) -> Arc<Counts> {
+        let mut shown = self.0.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shown {
+            Some((read, counts)) if read.elapsed() < SHOWN_FOR => counts.clone(),
+            _ => {
+                let counts = Arc::new(self.counts());
+                *shown = Some((Instant::now(), counts.clone()));
+                counts
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

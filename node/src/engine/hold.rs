@@ -162,14 +162,14 @@ impl Engine {
     /// because after a restart the peers may show it no more.
     pub(super) fn note_foreign(&mut self, input: &Input, inputs: &mut Vec<Input>) {
         let (replica, height) = (self.parts.core.replica(), self.height());
-        let Some(me) = self.me.filter(|me| replica.validators().index_of(me).is_some()) else {
-            return;
-        };
-        let primary = |view: View| {
+        let Some(me) = self.me else { return };
+        let primary = |height: Height, view: View| {
             let info = self.parts.sets.at(height)?;
             info.validators.at(info.schedule.primary(height, view)).map(|v| v.address)
         };
-        if !shows_foreign(input, replica, me, primary) {
+        let here = replica.validators().index_of(&me).is_some()
+            && shows_foreign(input, replica, me, |view| primary(height, view));
+        if !here && !shows_later(input, self.parts.core.signed_upto(), me, primary) {
             return;
         }
         self.hold_now(inputs);
@@ -239,6 +239,36 @@ pub fn shows_foreign(
         Input::PrePrepare(message) if message.height() == replica.height() => {
             let own = primary(message.view()) == Some(me);
             (own && is_foreign_proposal(message, replica)) || has_foreign_part(message, replica, me)
+        }
+        _ => false,
+    }
+}
+
+/// Whether `input`, verified, shows a signature of `me` at a height above `upto`, the highest at which this journal signed: it is not
+/// kept for later, when the replica could take it for its own.
+fn shows_later(
+    input: &Input,
+    upto: Height,
+    me: Address,
+    primary: impl Fn(Height, View) -> Option<Address>,
+) -> bool {
+    let voted = |certificate: &Certificate| {
+        certificate.votes.iter().any(|vote| vote.message.validator == me)
+    };
+    match input {
+        Input::Vote(vote) => vote.message.height > upto && vote.message.validator == me,
+        Input::ViewChange(message) => {
+            let change = &message.signed.message;
+            change.height > upto
+                && (change.validator == me || message.certificate.as_ref().is_some_and(voted))
+        }
+        Input::PrePrepare(message) if message.height() > upto => {
+            let part = message.justification.as_ref().is_some_and(|justification| {
+                let mut changes = justification.view_changes.iter();
+                changes.any(|signed| signed.message.validator == me)
+                    || justification.certificate.as_ref().is_some_and(voted)
+            });
+            part || primary(message.height(), message.view()) == Some(me)
         }
         _ => false,
     }

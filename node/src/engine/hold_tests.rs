@@ -2,7 +2,7 @@ use super::*;
 use std::sync::Arc;
 use tercet_consensus::message::{Justification, Phase, SignedVote, Verified, ViewChangeMessage};
 use tercet_consensus::replica::{HeightStart, Settings};
-use tercet_consensus::testing::messages::{Signers, block_id};
+use tercet_consensus::testing::messages::{Signers, block_id, view};
 use tercet_consensus::verify::SignatureCheck;
 
 struct Good;
@@ -165,4 +165,44 @@ fn nobody_is_waited_for_longer_than_the_timeout_unless_blocks_come_in() {
     assert!(hold.until().is_some(), "blocks came in until a moment ago");
     hold.end_restart(now + timeout * 3 / 2, timeout, &replica, Some(me));
     assert!(hold.until().is_none());
+}
+
+/// J of a NEW-VIEW that binds nothing.
+fn free(signers: &Signers, turn: u32) -> Justification {
+    let view_changes = (1..4).map(|index| signers.view_change(index, turn, None)).collect();
+    Justification { view_changes, certificate: None }
+}
+
+/// One that is buffered for the next height would count as the replica's own there.
+#[test]
+fn a_signature_of_this_key_at_a_later_height_than_the_journal_knows_is_foreign() {
+    let (signers, replica, me) = setup();
+    let next = Signers::new(&[10; 4], 6);
+    let primary = |height: Height, view: View| {
+        next.validators.at(next.schedule.primary(height, view)).map(|v| v.address)
+    };
+    let later = |input: &Input, upto| shows_later(input, upto, me, primary);
+    let context = next.context();
+    let (here, above) = (replica.height(), replica.height().increment());
+    for (index, mine) in [(0, true), (1, false)] {
+        let vote = Input::Vote(verified(&next, next.vote(Phase::Prepare, index, 0, block_id(3))));
+        assert_eq!(later(&vote, here), mine);
+        assert!(!later(&vote, above), "the journal has been there: its records tell");
+        let signed = next.view_change(index, 1, None);
+        let change = ViewChangeMessage { signed, certificate: None };
+        assert_eq!(
+            later(&Input::ViewChange(context.view_change(change, &Good).unwrap()), here),
+            mine
+        );
+        let turn = (0..4u32).find(|v| next.schedule.primary(next.height, view(*v)) == index);
+        let turn = turn.expect("its turn");
+        let justification = (turn > 0).then(|| free(&next, turn));
+        let proposal = next.pre_prepare(turn, block_id(3), justification);
+        assert_eq!(
+            later(&Input::PrePrepare(context.pre_prepare(proposal, &Good).unwrap()), here),
+            mine
+        );
+    }
+    let at_this_height = verified(&signers, signers.vote(Phase::Prepare, 0, 0, block_id(3)));
+    assert!(!later(&Input::Vote(at_this_height), here));
 }

@@ -78,6 +78,12 @@ impl Journaled {
         self.restore_upto.is_some_and(|upto| self.replica.height() < upto)
     }
 
+    /// The highest height at which this key may have signed something that the journal knows of.
+    #[must_use]
+    pub fn signed_upto(&self) -> Height {
+        self.restore_upto.map_or(self.replica.height(), |upto| upto.max(self.replica.height()))
+    }
+
     /// Steps through `inputs`, signs what is to be signed (`now` is the time of COMMITs), makes every record durable with one sync, and only then returns what may
     /// leave. `early` gets, before the sync, what does not leave the machine and the bodies of blocks, which bind nobody.
     ///

@@ -63,6 +63,8 @@ pub enum Event {
         peer: PeerId,
         /// What it has.
         status: Box<Status>,
+        /// What it takes of the room for messages that wait.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// A peer asks for a block by id.
     FetchBlock {
@@ -72,6 +74,8 @@ pub enum Event {
         height: Height,
         /// The block.
         block_id: BlockId,
+        /// What it takes of the room for messages that wait.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// The application answered.
     Executed(Box<Done>),

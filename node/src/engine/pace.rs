@@ -1,8 +1,9 @@
 //! T, the view-change timeout, from what the last heights took, scaled by block size. Source: PROTOCOL §5 "Timers".
 //!
-//! What was measured says nothing about larger blocks than those that were measured. So T is larger by as much as the largest block of
-//! the last heights, decided or only proposed, or the one that is proposed now, is larger than the largest measured one. Without this,
-//! a network in which every large block needs longer than T would change views at every height and never measure one.
+//! What was measured says nothing about larger blocks than those that were measured. So T is larger by as much as the largest decided
+//! block of the last heights is larger than the largest measured one: heights that saw a VIEW-CHANGE are not measured, and a network in
+//! which every large block needs longer than T would change views at every height. What is only proposed does not count: anyone can
+//! sign a size.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -47,10 +48,8 @@ struct Sample {
 pub struct Pace {
     settings: PaceSettings,
     samples: VecDeque<Sample>,
-    /// The size of the largest block that was proposed or decided, of each of the last heights.
+    /// The sizes of the last decided blocks.
     decided: VecDeque<usize>,
-    /// The size of the block that is proposed now.
-    proposed: usize,
     /// T without the scale, and when it was looked at last.
     timeout: Duration,
     fell: Option<Instant>,
@@ -64,7 +63,6 @@ impl Pace {
             settings,
             samples: VecDeque::new(),
             decided: VecDeque::new(),
-            proposed: 0,
             timeout: settings.initial,
             fell: None,
         }
@@ -82,25 +80,23 @@ impl Pace {
         self.fall(now);
     }
 
-    /// A COMMIT of `height` arrived; late ones, after the decision, count as well.
+    /// A COMMIT of `height` arrived; late ones, after the decision, count as well. Whose COMMIT takes longer than T is absent: nobody
+    /// waits for it, so it says nothing, and one that is kept back for minutes must not lengthen T.
     pub fn commit(&mut self, height: Height, now: Instant) {
+        let longest = self.timeout();
         if let Some(sample) = self.samples.iter_mut().rev().find(|sample| sample.height == height) {
             let took = now.saturating_duration_since(sample.accepted);
+            if took > longest {
+                return;
+            }
             sample.slowest = sample.slowest.max(Some(took));
             self.timeout = self.timeout.max(self.measured().unwrap_or_default());
         }
     }
 
-    /// A block of so many bytes is proposed at the height that is being decided.
-    pub fn proposed(&mut self, bytes: usize) {
-        self.proposed = self.proposed.max(bytes);
-    }
-
     /// The height was decided, with a block of so many bytes.
     pub fn decided(&mut self, height: Height, bytes: usize) {
-        // A large block that led to a VIEW-CHANGE may have given way to an empty one.
-        let largest = bytes.max(std::mem::take(&mut self.proposed));
-        self.decided.push_back(largest);
+        self.decided.push_back(bytes);
         if self.decided.len() > HEIGHTS {
             self.decided.pop_front();
         }
@@ -121,7 +117,7 @@ impl Pace {
         let Some(measured) = measured.filter_map(|sample| sample.bytes).max() else {
             return self.timeout;
         };
-        let largest = self.decided.iter().copied().max().unwrap_or_default().max(self.proposed);
+        let largest = self.decided.iter().copied().max().unwrap_or_default();
         scaled(self.timeout, largest, measured).min(self.settings.ceiling).max(self.timeout)
     }
 
@@ -196,35 +192,40 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_block_than_any_measured_has_more_time() {
-        let (mut pace, mut now) = (pace(), Instant::now());
-        (1..=80).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
-        let small = pace.timeout();
-        assert!(small < 310 * MS, "{small:?}");
-        pace.proposed(SMALL_BYTES);
-        assert_eq!(pace.timeout(), small, "small blocks are all alike");
-        pace.proposed(4 * SMALL_BYTES);
-        assert_eq!(pace.timeout(), small * 4);
-        // A primary that announces the sky costs no more than the ceiling.
-        pace.proposed(usize::MAX);
-        assert_eq!(pace.timeout(), 3_000 * MS);
-        quick(&mut pace, 81, 4 * SMALL_BYTES, &mut now);
-        // So does one that gave way to a smaller one, for as long as heights are remembered.
-        assert_eq!(pace.timeout(), 3_000 * MS);
-        (82..=112).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
-        assert_eq!(pace.timeout(), 3_000 * MS);
-        quick(&mut pace, 113, 1_000, &mut now);
-        assert!(pace.timeout() <= small, "{:?}", pace.timeout());
-    }
-
-    #[test]
     fn a_large_block_that_was_measured_lengthens_nothing() {
         let (mut pace, mut now) = (pace(), Instant::now());
         (1..=80).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
         let small = pace.timeout();
-        pace.proposed(4 * SMALL_BYTES);
+        assert!(small < 310 * MS, "{small:?}");
         quick(&mut pace, 81, 4 * SMALL_BYTES, &mut now);
         assert!(pace.timeout() <= small, "{:?}", pace.timeout());
+    }
+
+    #[test]
+    fn small_blocks_are_all_alike_and_the_largest_cost_no_more_than_the_ceiling() {
+        let (mut pace, mut now) = (pace(), Instant::now());
+        (1..=80).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
+        let small = pace.timeout();
+        for (at, bytes, timeout) in [(81u32, SMALL_BYTES, small), (82, usize::MAX, 3_000 * MS)] {
+            pace.accepted(Height::from(at), now);
+            pace.view_change(Height::from(at));
+            pace.decided(Height::from(at), bytes);
+            assert_eq!(pace.timeout(), timeout);
+        }
+        (83..=113).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
+        assert_eq!(pace.timeout(), 3_000 * MS);
+        quick(&mut pace, 114, 1_000, &mut now);
+        assert!(pace.timeout() <= small, "{:?}", pace.timeout());
+    }
+
+    #[test]
+    fn a_commit_that_is_kept_back_for_longer_than_t_lengthens_nothing() {
+        let (mut pace, mut now) = (pace(), Instant::now());
+        height(&mut pace, 1, &mut now, 10 * MS);
+        pace.commit(Height::from(1u32), now + 60_000 * MS);
+        assert_eq!(pace.timeout(), 1_000 * MS);
+        (2..=60).for_each(|later| height(&mut pace, later, &mut now, 10 * MS));
+        assert!(pace.timeout() < 310 * MS, "{:?}", pace.timeout());
     }
 
     #[test]
@@ -257,7 +258,7 @@ mod tests {
     #[test]
     fn it_stays_below_the_ceiling_and_ignores_heights_with_a_view_change() {
         let (mut pace, mut now) = (pace(), Instant::now());
-        height(&mut pace, 1, &mut now, 10_000 * MS);
+        height(&mut pace, 1, &mut now, 900 * MS);
         assert_eq!(pace.timeout(), 3_000 * MS);
         pace.view_change(Height::from(1u32));
         (2..=60).for_each(|later| height(&mut pace, later, &mut now, 10 * MS));

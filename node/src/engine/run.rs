@@ -1,6 +1,6 @@
 //! The engine's thread: one match over events, one over actions.
 //!
-//! [`Engine::turn`] never waits and never reads a clock; [`Engine::run`] is the loop around it.
+//! [`Engine::turn`] waits for nothing but the journal's disk and reads no clock; [`Engine::run`] is the loop around it.
 
 use super::heights::Sets;
 use super::hold::Hold;
@@ -19,13 +19,14 @@ use crate::network::PeerId;
 use crate::wire::Consensus;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tendermint::block::Height;
+use tercet_consensus::block::SealedBlock;
 use tercet_consensus::key::Address;
 use tercet_consensus::message::{Decided, Message, Phase, SignedVote};
-use tercet_consensus::replica::{Action, HeightStart, Input, Note, Replica};
+use tercet_consensus::replica::{Action, HeightStart, Input, Note, Replica, Timer};
 
 pub use super::snapshot::Snapshot;
 
@@ -105,6 +106,8 @@ pub struct Engine {
     pub(super) me: Option<Address>,
     pub(super) peers: Peers,
     timers: Timers,
+    /// Timers that the turn wants; they run once it is over.
+    unarmed: Vec<(Timer, Duration)>,
     work: Work,
     /// The last height that the application has executed.
     applied: Option<Height>,
@@ -124,6 +127,8 @@ pub struct Engine {
     /// Who was seen to sign two votes at this height: each is told once.
     equivocators: BTreeSet<Address>,
     pub(super) failure: Option<EngineError>,
+    /// The last decided blocks, to be served by id.
+    pub(super) recent: VecDeque<Arc<SealedBlock>>,
     /// The clocks at the start of this turn.
     pub(super) now: Now,
 }
@@ -139,6 +144,7 @@ impl Engine {
             me,
             peers: Peers::default(),
             timers: Timers::default(),
+            unarmed: Vec::new(),
             applied,
             unexecuted: BTreeMap::new(),
             hold: Hold::new(now + parts.pace.timeout(), parts.stale_until),
@@ -150,6 +156,7 @@ impl Engine {
             suspected_term: None,
             equivocators: BTreeSet::new(),
             failure: None,
+            recent: VecDeque::new(),
             parts,
         };
         engine.publish();
@@ -164,7 +171,7 @@ impl Engine {
         self.start(Now::read())?;
         loop {
             // Waits for events, at most to the next deadline, and takes all that are there.
-            let first = match events.recv_deadline(self.deadline()) {
+            let first = match events.recv_deadline(self.deadline(Instant::now())) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => {
@@ -184,12 +191,13 @@ impl Engine {
     /// Where the journal cannot be read, or the disk fails.
     pub fn start(&mut self, now: Now) -> Result<(), EngineError> {
         self.now = now;
+        self.load_decided();
         self.restore()?;
         self.parts.sets.publish(self.height());
         Ok(())
     }
 
-    /// Takes `events` and does everything that is due at `now`. It never waits.
+    /// Takes `events` and does everything that is due at `now`. It waits for nothing but the disk.
     ///
     /// # Errors
     /// Why it cannot go on: the process has to end.
@@ -238,9 +246,12 @@ impl Engine {
         self.parts.core.replica().height()
     }
 
-    /// When the next turn is due, even if nothing happens before.
-    #[must_use]
-    pub fn deadline(&self) -> Instant {
+    /// When the next turn is due, even if nothing happens before. The timers of the last turn run from `now` on, when it is over: not from
+    /// its start, as a slow disk would use them up.
+    pub fn deadline(&mut self, now: Instant) -> Instant {
+        for (timer, after) in self.unarmed.drain(..) {
+            self.timers.arm(timer, after, now);
+        }
         if self.ahead.has(self.height()) {
             return self.now.instant;
         }
@@ -254,9 +265,9 @@ impl Engine {
         match event {
             Event::Input { input, origin } => self.take_input(*input, origin, inputs),
             Event::Decided(batch) => self.take_decided(batch, inputs),
-            Event::Status { peer, status } => self.take_status(peer, &status),
-            Event::FetchBlock { peer, height, block_id } => {
-                self.serve_block(peer, height, &block_id)
+            Event::Status { peer, status, room: _ } => self.take_status(peer, &status),
+            Event::FetchBlock { peer, height, block_id, room: _ } => {
+                self.serve_block(peer, height, &block_id);
             }
             Event::Executed(done) => self.take_executed(*done, inputs),
             Event::PeerUp { peer, validator } => {
@@ -272,9 +283,12 @@ impl Engine {
             Event::PeerDown { peer } => {
                 self.peers.down(&peer);
                 self.map_relays();
+                self.point_pool();
             }
             Event::PeerRefused { peer } => {
+                // Where it is connected again, the refusal is old.
                 let validator = self.peers.validator_of(&peer);
+                let validator = validator.filter(|v| self.peers.peer_of(v).is_none());
                 let member = |address: &Address| {
                     self.parts.core.replica().validators().index_of(address).is_some()
                 };
@@ -292,18 +306,25 @@ impl Engine {
 
     fn take_input(&mut self, input: Input, origin: Option<Origin>, inputs: &mut Vec<Input>) {
         if let Some(origin) = &origin {
-            self.count_unused(&input, origin);
+            let unused = self.count_unused(&input, origin);
             self.relay(origin);
             self.note_foreign(&input, inputs);
+            self.note_commit(&input, unused);
         }
         self.set_active();
-        self.note_proposed(&input, inputs);
-        if let Input::Vote(vote) = &input
+        inputs.push(input);
+    }
+
+    /// What a COMMIT says of the pace: a new one, of a height without a VIEW-CHANGE.
+    fn note_commit(&mut self, input: &Input, unused: bool) {
+        let replica = self.parts.core.replica();
+        if let Input::Vote(vote) = input
             && vote.message.phase == Phase::Commit
+            && !unused
+            && !(vote.message.height == replica.height() && replica.saw_view_change())
         {
             self.parts.pace.commit(vote.message.height, self.now.instant);
         }
-        inputs.push(input);
     }
 
     fn take_executed(&mut self, done: Done, inputs: &mut Vec<Input>) {
@@ -432,7 +453,7 @@ impl Engine {
                     self.parts.network.send(peer, Consensus::Message(message));
                 }
             }
-            Action::Arm { timer, after } => self.timers.arm(timer, after, self.now.instant),
+            Action::Arm { timer, after } => self.unarmed.push((timer, after)),
             Action::Decide(decided) => self.decided(decided),
             Action::Evidence(votes) => self.evidence(&votes),
             Action::FetchBlock(_) => self.fetch_missing(true),
@@ -461,7 +482,10 @@ impl Engine {
                 self.view_changes += 1;
                 tracing::info!(%height, %view, ?cause, "view change");
             }
-            Note::Entered { view, primary } => tracing::info!(%height, %view, %primary, "new view"),
+            Note::Entered { view, primary } => {
+                tracing::info!(%height, %view, %primary, "new view");
+                self.point_pool();
+            }
             Note::Equivocation(view) => {
                 tracing::error!(%height, %view, "the primary signed two proposals for one view");
             }
@@ -478,6 +502,7 @@ impl Engine {
         self.work.decided(self.now.instant);
         self.unexecuted.insert(commit.height, block.txs().len());
         self.parts.pace.decided(commit.height, block.bytes().len());
+        self.keep_decided(block.clone());
         // A closed channel means that the node is stopping.
         drop(self.parts.jobs.send(Job::Apply { block, commit }));
     }

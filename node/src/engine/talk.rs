@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
-use tercet_consensus::block::BlockId;
+use tercet_consensus::block::{BlockId, SealedBlock};
 use tercet_consensus::message::Message;
 use tercet_consensus::status::Status;
 
@@ -18,8 +18,8 @@ const STATUS_MIN: Duration = Duration::from_millis(75);
 const STATUS_IDLE: Duration = Duration::from_millis(500);
 /// The time between two STATUS rounds of a replica that was behind a moment ago.
 const STATUS_FOLLOWING: Duration = Duration::from_millis(40);
-/// How far below the replica's height single blocks are served.
-const SERVED_BELOW: u64 = 2;
+/// Of so many heights below the replica's single blocks are served.
+const RECENT_MAX: usize = 2;
 
 impl Engine {
     pub(super) fn relay(&mut self, origin: &Origin) {
@@ -78,15 +78,26 @@ impl Engine {
     }
 
     fn decided_block(&self, height: Height, id: &BlockId) -> Option<Message> {
-        let current = self.height().value();
-        if height.value() >= current || height.value() + SERVED_BELOW < current {
-            return None;
+        let block = self.recent.iter().find(|block| block.header().height == height);
+        block.filter(|block| block.id() == *id).cloned().map(Message::Block)
+    }
+
+    /// Keeps a decided block to be served: whoever asks must not make the engine read a disk.
+    pub(super) fn keep_decided(&mut self, block: Arc<SealedBlock>) {
+        self.recent.push_back(block);
+        if self.recent.len() > RECENT_MAX {
+            self.recent.pop_front();
         }
-        match self.parts.chain.block(height) {
-            Ok(block) => block.filter(|block| block.id() == *id).map(Message::Block),
-            Err(error) => {
-                tracing::warn!(%height, %error, "a block cannot be served");
-                None
+    }
+
+    /// The same for those that were decided before the start.
+    pub(super) fn load_decided(&mut self) {
+        let height = self.height().value();
+        for height in height.saturating_sub(RECENT_MAX as u64).max(1)..height {
+            let Ok(height) = Height::try_from(height) else { continue };
+            match self.parts.chain.block(height) {
+                Ok(block) => block.into_iter().for_each(|block| self.keep_decided(block)),
+                Err(error) => tracing::warn!(%height, %error, "a block cannot be served"),
             }
         }
     }

@@ -122,8 +122,11 @@ impl Verifier {
         };
         match result {
             Ok(Some(mut event)) => {
-                if let Event::Input { origin: Some(origin), .. } = &mut event {
-                    origin.room = Some(room);
+                if let Event::Input { origin: Some(Origin { room: held, .. }), .. }
+                | Event::Status { room: held, .. }
+                | Event::FetchBlock { room: held, .. } = &mut event
+                {
+                    *held = Some(room);
                 }
                 // A closed channel means that the node is stopping.
                 drop(self.events.send(event));
@@ -139,9 +142,11 @@ impl Verifier {
     fn consensus(&self, inbound: &Inbound) -> Result<Option<Event>, Reject> {
         let peer = inbound.peer;
         match Consensus::decode(inbound.bytes.clone())? {
-            Consensus::Status(status) => Ok(Some(Event::Status { peer, status: Box::new(status) })),
+            Consensus::Status(status) => {
+                Ok(Some(Event::Status { peer, status: Box::new(status), room: None }))
+            }
             Consensus::FetchBlock(FetchBlock { height, block_id }) => {
-                Ok(Some(Event::FetchBlock { peer, height, block_id }))
+                Ok(Some(Event::FetchBlock { peer, height, block_id, room: None }))
             }
             Consensus::Message(message) => {
                 let heights = self.heights.load();

@@ -85,12 +85,12 @@ impl sources::Status for Status {
     }
 
     fn discarded(&self) -> Vec<DiscardedSeen> {
-        let counts = self.0.audit.counts().into_iter();
-        let seen = counts.map(|((reason, peer, class), count)| DiscardedSeen {
+        let counts = self.0.audit.shown();
+        let seen = counts.iter().map(|((reason, peer, class), count)| DiscardedSeen {
             reason,
             class: class.map(Class::name),
             peer: peer.and_then(|peer| NodeId::of_peer(&peer)).map(|node| node.to_string()),
-            count,
+            count: *count,
         });
         let mut seen: Vec<DiscardedSeen> = seen.collect();
         seen.sort_by_key(|seen| std::cmp::Reverse(seen.count));

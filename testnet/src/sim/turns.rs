@@ -109,9 +109,9 @@ impl World {
     }
 
     fn plan_next(&mut self, seat: Seat) {
-        let node = self.node(seat);
-        let Some(engine) = &node.engine else { return };
-        let deadline = engine.deadline().saturating_duration_since(*BASE).as_nanos();
+        let now = self.instant();
+        let Some(engine) = &mut self.node_mut(seat).engine else { return };
+        let deadline = engine.deadline(now).saturating_duration_since(*BASE).as_nanos();
         let deadline = Nanos::try_from(deadline).unwrap_or(Nanos::MAX);
         let at = deadline.max(self.now + AGAIN);
         self.wake(seat, at);
@@ -297,11 +297,18 @@ impl World {
     pub(crate) fn deliver(&mut self, from: Seat, to: Seat, sent: &Rc<Sent>) {
         match &sent.wire {
             Wire::Consensus(Consensus::Status(status)) => {
-                self.tell(to, Event::Status { peer: peer(from), status: Box::new(status.clone()) });
+                self.tell(
+                    to,
+                    Event::Status {
+                        peer: peer(from),
+                        status: Box::new(status.clone()),
+                        room: None,
+                    },
+                );
             }
             Wire::Consensus(Consensus::FetchBlock(fetch)) => {
                 let (height, block_id) = (fetch.height, fetch.block_id);
-                self.tell(to, Event::FetchBlock { peer: peer(from), height, block_id });
+                self.tell(to, Event::FetchBlock { peer: peer(from), height, block_id, room: None });
             }
             Wire::Consensus(Consensus::Message(message)) => {
                 self.trace.hears(self.now, to, from, message);

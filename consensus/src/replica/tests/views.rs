@@ -22,6 +22,20 @@ fn a_refused_block_leads_to_a_view_change() {
     assert!(votes(&out).is_empty());
 }
 
+/// "not asked again for a bound b that it accepted": one that it refused it is asked about again, because a refusal by the clock or
+/// for want of something is not for ever, and the others may need this replica to decide what they are bound to.
+#[test]
+fn a_refused_block_that_is_bound_in_a_later_view_is_asked_about_again() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.feed(Input::Validated { block_id: block.id(), accepted: false });
+    let j = b.bound(1, 0, block.id());
+    assert!(validates(&b.propose(1, &block, Some(j))));
+    assert_eq!(b.replica.view(), view(1));
+    assert!(!votes(&b.accept(&block)).is_empty());
+}
+
 /// "J is not covered by the proposal's signature: an unjustified PRE-PREPARE leaves no trace in protocol state."
 #[test]
 fn a_new_view_stripped_of_its_justification_spoils_nothing() {
