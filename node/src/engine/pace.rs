@@ -210,7 +210,7 @@ mod tests {
             pace.accepted(Height::from(at), now);
             pace.view_change(Height::from(at));
             pace.decided(Height::from(at), bytes);
-            assert_eq!(pace.timeout(), timeout);
+            assert!(pace.timeout() <= timeout && pace.timeout() + MS > timeout, "{bytes} bytes");
         }
         (83..=113).for_each(|at| quick(&mut pace, at, 1_000, &mut now));
         assert_eq!(pace.timeout(), 3_000 * MS);
