@@ -130,7 +130,7 @@ impl Audit {
         self.lock().counts.clone()
     }
 
-    /// The counters as they were at most [`SHOWN_FOR`] ago: who asks again and again makes nobody wait who counts.
+    /// The counters as they were at most a second ago: who asks again and again makes nobody wait who counts.
     #[must_use]
     pub fn shown(&self) -> Arc<Counts> {
         let mut shown = self.0.shown.lock().unwrap_or_else(PoisonError::into_inner);
