@@ -6,6 +6,8 @@
 //! - `talk`: what it says to peers: STATUS and its answers, bodies, relayed messages.
 //! - `ingest`: decided blocks of peers, many at a time.
 //! - [`hold`]: why nothing is signed.
+//! - `notes`: what the log should know.
+//! - `parts`: what it is made of.
 //! - [`snapshot`]: its state, for those who only look.
 //! - [`pace`]: T of the protocol, and when an empty block is due.
 //! - [`signer`]: whoever holds the validator key.
@@ -19,8 +21,10 @@ pub mod heights;
 pub mod hold;
 mod ingest;
 pub mod journaled;
+mod notes;
 pub mod outside;
 pub mod pace;
+mod parts;
 pub mod peers;
 pub mod run;
 pub mod signer;

@@ -2,94 +2,32 @@
 //!
 //! [`Engine::turn`] waits for nothing but the journal's disk and reads no clock; [`Engine::run`] is the loop around it.
 
-use super::heights::Sets;
 use super::hold::Hold;
 use super::ingest::Ahead;
-use super::journaled::Journaled;
-use super::outside::{Blocks, CatchUp, Now, Outbox};
-use super::pace::Pace;
+use super::outside::Now;
 use super::peers::Peers;
 use super::timers::Timers;
-use super::work::{Work, WorkSettings};
+use super::work::Work;
 use super::{EngineError, Event, Origin};
-use crate::audit::{Audit, Discarded};
 use crate::execution::{Applied, Done, ExecutionError, Job};
-use crate::mempool::RelayMap;
-use crate::network::PeerId;
 use crate::wire::Consensus;
-use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::key::Address;
-use tercet_consensus::message::{Decided, Message, Phase, SignedVote};
-use tercet_consensus::replica::{Action, HeightStart, Input, Note, Replica, Timer};
+use tercet_consensus::message::{Decided, Message, Phase};
+use tercet_consensus::replica::{Action, HeightStart, Input, Replica, Timer};
 
+pub use super::parts::{Parts, Pool, Primary};
 pub use super::snapshot::Snapshot;
 
 /// The most events that are taken into one batch, that is, into one sync.
 const BATCH_MAX: usize = 512;
 /// After how many heights the journal is pruned.
 const CHECKPOINT_HEIGHTS: u64 = 64;
-
-/// What the engine is made of.
-pub struct Parts {
-    /// Replica and journal.
-    pub core: Journaled,
-    /// Validator sets by height.
-    pub sets: Sets,
-    /// The chain database, for heights that were decided.
-    pub chain: Box<dyn Blocks>,
-    /// The network.
-    pub network: Box<dyn Outbox>,
-    /// Jobs for the application's thread.
-    pub jobs: Sender<Job>,
-    /// The pool of transactions.
-    pub pool: Arc<dyn Pool>,
-    /// Who catches up when peers are ahead.
-    pub sync: Box<dyn CatchUp>,
-    /// What was thrown away.
-    pub audit: Audit,
-    /// T.
-    pub pace: Pace,
-    /// When a block is due.
-    pub work: WorkSettings,
-    /// Sign nothing up to this height: the data is stale.
-    pub stale_until: Option<Height>,
-    /// To whom transactions of peers are passed on, for the mempool.
-    pub relay: RelayMap,
-    /// Where others read the engine's state.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-}
-
-/// Where the primary is, for whoever has transactions for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Primary {
-    /// This node.
-    Here,
-    /// A connected peer.
-    Peer(PeerId),
-    /// Not directly connected: whoever is passes transactions on.
-    Elsewhere,
-}
-
-/// What the engine asks of the pool.
-pub trait Pool: Send + Sync {
-    /// Whether a transaction waits that is worth a block.
-    fn has_work(&self) -> bool;
-    /// How many do, as far as the pool counts them.
-    fn waiting(&self) -> usize {
-        usize::from(self.has_work())
-    }
-    /// Where the primary is: transactions go straight there.
-    fn primary(&self, primary: Primary);
-    /// Whether the primary should be suspected, because it left a transaction out of several blocks with room for it; once a
-    /// transaction.
-    fn suspects(&self) -> bool;
-}
 
 /// Whether there are more turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +63,7 @@ pub struct Engine {
     /// The term in which the last suspicion was raised.
     suspected_term: Option<u64>,
     /// Who was seen to sign two votes at this height: each is told once.
-    equivocators: BTreeSet<Address>,
+    pub(super) equivocators: BTreeSet<Address>,
     pub(super) failure: Option<EngineError>,
     /// The last decided blocks, to be served by id.
     pub(super) recent: VecDeque<Arc<SealedBlock>>,
@@ -462,34 +400,6 @@ impl Engine {
             // `Journaled` keeps these to itself or gives them out early.
             Action::Persist(_) | Action::Sign(_) | Action::Validate(_) | Action::Propose { .. } => {
             }
-        }
-    }
-
-    fn evidence(&mut self, votes: &(SignedVote, SignedVote)) {
-        let vote = &votes.0.message;
-        self.parts.audit.discard(Discarded::equivocation(vote.validator));
-        // Anyone can send the second vote again and again.
-        if self.equivocators.insert(vote.validator) {
-            tracing::error!(validator = %vote.validator, height = %vote.height,
-                "a validator signed two votes for one height and view");
-        }
-    }
-
-    fn note(&mut self, note: Note) {
-        let height = self.height();
-        match note {
-            Note::ViewChange { view, cause } => {
-                self.view_changes += 1;
-                tracing::info!(%height, %view, ?cause, "view change");
-            }
-            Note::Entered { view, primary } => {
-                tracing::info!(%height, %view, %primary, "new view");
-                self.point_pool();
-            }
-            Note::Equivocation(view) => {
-                tracing::error!(%height, %view, "the primary signed two proposals for one view");
-            }
-            Note::Refused(block_id) => tracing::warn!(%height, block = %block_id.hash, "refused"),
         }
     }
 

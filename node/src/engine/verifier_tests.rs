@@ -1,10 +1,12 @@
 use super::*;
 use crate::engine::heights::Sets;
 use crate::network::PeerId;
+use crate::wire::Frame;
 use bytes::Bytes;
 use crossbeam_channel::bounded;
 use std::task::Poll;
 use tendermint::block::Height;
+use tercet_consensus::testing::messages::block_id;
 use tercet_consensus::testing::{public, sign};
 
 /// Fills the inbox with frames of this size while no thread has time, and says how many were taken out of it.
@@ -37,6 +39,36 @@ fn taken_while_busy(class: Class, bytes: usize) -> usize {
 fn what_waits_to_be_verified_is_bounded_in_bytes() {
     assert_eq!(taken_while_busy(Class::Bodies, 4 * 1024 * 1024), 16 + 1);
     assert_eq!(taken_while_busy(Class::Consensus, 200), 1_024 + 1);
+}
+
+#[test]
+fn what_was_verified_takes_its_room_until_the_engine_has_taken_it() {
+    const FRAMES: usize = 2_000;
+    const ROOM: usize = WAITING_UNITS_MAX as usize;
+    let heights = Sets::new("test-chain", 64, Height::from(1u32)).published();
+    let (events, queue) = bounded(FRAMES);
+    let verifier = Verifier::new(heights, events, Audit::default(), 1).expect("a thread");
+    let (inbox, frames) = mpsc::channel(FRAMES);
+    let ask = FetchBlock { height: Height::from(1u32), block_id: block_id(1) };
+    let Frame::Consensus(bytes) = Consensus::FetchBlock(ask).encode() else { panic!("its class") };
+    for _ in 0..FRAMES {
+        let (peer, class, bytes) = (PeerId::random(), Class::Consensus, bytes.clone());
+        inbox.try_send(Inbound { peer, class, bytes }).expect("room");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut run = Box::pin(tokio::task::unconstrained(verifier.run(frames)));
+        assert!(matches!(futures::poll!(&mut run), Poll::Pending));
+        // Until the thread has given all of them to the engine.
+        while queue.len() < ROOM {
+            std::thread::yield_now();
+        }
+        for taken in ROOM + 1..ROOM + 4 {
+            assert!(matches!(futures::poll!(&mut run), Poll::Pending));
+            assert_eq!(inbox.capacity(), taken);
+            drop(queue.recv().expect("an event"));
+        }
+    });
 }
 
 /// What was verified before says nothing of another key, message or signature.

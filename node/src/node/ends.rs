@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::Instant;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -54,10 +54,10 @@ impl End {
 
 /// Shuts a runtime down after `last`, a task that is about to end. A task that lends its thread to what blocks goes on there while its
 /// runtime shuts down, and panics at its next timer.
-pub(super) fn shut_down(runtime: Runtime, last: tokio::task::JoinHandle<()>, limit: Duration) {
+pub(super) fn shut_down(runtime: Runtime, last: tokio::task::JoinHandle<()>, until: Instant) {
     // One that does not end in time is left to its panic.
-    let _ = runtime.block_on(async { tokio::time::timeout(limit, last).await });
-    runtime.shutdown_timeout(limit);
+    let _ = runtime.block_on(async { tokio::time::timeout_at(until.into(), last).await });
+    runtime.shutdown_timeout(until.saturating_duration_since(Instant::now()));
 }
 
 /// Where parts tell that they have ended. Cheap to clone.
@@ -126,6 +126,7 @@ impl Ends {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_part_that_panics_ends_the_node_with_its_name() {
@@ -149,7 +150,7 @@ mod tests {
             let _ = ended.send(());
         });
         let limit = Duration::from_secs(60);
-        let stopping = std::thread::spawn(move || shut_down(runtime, last, limit));
+        let stopping = std::thread::spawn(move || shut_down(runtime, last, Instant::now() + limit));
         // Long enough for a runtime that does not wait for the task to be gone.
         assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
         drop(release);

@@ -39,7 +39,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stores::{Opened, Stores};
 use tendermint::block::Height;
 use tercet_abci::{Application, Roles};
@@ -130,10 +130,12 @@ impl Node {
     pub fn stop(self) {
         let Node { running, network_runtime, rpc_runtime, .. } = self;
         let Running { network, mempool, events, threads, sync, rpc, .. } = running;
+        let until = Instant::now() + STOP_MAX;
+        let left = |most: Duration| until.saturating_duration_since(Instant::now()).min(most);
         rpc.cancel();
-        rpc_runtime.shutdown_timeout(STOP_MAX / 4);
+        rpc_runtime.shutdown_timeout(left(STOP_MAX / 4));
         // A full queue means that the engine is busy or gone; the process ends either way.
-        let _ = events.send_timeout(Event::Stop, STOP_MAX / 4);
+        let _ = events.send_timeout(Event::Stop, left(STOP_MAX / 4));
         mempool.stop();
         network.stop();
         let (done, finished) = bounded::<()>(1);
@@ -144,8 +146,8 @@ impl Node {
             }
             drop(done);
         });
-        let _ = finished.recv_timeout(STOP_MAX / 2);
-        ends::shut_down(network_runtime, sync, STOP_MAX / 4);
+        let _ = finished.recv_timeout(left(STOP_MAX / 2));
+        ends::shut_down(network_runtime, sync, until);
     }
 }
 

@@ -1,0 +1,36 @@
+//! What the log should know about what the replica saw.
+
+use super::run::Engine;
+use crate::audit::Discarded;
+use tercet_consensus::message::SignedVote;
+use tercet_consensus::replica::Note;
+
+impl Engine {
+    pub(super) fn evidence(&mut self, votes: &(SignedVote, SignedVote)) {
+        let vote = &votes.0.message;
+        self.parts.audit.discard(Discarded::equivocation(vote.validator));
+        // Anyone can send the second vote again and again.
+        if self.equivocators.insert(vote.validator) {
+            tracing::error!(validator = %vote.validator, height = %vote.height,
+                "a validator signed two votes for one height and view");
+        }
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        let height = self.height();
+        match note {
+            Note::ViewChange { view, cause } => {
+                self.view_changes += 1;
+                tracing::info!(%height, %view, ?cause, "view change");
+            }
+            Note::Entered { view, primary } => {
+                tracing::info!(%height, %view, %primary, "new view");
+                self.point_pool();
+            }
+            Note::Equivocation(view) => {
+                tracing::error!(%height, %view, "the primary signed two proposals for one view");
+            }
+            Note::Refused(block_id) => tracing::warn!(%height, block = %block_id.hash, "refused"),
+        }
+    }
+}
