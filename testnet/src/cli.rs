@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::chaos::Kind;
+use crate::faults::FaultsArgs;
 use crate::layout::{App, Transport};
 use crate::load::Method;
 use crate::seeded::SeededArgs;
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Kill and pause nodes under load, and check that all goes on.
     Chaos(ChaosArgs),
+    /// Break networks of their own in every way of the fault table, and check what must hold.
+    Faults(FaultsArgs),
     /// Search all states of a small network of real replicas, one of them faulty.
     #[command(after_help = tercet_consensus::testing::exhaustive::HELP)]
     Exhaust {

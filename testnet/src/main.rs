@@ -5,6 +5,7 @@
 mod audit;
 mod chaos;
 mod cli;
+mod faults;
 mod layout;
 mod load;
 mod process;
@@ -89,6 +90,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Chaos(args) => chaos(args).await,
         Command::Exhaust { bounds } => Ok(tercet_consensus::testing::exhaustive::main(&bounds)),
         Command::SeededBugs(args) => seeded::run(&args),
+        Command::Faults(mut args) => {
+            let binary = node_binary(args.node_binary.take())?;
+            faults::run(args, binary).await
+        }
         Command::Sim(args) => sim::cli::sim(&args),
     }
 }
