@@ -18,7 +18,7 @@ use checks::{Check, Outcome, Settings};
 use clap::Args;
 use copy::Copy;
 use patch::Patch;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -49,9 +49,12 @@ pub(crate) struct SeededArgs {
     /// Go on with the other checks where one has found the flaw.
     #[arg(long)]
     all: bool,
-    /// Write the table to this file.
+    /// Put what was found into this page; the lines of other patches, and the cells of other checks, stay.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
+    /// Leave out patches that have a result of every check in the page already.
+    #[arg(long, requires = "write")]
+    resume: bool,
     /// Where to compile to (default: a folder beside the temporary copy, which is kept).
     #[arg(long, value_name = "FOLDER")]
     target: Option<PathBuf>,
@@ -85,12 +88,17 @@ impl Row {
 /// Plants every flaw and prints what found it.
 pub(crate) fn run(args: &SeededArgs) -> anyhow::Result<ExitCode> {
     let all = patch::load(&args.source.join(FOLDER))?;
-    let patches: Vec<Patch> = all.into_iter().filter(|p| p.name.contains(&args.only)).collect();
+    let wanted = |patch: &&Patch| patch.name.contains(&args.only);
+    let mut patches: Vec<Patch> = all.iter().filter(wanted).cloned().collect();
     if patches.is_empty() {
         bail!("no patch in {FOLDER} has a name with {:?}", args.only);
     }
     for patch in &patches {
         patch.check(&args.source)?;
+    }
+    if let (true, Some(path)) = (args.resume, &args.write) {
+        let old = read(path);
+        patches.retain(|patch| !table::has(&old, patch, &args.checks));
     }
     let copy = Copy::new(&args.source, args.target.as_deref())?;
     let settings = Settings { copy: &copy, seeds: args.seeds, budget: args.budget };
@@ -101,15 +109,18 @@ pub(crate) fn run(args: &SeededArgs) -> anyhow::Result<ExitCode> {
         let row = try_one(&settings, args, patch)?;
         say(&format!("{number}/{} {}", patches.len(), row.line()));
         rows.push(row);
-    }
-    let text = table::write(&rows, args);
-    say(&text);
-    if let Some(path) = &args.write {
-        std::fs::write(path, &text)?;
+        if let Some(path) = &args.write {
+            std::fs::write(path, table::write(&read(path), &all, &rows))?;
+        }
     }
     let survivors = rows.iter().filter(|row| !row.is_found()).count();
     say(&format!("{} of {} seeded bugs found", rows.len() - survivors, rows.len()));
     Ok(if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The page as it is; empty where there is none.
+fn read(page: &Path) -> String {
+    std::fs::read_to_string(page).unwrap_or_default()
 }
 
 /// The unpatched source passes every check, or nothing that follows means anything.

@@ -2,7 +2,7 @@
 
 use super::checks::{Check, Outcome, read};
 use super::watch::{End, watch};
-use super::{FOLDER, patch};
+use super::{FOLDER, Row, patch, table};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,4 +78,36 @@ fn a_process_is_stopped_by_its_line_or_its_budget_with_all_that_it_started() {
     assert_eq!(stopped.unwrap().end, End::Code(None));
     let late = watch(shell("sleep 3600 & wait"), &log, Duration::ZERO, |_| false).unwrap();
     assert_eq!(late.end, End::Late);
+}
+
+#[test]
+fn the_page_keeps_what_was_not_run() {
+    let diff = "diff --git a/consensus/src/power.rs b/consensus/src/power.rs\n\
+                --- a/consensus/src/power.rs\n+++ b/consensus/src/power.rs\n";
+    let patch = |name: &str| {
+        let text = format!("Rule: §1 a|b\nFlaw: none\nNote: because\n\n{diff}");
+        patch::parse(name.to_owned(), PathBuf::from("x.patch"), &text).unwrap()
+    };
+    let both = [patch("one"), patch("two")];
+    let row = |patch: &patch::Patch, outcomes: &[(Check, Outcome)]| Row {
+        patch: patch.clone(),
+        outcomes: outcomes.to_vec(),
+        took: Duration::ZERO,
+    };
+    let nothing = Outcome::Passed(String::new());
+    let directed = Outcome::Found("a_test".to_owned());
+    let first = table::write("", &both, &[row(&both[0], &[(Check::Tests, directed)])]);
+    assert!(first.contains("1 of 2 are found"), "{first}");
+    assert!(table::has(&first, &both[0], &[Check::Tests]));
+    assert!(!table::has(&first, &both[0], &Check::ALL));
+    assert!(!table::has(&first, &both[1], &[Check::Tests]));
+    let others = [Check::Networks, Check::Exhaustive, Check::Simulator];
+    let others: Vec<_> = others.map(|check| (check, nothing.clone())).to_vec();
+    let second = table::write(&first, &both, &[row(&both[0], &others)]);
+    let line = "| `one` | §1 a\\|b | none | `a_test` | no | no | no |";
+    assert!(second.lines().any(|other| other == line), "{second}");
+    assert!(second.ends_with("- `one`: because\n"), "{second}");
+    let seed = Outcome::Found("seed 3: S1".to_owned());
+    let third = table::write(&second, &both, &[row(&both[1], &[(Check::Simulator, seed)])]);
+    assert!(third.contains("2 of 2 are found") && third.contains(line), "{third}");
 }
