@@ -288,9 +288,13 @@ fn a_decided_block_is_that_of_its_commit() {
 }
 
 fn commit(s: &Signers, present: &[u32]) -> Commit {
+    commit_of(s, block_id(1), present)
+}
+
+fn commit_of(s: &Signers, block_id: BlockId, present: &[u32]) -> Commit {
     let entry = |index: u32| {
         present.contains(&index).then(|| {
-            let vote = s.vote(Phase::Commit, index, 3, block_id(1));
+            let vote = s.vote(Phase::Commit, index, 3, block_id);
             crate::commit::CommitSig {
                 address: vote.message.validator,
                 time: vote.message.time,
@@ -299,12 +303,7 @@ fn commit(s: &Signers, present: &[u32]) -> Commit {
             }
         })
     };
-    Commit {
-        height: s.height,
-        view: view(3),
-        block_id: block_id(1),
-        signatures: (0..4).map(entry).collect(),
-    }
+    Commit { height: s.height, view: view(3), block_id, signatures: (0..4).map(entry).collect() }
 }
 
 #[test]
@@ -346,4 +345,38 @@ fn block_time_is_the_weighted_median_over_entries_in_their_place() {
     assert_eq!(median_time(&wrong, &s.validators), None);
     commit.signatures.fill(None);
     assert_eq!(median_time(&commit, &s.validators), None);
+}
+
+/// Power is that of the entry's place, not of its number among those that signed.
+#[test]
+fn a_commit_without_the_heaviest_validators_has_only_the_power_of_the_others() {
+    let s = Signers::new(&[5, 1, 1, 1], 5);
+    let check = |commit: Commit| commit.verify(&s.context(), &Direct);
+    assert_eq!(check(commit(&s, &[1, 2, 3])), Err(Reject::NoQuorum));
+    assert_eq!(check(commit(&s, &[0, 1])), Ok(()));
+}
+
+/// S7, the same bytes everywhere: the header covers the signatures of the last commit but not its round, the block's id covers all.
+#[test]
+fn a_decided_block_with_another_round_in_its_last_commit_is_another_block() {
+    let s = signers();
+    let below = Signers::new(&[1; 4], 4);
+    let last = commit(&below, &[0, 1, 2]);
+    let proposer = s.validators.list()[0].address;
+    let time = median_time(&last, &s.validators).unwrap();
+    let header =
+        crate::testing::cluster::header(s.height, time, proposer, &s.validators, Some(&last));
+    let right =
+        Block { header, txs: Vec::new(), evidence: Default::default(), last_commit: Some(last) };
+    let mut wrong = right.clone();
+    wrong.last_commit.as_mut().unwrap().view = view(4);
+    let (right, wrong) = (SealedBlock::seal(right), SealedBlock::seal(wrong));
+    assert_eq!(right.id().hash, wrong.id().hash);
+    let commit = commit_of(&s, right.id(), &[0, 1, 3]);
+    let check = |block: SealedBlock| {
+        let decided = Decided { block: Arc::new(block), commit: commit.clone() };
+        s.context().decided(decided, &Direct).map(drop)
+    };
+    assert!(matches!(check(wrong), Err(Reject::Malformed(_))));
+    assert_eq!(check(right), Ok(()));
 }

@@ -203,6 +203,19 @@ fn block(
     Arc::new(SealedBlock::seal(Block { header, txs, evidence: Default::default(), last_commit }))
 }
 
+/// `block` of the height of `s`, decided in view `v` by the COMMITs of `present`.
+fn decided(s: &Signers, block: &Arc<SealedBlock>, v: u32, present: &[ValidatorIndex]) -> Decided {
+    let mut signatures = vec![None; s.validators.count()];
+    for index in present {
+        let vote = s.vote(Phase::Commit, *index, v, block.id());
+        let (address, time) = (vote.message.validator, vote.message.time);
+        let entry = CommitSig { address, time, signature: vote.signature, extension: None };
+        signatures[*index as usize] = Some(entry);
+    }
+    let commit = Commit { height: s.height, view: view(v), block_id: block.id(), signatures };
+    Decided { block: block.clone(), commit }
+}
+
 /// The votes that left, as (phase, view, block).
 fn votes(actions: &[Action]) -> Vec<(Phase, u32, BlockId)> {
     let vote = |action: &Action| match action {

@@ -1,6 +1,7 @@
 //! Restart, and what STATUS brings back.
 
 use super::*;
+use crate::status::Bitmap;
 
 /// "On restart, view = max(start view, highest view of any own signed PRE-PREPARE, PREPARE or COMMIT of h); the promise is restored
 /// apart […] Locks stay." "A restart resends the SAME signed messages, never signs again."
@@ -215,4 +216,37 @@ fn a_forgotten_promise_that_comes_back_binds() {
     b.view_change(me, 2);
     assert_eq!(b.replica.promise(), Some(view(2)));
     assert!(votes(&b.accept(&block)).is_empty());
+}
+
+/// "view = max(start view, highest view of any own signed PRE-PREPARE, PREPARE **or COMMIT** of h)", also where nothing was PREPAREd.
+#[test]
+fn a_restart_restores_the_view_of_a_commit_without_a_prepare() {
+    let mut b = backup();
+    let block = b.block(0, 1, "x");
+    let j = b.free(1);
+    b.propose(1, &block, Some(j));
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 1, block.id());
+    }
+    let records = b.out.iter().filter_map(|action| match action {
+        Action::Persist(record) => Some(record.clone()),
+        _ => None,
+    });
+    let records: Vec<Record> = records.collect();
+    assert!(matches!(records[..], [Record::Commit { .. }]), "{records:?}");
+    let mut restarted = Bench::new(b.me);
+    for record in records {
+        restarted.feed(Input::Restored(record));
+    }
+    assert_eq!(restarted.replica.view(), view(1));
+}
+
+/// A bitmap ends with the last vote that its sender has; what lies behind is lacking, and is sent.
+#[test]
+fn what_lies_behind_the_end_of_a_bitmap_is_lacking() {
+    let has: Bitmap = [0, 3].into_iter().collect();
+    assert_eq!(
+        [0, 1, 3, 7, 8, 9, 1_000].map(|index| has.has(index)),
+        [true, false, true, false, false, false, false]
+    );
 }

@@ -421,3 +421,58 @@ fn prepare(b: &mut Bench, v: u32, block: &Arc<SealedBlock>, j: Option<Justificat
         b.vote(Phase::Prepare, from, v, block.id());
     }
 }
+
+/// "every block that I prepared is kept": a replica that COMMITs what it has not PREPAREd makes the block durable with the COMMIT.
+#[test]
+fn a_commit_without_a_prepare_is_durable_with_its_block() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 0, block.id());
+    }
+    let kept = b.out.iter().find_map(|action| match action {
+        Action::Persist(Record::Commit { block, .. }) => Some(block.clone()),
+        _ => None,
+    });
+    assert_eq!(kept.expect("a COMMIT").map(|block| block.id()), Some(block.id()));
+}
+
+/// "h+1 starts in the view in which h was decided": early proposals are kept from that view on, and not from mine, which may be higher.
+#[test]
+fn an_early_proposal_below_my_view_is_kept() {
+    let mut b = backup();
+    let first = b.block(0, 0, "x");
+    b.propose(0, &first, None);
+    b.fire(TimerKind::Propose);
+    assert_eq!(b.replica.promise(), Some(view(1)));
+    let decided = decided(&b.s, &first, 0, &b.others());
+    let s = Signers::new(&[1; 4], 6);
+    let second = block(&s, &decided.commit, b.primary(0), "y");
+    b.feed(Input::PrePrepare(Verified::new(s.pre_prepare(0, second.id(), None))));
+    b.feed(Input::Block(second.clone()));
+    let mut next = start_of(&b.s, 0, &[]);
+    (next.height, next.prior) = (Height::from(6u32), Some(decided.commit.clone()));
+    b.feed(Input::Decided(Verified::new(decided)));
+    assert!(validates(&b.feed(Input::Advance(next))));
+}
+
+/// Of what a validator sent early for the next height, its latest view counts: with it a quorum decides.
+#[test]
+fn of_early_votes_those_of_the_highest_view_stay() {
+    let mut b = backup();
+    let first = b.block(0, 0, "x");
+    let decided = decided(&b.s, &first, 0, &b.others());
+    let s = Signers::new(&[1; 4], 6);
+    for (v, id) in [(0, 7), (2, 9), (1, 8)] {
+        for from in b.others() {
+            let vote = s.vote(Phase::Commit, from, v, block_id(id));
+            b.feed(Input::Vote(Verified::new(vote)));
+        }
+    }
+    let mut next = start_of(&b.s, 0, &[]);
+    (next.height, next.prior) = (Height::from(6u32), Some(decided.commit.clone()));
+    b.feed(Input::Decided(Verified::new(decided)));
+    let out = b.feed(Input::Advance(next));
+    assert!(has(&out, |a| *a == Action::FetchBlock(block_id(9))), "{out:?}");
+}

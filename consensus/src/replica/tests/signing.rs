@@ -184,3 +184,24 @@ fn a_proposal_signed_after_the_promise_never_leaves() {
     let out = b.feed(Input::Signed(signed));
     assert!(!has(&out, |a| matches!(a, Action::Broadcast(Message::PrePrepare(_)))));
 }
+
+/// "every guard of the rule is checked again when it returns": a COMMIT whose signature comes after the promise never leaves; the
+/// VIEW-CHANGE has told others what counts.
+#[test]
+fn a_commit_signed_after_the_promise_never_leaves() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    b.signer_gone = true;
+    for from in b.others() {
+        b.vote(Phase::Prepare, from, 0, block.id());
+    }
+    let asked = b.unsigned.clone();
+    assert!(matches!(&asked[..], [SignRequest::Vote { vote, .. }] if vote.phase == Phase::Commit));
+    b.fire(TimerKind::Commit);
+    assert_eq!(b.replica.promise(), Some(view(1)));
+    let signed = b.sign(asked[0].clone());
+    let out = b.feed(Input::Signed(signed));
+    assert!(!has(&out, |a| matches!(a, Action::Broadcast(_) | Action::Persist(_))), "{out:?}");
+}

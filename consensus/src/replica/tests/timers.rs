@@ -189,3 +189,37 @@ fn the_backoff_counts_from_the_start_view() {
         "T is a value from outside"
     );
 }
+
+/// "[…] from blocking power (one liar cannot rotate an idle chain)": power is that of senders, however often one of them sends.
+#[test]
+fn one_validator_that_sends_often_is_not_blocking_power() {
+    let mut b = backup();
+    let liar = b.others()[0];
+    for v in 0..3 {
+        b.vote(Phase::Prepare, liar, v, block_id(1));
+        b.vote(Phase::Commit, liar, v, block_id(1));
+        b.view_change(liar, v + 1);
+    }
+    assert_eq!(b.armed(TimerKind::Propose), None);
+}
+
+/// "[…] every validator whose COMMIT for **either** of the last two heights has arrived": one that missed the last height alone is
+/// waited for, one that missed both is not.
+#[test]
+fn a_commit_of_one_of_the_last_two_heights_is_waited_for() {
+    let (primary, other) = primary_and_other();
+    let mut b = Bench::new(primary);
+    let present: Vec<_> = (0..4).filter(|index| *index != other).collect();
+    for (height, waits) in [(6, true), (7, false)] {
+        let last = b.replica.at.start.prior.clone().expect("a height above the first");
+        let s = Signers::new(&[1; 4], height - 1);
+        let decided = decided(&s, &block(&s, &last, primary, "x"), 0, &present);
+        b.feed(Input::Decided(Verified::new(decided.clone())));
+        let mut next = start_of(&s, 0, &[]);
+        (next.height, next.prior) = (Height::from(height), Some(decided.commit));
+        b.feed(Input::Advance(next));
+        let out = b.feed(Input::Work(true));
+        let proposed = has(&out, |a| matches!(a, Action::Propose { .. }));
+        assert_eq!(proposed, !waits, "at height {height}");
+    }
+}
