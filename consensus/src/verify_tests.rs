@@ -182,6 +182,9 @@ fn j8_free_only_where_no_one_has_prepared() {
     j.certificate = None;
     assert!(matches!(check_j(&s, 1, j), Err(Reject::Justification(_))));
     let mut j = free(&s);
+    j.view_changes[1] = s.view_change(1, 2, Some((1, block_id(7))));
+    assert!(matches!(check_j(&s, 1, j), Err(Reject::Justification(_))), "one is enough");
+    let mut j = free(&s);
     j.certificate = Some(s.certificate(1, block_id(7), &[0, 1, 3]));
     assert!(matches!(check_j(&s, 7, j), Err(Reject::Justification(_))));
     let mut proposal = s.pre_prepare(2, block_id(7), None).proposal.message;

@@ -153,6 +153,29 @@ fn after_a_restart_peers_count_where_they_show_nothing_that_is_missing_here() {
     }
 }
 
+/// A restored copy that has voted in view 0 hears of its votes in view 2: it lacks them, though it has one at this height.
+#[test]
+fn a_vote_of_another_view_than_mine_is_missing_here() {
+    let (signers, mut replica, me) = setup();
+    let address = |index| signers.validators.at(index).expect("four").address;
+    for phase in [Phase::Prepare, Phase::Commit] {
+        replica.step(Input::Vote(verified(&signers, signers.vote(phase, 0, 0, block_id(3)))));
+    }
+    let now = Instant::now();
+    let own = replica.status([]);
+    let over = |shows: &Status| {
+        let mut hold = Hold::new(now + Duration::from_secs(1), None);
+        hold.hear(address(1), shows);
+        hold.hear(address(2), &own);
+        hold.end_restart(now, Duration::from_secs(1), &replica, Some(me));
+        hold.until().is_none()
+    };
+    let votes = |v: u32| vec![(view(v), [0u32].into_iter().collect())];
+    assert!(over(&Status { prepares: votes(0), commits: votes(0), ..own.clone() }));
+    assert!(!over(&Status { prepares: votes(2), ..own.clone() }));
+    assert!(!over(&Status { commits: votes(2), ..own.clone() }));
+}
+
 #[test]
 fn nobody_is_waited_for_longer_than_the_timeout_unless_blocks_come_in() {
     let (_, replica, me) = setup();

@@ -6,8 +6,13 @@ use bytes::Bytes;
 use crossbeam_channel::bounded;
 use std::task::Poll;
 use tendermint::block::Height;
-use tercet_consensus::testing::messages::block_id;
+use tercet_consensus::block::{Block, SealedBlock};
+use tercet_consensus::commit::{Commit, CommitSig, median_time};
+use tercet_consensus::message::Phase;
+use tercet_consensus::testing::cluster::header;
+use tercet_consensus::testing::messages::{CHAIN_ID, Signers, block_id};
 use tercet_consensus::testing::{public, sign};
+use tercet_consensus::view::View;
 
 /// Fills the inbox with frames of this size while no thread has time, and says how many were taken out of it.
 fn taken_while_busy(class: Class, bytes: usize) -> usize {
@@ -83,4 +88,37 @@ fn a_remembered_signature_is_good_for_its_key_and_message_alone() {
         assert!(!check.check(&other_key, b"message", &signature));
         assert!(!check.check(&key, b"message", &other));
     }
+}
+
+/// §7: the last commit of block h is verified under V(h−1), which need not be V(h).
+#[test]
+fn a_last_commit_is_verified_under_the_set_of_its_own_height() {
+    let (old, new) = (Signers::new(&[10; 4], 4), Signers::new(&[10, 10, 10, 40], 5));
+    let mut sets = Sets::new(CHAIN_ID, 64, new.height);
+    sets.learn(old.height, &Arc::new(old.validators.clone()), 1_000);
+    sets.learn(new.height, &Arc::new(new.validators.clone()), 1_000);
+    sets.publish(new.height);
+    let heights = sets.published().load_full();
+    // Three of the four old ones are a quorum; without the heaviest of the new ones, three of these are none.
+    let heavy = new.validators.list().iter().position(|v| v.power == 40).expect("one");
+    let heavy = new.validators.list()[heavy].address;
+    let signed = |signs: &dyn Fn(Address) -> bool| {
+        let entry = |index: u32| {
+            let vote = old.vote(Phase::Commit, index, 0, block_id(4));
+            let (address, time) = (vote.message.validator, vote.message.time);
+            let entry = CommitSig { address, time, signature: vote.signature, extension: None };
+            signs(address).then_some(entry)
+        };
+        let signatures = (0..4).map(entry).collect();
+        let commit =
+            Commit { height: old.height, view: View::ZERO, block_id: block_id(4), signatures };
+        let time = median_time(&commit, &old.validators).expect("a time");
+        let proposer = new.validators.list()[0].address;
+        let header = header(new.height, time, proposer, &new.validators, Some(&commit));
+        let (txs, evidence, last_commit) = (Vec::new(), Default::default(), Some(commit));
+        let block = SealedBlock::seal(Block { header, txs, evidence, last_commit });
+        verify_last_commit(&block, &heights, &CachedCheck::default())
+    };
+    assert_eq!(signed(&|address| address != heavy), Ok(()));
+    assert_eq!(signed(&|address| address == heavy), Err(Reject::NoQuorum));
 }

@@ -40,6 +40,8 @@ struct Inner {
     results_missing: usize,
     rejects: bool,
     prepared: Option<Vec<Bytes>>,
+    /// Runs at the start of each Commit, with its height.
+    at_commit: Option<Box<dyn FnMut(i64) + Send>>,
 }
 
 fn hash(txs: u64) -> Bytes {
@@ -100,6 +102,10 @@ impl tendermint_abci::Application for App {
     fn commit(&self) -> ResponseCommit {
         self.with(|inner| {
             inner.calls.push(format!("commit {}", inner.height));
+            let height = inner.height;
+            if let Some(at_commit) = &mut inner.at_commit {
+                at_commit(height);
+            }
             inner.txs += std::mem::take(&mut inner.pending);
             ResponseCommit::default()
         })
@@ -426,6 +432,33 @@ fn an_application_that_is_ahead_by_a_block_is_not_asked_twice() {
     let rig = rig.restart(app).expect("a handshake");
     assert!(rig.app.calls().is_empty());
     assert_eq!(rig.chain.state().expect("readable"), Some(after));
+}
+
+/// "before ABCI Commit(h): block h and Commit(h)", and what the application answered, are durable: after a power cut in its Commit the
+/// application may have the block, and is never asked again. The files as they are in that moment are what the cut leaves.
+#[test]
+fn block_and_answer_are_durable_before_the_application_commits() {
+    let mut rig = Rig::new();
+    let (_, last) = rig.advance(1, &["a"], None);
+    let (from, copies) = (rig.folder.path().join("chain"), tempfile::tempdir().expect("a folder"));
+    let to = copies.path().join("chain");
+    let copy = to.clone();
+    rig.app.with(|inner| {
+        inner.at_commit = Some(Box::new(move |_| {
+            std::fs::create_dir(&copy).expect("one Commit");
+            for entry in std::fs::read_dir(&from).expect("the chain") {
+                let path = entry.expect("a file").path();
+                std::fs::copy(&path, copy.join(path.file_name().expect("a name"))).expect("copied");
+            }
+        }));
+    });
+    rig.advance(2, &["b", "c"], Some(last));
+    let height = Height::from(2u32);
+    let left = Chain::open(&to).expect("the copy opens");
+    assert!(left.block(height).expect("read").is_some(), "the block");
+    assert!(left.seen_commit(height).expect("read").is_some(), "its commit");
+    let results = left.results(height).expect("read").expect("the answer");
+    assert_eq!(results.tx_results.len(), 2);
 }
 
 #[test]

@@ -250,3 +250,33 @@ fn what_lies_behind_the_end_of_a_bitmap_is_lacking() {
         [true, false, true, false, false, false, false]
     );
 }
+
+/// "the promise is restored apart": it is the highest view that was asked for, in whatever order the records lie.
+#[test]
+fn a_restart_restores_the_highest_promise() {
+    for order in [[1, 2], [2, 1]] {
+        let mut b = backup();
+        for v in order {
+            let signed = b.s.view_change(b.me, v, None);
+            let message = ViewChangeMessage { signed, certificate: None };
+            b.feed(Input::Restored(Record::ViewChange { message, cause: Cause::Timer }));
+        }
+        assert_eq!(b.replica.promise(), Some(view(2)), "{order:?}");
+    }
+}
+
+/// What tells a foreign signature of this key from an echo: what the vote says, not merely its place.
+#[test]
+fn another_vote_in_the_place_of_the_own_is_not_known() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.accept(&block);
+    let vote = |id| b.s.vote(Phase::Prepare, b.me, 0, id).message;
+    let mine = b.out.iter().find_map(|action| match action {
+        Action::Broadcast(Message::Vote(vote)) => Some(vote.message.clone()),
+        _ => None,
+    });
+    assert!(b.replica.has_vote(&mine.expect("a PREPARE")));
+    assert!(!b.replica.has_vote(&vote(block_id(9))));
+}

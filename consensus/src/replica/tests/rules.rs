@@ -476,3 +476,21 @@ fn of_early_votes_those_of_the_highest_view_stay() {
     let out = b.feed(Input::Advance(next));
     assert!(has(&out, |a| *a == Action::FetchBlock(block_id(9))), "{out:?}");
 }
+
+/// Commit(h) holds the COMMITs of one view: a late one of another view, though for the same block, does not belong there.
+#[test]
+fn a_late_commit_of_another_view_is_no_part_of_the_commit() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    let others = b.others();
+    let decided = decided(&b.s, &block, 1, &[b.me, others[0], others[1]]);
+    b.feed(Input::Decided(Verified::new(decided)));
+    let late = |b: &Bench| {
+        let commit = b.replica.at.decision.as_ref().expect("decided");
+        commit.signatures[others[2] as usize].is_some()
+    };
+    b.vote(Phase::Commit, others[2], 0, block.id());
+    assert!(!late(&b));
+    b.vote(Phase::Commit, others[2], 1, block.id());
+    assert!(late(&b));
+}
