@@ -1,5 +1,8 @@
 //! What a faulty validator or a stranger can make a replica keep.
 
+use super::super::Unused;
+use super::super::candidates::Candidates;
+use super::super::votes::Votes;
 use super::*;
 
 /// S12: whatever one validator sends, what is kept of it is bounded.
@@ -169,4 +172,68 @@ fn a_hundred_validators_cost_little() {
     let took = begin.elapsed();
     println!("{took:?} for 200 votes");
     assert!(decided && took < Duration::from_millis(200), "{took:?}");
+}
+
+/// A vote that gives way to later ones of its sender counts no more: else a COMMIT could leave with a certificate that lacks a quorum.
+#[test]
+fn a_vote_that_gave_way_counts_no_more() {
+    let b = backup();
+    let mut votes = Votes::default();
+    let mut add = |from, v| {
+        votes.add(Verified::new(b.s.vote(Phase::Prepare, from, v, block_id(1))), &b.s.validators);
+        votes.quorum(view(0), &b.s.validators).is_some()
+    };
+    assert!(!add(0, 0));
+    assert!(!add(1, 0));
+    for v in 1..=8 {
+        assert!(!add(1, v));
+    }
+    assert!(!add(2, 0), "of three validators one has gone on");
+    assert!(add(3, 0));
+}
+
+/// Why a vote would not be kept: it is here, or its sender has voted in enough later views.
+#[test]
+fn a_vote_below_enough_later_ones_is_stale() {
+    let b = backup();
+    let mut votes = Votes::default();
+    let unused = |votes: &Votes, v| votes.unused(view(v), 1, block_id(1));
+    for v in 10..18 {
+        assert_eq!(unused(&votes, 9), None, "there is room");
+        votes.add(Verified::new(b.s.vote(Phase::Prepare, 1, v, block_id(1))), &b.s.validators);
+    }
+    assert_eq!(unused(&votes, 9), Some(Unused::Stale));
+    assert_eq!(unused(&votes, 10), Some(Unused::Duplicate));
+    assert_eq!(votes.unused(view(10), 1, block_id(2)), None, "that is evidence");
+    assert_eq!(unused(&votes, 18), None);
+    assert_eq!(votes.unused(view(9), 2, block_id(1)), None, "another validator");
+}
+
+/// PRE-PREPAREs of later views that nothing justifies: two a view, sixteen in all, and the near ones drive out the farthest.
+#[test]
+fn near_proposals_drive_out_far_ones() {
+    let b = backup();
+    let mut candidates = Candidates::default();
+    let mut add =
+        |v, n| candidates.add(Verified::new(b.s.pre_prepare(v, block_id(n), None)), view(3));
+    let mut sent = 0;
+    for v in 21..29 {
+        for n in 0..3 {
+            add(v, n);
+        }
+        sent += 2;
+    }
+    add(29, 0);
+    add(3, 0);
+    let views = |candidates: &Candidates, wanted| {
+        candidates.all().filter(|message| message.view() == view(wanted)).count()
+    };
+    assert_eq!(candidates.all().count(), sent + 1, "and the one of the own view takes no room");
+    assert_eq!([21, 28, 29].map(|v| views(&candidates, v)), [2, 2, 0]);
+    let mut add =
+        |v, n| candidates.add(Verified::new(b.s.pre_prepare(v, block_id(n), None)), view(3));
+    add(28, 5);
+    add(20, 0);
+    assert_eq!([20, 21, 27, 28].map(|v| views(&candidates, v)), [1, 2, 2, 0]);
+    assert_eq!(views(&candidates, 3), 1);
 }

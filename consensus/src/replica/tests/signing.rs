@@ -205,3 +205,36 @@ fn a_commit_signed_after_the_promise_never_leaves() {
     let out = b.feed(Input::Signed(signed));
     assert!(!has(&out, |a| matches!(a, Action::Broadcast(_) | Action::Persist(_))), "{out:?}");
 }
+
+/// A VIEW-CHANGE whose view has been entered meanwhile has nothing to ask for.
+#[test]
+fn a_view_change_signed_after_its_view_was_entered_never_leaves() {
+    let mut b = backup();
+    b.feed(Input::Work(true));
+    b.signer_gone = true;
+    b.fire(TimerKind::Propose);
+    let request = b.unsigned[0].clone();
+    let j = b.free(1);
+    b.propose(1, &b.block(0, 1, "x"), Some(j));
+    assert_eq!((b.replica.view(), b.replica.promise()), (view(1), Some(view(1))));
+    let out = b.feed(Input::Signed(b.sign(request)));
+    assert!(!has(&out, |a| matches!(a, Action::Broadcast(_) | Action::Persist(_))), "{out:?}");
+}
+
+/// Nothing is even asked to be signed that may not leave: below the promise, or while held.
+#[test]
+fn no_prepare_is_asked_for_below_the_promise_or_while_held() {
+    for held in [false, true] {
+        let mut b = backup();
+        b.signer_gone = true;
+        let block = b.block(0, 0, "x");
+        b.propose(0, &block, None);
+        match held {
+            true => drop(b.feed(Input::Hold(true))),
+            false => drop(b.fire(TimerKind::Propose)),
+        }
+        b.accept(&block);
+        let asked = b.unsigned.iter().any(|request| matches!(request, SignRequest::Vote { .. }));
+        assert!(!asked, "held: {held}");
+    }
+}

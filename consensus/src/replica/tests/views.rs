@@ -575,3 +575,29 @@ fn two_commits_of_the_height_before_raise_the_alarm() {
     assert!(has(&b.feed(Input::Prior(Verified::new(other))), |a| matches!(a, Action::Alarm(_))));
     assert_eq!(b.replica.view(), view(0));
 }
+
+/// A Commit(h−1) of the round that I know adds the votes that mine lacks; one of a lower round adds nothing.
+#[test]
+fn another_commit_of_the_same_round_adds_its_votes() {
+    let mut b = Bench::started(0, 1);
+    b.replica.at.start.prior = Some(commit4(&b.s, 1, &[0, 1, 2]));
+    let present = |b: &Bench| -> Vec<_> {
+        b.replica.at.start.prior.as_ref().expect("a height above the first").present().collect()
+    };
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 0, &[1, 2, 3]))));
+    assert_eq!(present(&b), [0, 1, 2]);
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[1, 2, 3]))));
+    assert_eq!(present(&b), [0, 1, 2, 3]);
+}
+
+/// What put me here is the NEW-VIEW, also where a Commit(h−1) of that very round comes later.
+#[test]
+fn a_commit_of_my_views_round_leaves_the_new_view_that_put_me_here() {
+    let mut b = backup();
+    let j = b.free(1);
+    b.propose(1, &b.block(0, 1, "x"), Some(j));
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    assert!(matches!(b.replica.explanation(), Some(Message::PrePrepare(_))));
+    b.feed(Input::Prior(Verified::new(commit4(&b.s, 2, &[0, 1, 2]))));
+    assert!(matches!(b.replica.explanation(), Some(Message::Prior(_))));
+}
