@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tendermint::block::Height;
 use tendermint::consensus::Params;
 use tendermint::{Hash, Time};
+use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
 use tendermint_proto::v0_38::abci::{
     ExecTxResult, RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestPrepareProposal,
     RequestProcessProposal, ResponseCommit, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
@@ -38,7 +39,8 @@ struct Inner {
     calls: Vec<String>,
     updates: Vec<ValidatorUpdate>,
     results_missing: usize,
-    rejects: bool,
+    /// The status that it answers ProcessProposal with, where not ACCEPT.
+    judges: Option<i32>,
     prepared: Option<Vec<Bytes>>,
     /// Runs at the start of each Commit, with its height.
     at_commit: Option<Box<dyn FnMut(i64) + Send>>,
@@ -81,7 +83,7 @@ impl tendermint_abci::Application for App {
     }
 
     fn process_proposal(&self, _: RequestProcessProposal) -> ResponseProcessProposal {
-        ResponseProcessProposal { status: if self.with(|inner| inner.rejects) { 2 } else { 1 } }
+        ResponseProcessProposal { status: self.with(|inner| inner.judges).unwrap_or(1) }
     }
 
     fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
@@ -350,9 +352,13 @@ fn later(time: Time) -> Time {
 fn what_the_application_rejects_or_is_too_large_is_refused() {
     let mut rig = Rig::new();
     let block = rig.propose(1, &["a"], None);
-    rig.app.with(|inner| inner.rejects = true);
-    assert_eq!(rig.judge((*block).clone()), Err(Refusal::Application));
-    rig.app.with(|inner| inner.rejects = false);
+    // UNKNOWN is no acceptance, nor is what no version of ABCI knows.
+    for status in [ProposalStatus::Reject.into(), ProposalStatus::Unknown.into(), 7] {
+        rig.app.with(|inner| inner.judges = Some(status));
+        assert_eq!(rig.judge((*block).clone()), Err(Refusal::Application), "status {status}");
+    }
+    rig.app.with(|inner| inner.judges = None);
+    assert_eq!(rig.judge((*block).clone()), Ok(()));
     let mut large = block.block().clone();
     large.txs = vec![Bytes::from(vec![0; 10_000])];
     assert!(matches!(rig.judge(SealedBlock::seal(large)), Err(Refusal::TooLarge(_, 10_000))));

@@ -601,3 +601,15 @@ fn a_commit_of_my_views_round_leaves_the_new_view_that_put_me_here() {
     b.feed(Input::Prior(Verified::new(commit4(&b.s, 2, &[0, 1, 2]))));
     assert!(matches!(b.replica.explanation(), Some(Message::Prior(_))));
 }
+
+/// "A timer sends VIEW-CHANGE for max(view, promise) + 1": where a NEW-VIEW led beyond the promise, from the view on.
+#[test]
+fn a_timer_asks_for_the_view_after_mine_where_that_is_beyond_the_promise() {
+    let mut b = backup();
+    b.feed(Input::Work(true));
+    assert_eq!(view_changes(&b.fire(TimerKind::Propose)), [1]);
+    let j = b.free(3);
+    b.propose(3, &b.block(0, 3, "x"), Some(j));
+    assert_eq!((b.replica.view(), b.replica.promise()), (view(3), Some(view(1))));
+    assert_eq!(view_changes(&b.fire(TimerKind::Propose)), [4]);
+}
