@@ -2,7 +2,9 @@
 
 use crate::block::{Block, BlockId, SealedBlock};
 use crate::commit::{Commit, median_time};
-use crate::message::{Decided, Extension, Justification, Phase, PrePrepare, ViewChangeMessage};
+use crate::message::{
+    Decided, Extension, Justification, Phase, PrePrepare, ViewChangeMessage, Vote,
+};
 use crate::testing::messages::{Signers, block_id, view};
 use crate::verify::{Direct, Reject};
 use std::sync::Arc;
@@ -104,6 +106,9 @@ fn j3_a_signer_counts_once() {
     let mut j = free(&s);
     j.view_changes[1] = j.view_changes[0].clone();
     assert!(matches!(check_j(&s, 1, j), Err(Reject::Justification(_))));
+    let mut j = bound(&s);
+    j.view_changes[1] = s.view_change(0, 2, None);
+    assert!(matches!(check_j(&s, 7, j), Err(Reject::Justification(_))), "two of one signer");
 }
 
 #[test]
@@ -234,9 +239,13 @@ fn a_vote_of_another_chain_height_or_validator_is_refused() {
         wrong.message.index = index;
         assert_eq!(check(wrong), Err(Reject::UnknownValidator));
     }
-    let mut wrong = vote;
-    wrong.message.block_id = crate::block::BlockId::default();
-    assert!(check(s.sign_vote(wrong.message)).is_err(), "nothing is voted nil");
+    let (right, nil) = (vote.message.block_id, BlockId::default());
+    let half = BlockId { hash: right.hash, ..nil };
+    let other_half = BlockId { hash: nil.hash, ..right };
+    for block_id in [nil, half, other_half] {
+        let wrong = s.sign_vote(Vote { block_id, ..vote.message.clone() });
+        assert!(matches!(check(wrong), Err(Reject::Malformed(_))), "nothing is voted nil");
+    }
 }
 
 /// "COMMIT […] with the vote extension where enabled", which has a signature of its own.
@@ -382,4 +391,12 @@ fn a_decided_block_with_another_round_in_its_last_commit_is_another_block() {
     };
     assert!(matches!(check(wrong), Err(Reject::Malformed(_))));
     assert_eq!(check(right), Ok(()));
+}
+
+#[test]
+fn a_set_in_tendermints_type_has_all_validators_in_canonical_order() {
+    let s = Signers::new(&[5, 3, 2, 1], 5);
+    let infos = s.validators.to_tendermint();
+    let ours = s.validators.list().iter().map(|v| (v.address, v.power));
+    assert!(infos.iter().map(|info| (info.address, info.power())).eq(ours));
 }
