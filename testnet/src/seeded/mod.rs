@@ -34,9 +34,9 @@ Exit code 1 where a patch survives, no longer applies, does not compile, or the 
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub(crate) struct SeededArgs {
-    /// Take only patches whose name contains this.
-    #[arg(long, value_name = "PATTERN", default_value = "")]
-    only: String,
+    /// Take only patches whose name contains one of these.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',')]
+    only: Vec<String>,
     /// What looks for the flaws, in this order.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Check::ALL)]
     checks: Vec<Check>,
@@ -88,10 +88,11 @@ impl Row {
 /// Plants every flaw and prints what found it.
 pub(crate) fn run(args: &SeededArgs) -> anyhow::Result<ExitCode> {
     let all = patch::load(&args.source.join(FOLDER))?;
-    let wanted = |patch: &&Patch| patch.name.contains(&args.only);
+    let named = |name: &str| args.only.iter().any(|part| name.contains(part.as_str()));
+    let wanted = |patch: &&Patch| args.only.is_empty() || named(&patch.name);
     let mut patches: Vec<Patch> = all.iter().filter(wanted).cloned().collect();
     if patches.is_empty() {
-        bail!("no patch in {FOLDER} has a name with {:?}", args.only);
+        bail!("no patch in {FOLDER} has a name with {}", args.only.join(" or "));
     }
     for patch in &patches {
         patch.check(&args.source)?;
