@@ -209,31 +209,25 @@ fn a_vote_below_enough_later_ones_is_stale() {
     assert_eq!(votes.unused(view(9), 2, block_id(1)), None, "another validator");
 }
 
-/// PRE-PREPAREs of later views that nothing justifies: two a view, sixteen in all, and the near ones drive out the farthest.
+/// PRE-PREPAREs of later views that nothing justifies: two a view, sixteen in all, and the near ones drive out the farthest. Those of
+/// the own view and a NEW-VIEW neither take room from them nor lose theirs.
 #[test]
 fn near_proposals_drive_out_far_ones() {
     let b = backup();
     let mut candidates = Candidates::default();
-    let mut add =
-        |v, n| candidates.add(Verified::new(b.s.pre_prepare(v, block_id(n), None)), view(3));
-    let mut sent = 0;
-    for v in 21..29 {
-        for n in 0..3 {
-            add(v, n);
-        }
-        sent += 2;
+    let proposal = |v, n, j| Verified::new(b.s.pre_prepare(v, block_id(n), j));
+    let of = |candidates: &Candidates, v| candidates.of(view(v)).count();
+    for n in 0..4 {
+        candidates.add(proposal(3, n, None), view(3));
     }
-    add(29, 0);
-    add(3, 0);
-    let views = |candidates: &Candidates, wanted| {
-        candidates.all().filter(|message| message.view() == view(wanted)).count()
-    };
-    assert_eq!(candidates.all().count(), sent + 1, "and the one of the own view takes no room");
-    assert_eq!([21, 28, 29].map(|v| views(&candidates, v)), [2, 2, 0]);
-    let mut add =
-        |v, n| candidates.add(Verified::new(b.s.pre_prepare(v, block_id(n), None)), view(3));
-    add(28, 5);
-    add(20, 0);
-    assert_eq!([20, 21, 27, 28].map(|v| views(&candidates, v)), [1, 2, 2, 0]);
-    assert_eq!(views(&candidates, 3), 1);
+    candidates.add(proposal(40, 0, Some(b.free(40))), view(3));
+    for v in 21..=29 {
+        for n in 0..3 {
+            candidates.add(proposal(v, n, None), view(3));
+        }
+    }
+    assert_eq!([3, 21, 28, 29, 40].map(|v| of(&candidates, v)), [4, 2, 2, 0, 1]);
+    candidates.add(proposal(28, 5, None), view(3));
+    candidates.add(proposal(20, 0, None), view(3));
+    assert_eq!([3, 20, 21, 27, 28, 40].map(|v| of(&candidates, v)), [4, 1, 2, 2, 0, 1]);
 }
