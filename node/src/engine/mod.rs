@@ -30,6 +30,8 @@ pub mod run;
 pub mod signer;
 pub mod snapshot;
 mod talk;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 mod unused;
 pub mod verifier;

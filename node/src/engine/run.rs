@@ -319,6 +319,7 @@ impl Engine {
         }
         self.update_hold(inputs);
         self.update_work(self.height(), inputs);
+        self.update_suspicion(inputs);
     }
 
     /// Something goes on at this height: STATUS comes often from now on.
@@ -343,11 +344,15 @@ impl Engine {
         if due {
             self.set_active();
         }
-        let replica = self.parts.core.replica();
+    }
+
+    /// *Age*: the pool suspects the primary; once a term. Asked where the replica is at its height, as a suspicion is of its view.
+    fn update_suspicion(&mut self, inputs: &mut Vec<Input>) {
+        let (height, view) = (self.height(), self.parts.core.replica().view());
         let term = height.value() / self.parts.work.term.max(1);
         if self.suspected_term != Some(term) && self.parts.pool.suspects() {
             self.suspected_term = Some(term);
-            inputs.push(Input::Suspect { height, view: replica.view() });
+            inputs.push(Input::Suspect { height, view });
         }
     }
 

@@ -1,0 +1,199 @@
+//! The engine's loop: what it tells the replica, the pool and peers, and when.
+
+mod rig;
+
+use super::Event;
+use super::run::Primary;
+use crate::execution::Job;
+use crate::wire::Consensus;
+use rig::{DEAD, HEIGHT, Rig, T, backup, commit, decided, input, primary, prior, signers};
+use std::sync::Arc;
+use std::time::Duration;
+use tendermint::block::Height;
+use tercet_consensus::block::SealedBlock;
+use tercet_consensus::message::{Justification, Message, Phase};
+use tercet_consensus::replica::Input;
+use tercet_consensus::testing::messages::{Signers, block_id};
+use tercet_consensus::verify::Direct;
+
+const NONE: [u32; 0] = [];
+
+/// A timer runs from the end of the turn that asked for it: the time of a slow sync is the disk's, not the primary's.
+#[test]
+fn a_timer_runs_from_the_end_of_its_turn() {
+    let mut rig = Rig::new(backup());
+    rig.outside.lock().waiting = 1;
+    rig.slow_turn(vec![Event::Pool], 5 * T);
+    rig.turn(Vec::new());
+    rig.after(T - Duration::from_millis(1));
+    assert_eq!(rig.view_changes(), NONE);
+    rig.after(Duration::from_millis(1));
+    assert_eq!(rig.view_changes(), [1]);
+}
+
+/// Transactions go straight to the primary: the pool hears of each new one, and of its end.
+#[test]
+fn the_pool_is_pointed_at_the_primary_of_the_view_and_away_from_one_that_is_gone() {
+    let mut rig = Rig::new(backup());
+    let last = |rig: &Rig| rig.outside.lock().primaries.last().copied();
+    let peer = |rig: &Rig, v| rig.peers[rig.primary(v) as usize];
+    assert_eq!(last(&rig), Some(Primary::Peer(peer(&rig, 0))));
+    let view_changes = (0..3).map(|index| rig.s.view_change(index, 1, None)).collect();
+    let justification = Justification { view_changes, certificate: None };
+    let new_view = rig.s.pre_prepare(1, block_id(7), Some(justification));
+    rig.turn(vec![input(Input::PrePrepare(
+        rig.s.context().pre_prepare(new_view, &Direct).expect("valid"),
+    ))]);
+    assert_eq!(rig.engine.replica().view().number(), 1);
+    assert_eq!(last(&rig), Some(Primary::Peer(peer(&rig, 1))));
+    rig.turn(vec![Event::PeerDown { peer: peer(&rig, 1) }]);
+    assert_eq!(last(&rig), Some(Primary::Elsewhere));
+}
+
+/// "disconnected primary: where my connection to the primary is closed and refused": what is refused counts until the peer is back, and
+/// a refusal that is told after that is old.
+#[test]
+fn a_refused_primary_is_dead_until_it_is_back() {
+    let run = |events: &dyn Fn(&Rig) -> Vec<Event>| {
+        let mut rig = Rig::new(backup());
+        for event in events(&rig) {
+            rig.turn(vec![event]);
+        }
+        rig.work(1);
+        rig.after(DEAD);
+        rig.view_changes()
+    };
+    let peer = |rig: &Rig| rig.peers[rig.primary(0) as usize];
+    let down = |rig: &Rig| Event::PeerDown { peer: peer(rig) };
+    let refused = |rig: &Rig| Event::PeerRefused { peer: peer(rig) };
+    let up = |rig: &Rig| rig.up(rig.primary(0));
+    assert_eq!(run(&|_| vec![]), NONE);
+    assert_eq!(run(&|rig| vec![down(rig)]), NONE, "closed alone is no death");
+    assert_eq!(run(&|rig| vec![down(rig), refused(rig)]), [1]);
+    assert_eq!(run(&|rig| vec![down(rig), up(rig), refused(rig)]), NONE, "an old refusal");
+    assert_eq!(run(&|rig| vec![down(rig), refused(rig), up(rig)]), NONE, "it is back");
+}
+
+/// Whoever asks for a block that was decided a moment ago gets it without a read of the disk; any peer may ask, again and again.
+#[test]
+fn a_block_decided_a_moment_ago_is_served_from_memory() {
+    let mut rig = Rig::new(backup());
+    let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    rig.turn(vec![Event::Decided(vec![decided(&block)])]);
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1));
+    let before = rig.outside.lock().blocks_read;
+    let peer = rig.peers[rig.primary(1) as usize];
+    let height = Height::from(HEIGHT);
+    rig.turn(vec![Event::FetchBlock { peer, height, block_id: block.id(), room: None }]);
+    rig.turn(vec![Event::FetchBlock { peer, height, block_id: block_id(9), room: None }]);
+    let outside = rig.outside.lock();
+    let served = outside.sent.iter().filter(|(to, message)| {
+        *to == Some(peer) && matches!(message, Consensus::Message(Message::Block(_)))
+    });
+    assert_eq!((served.count(), outside.blocks_read), (1, before));
+}
+
+/// "A node that is ingesting decided blocks does not vote for those heights", as long as catch-up says that blocks come in.
+#[test]
+fn nothing_is_signed_while_decided_blocks_come_in() {
+    for coming in [true, false] {
+        let mut rig = Rig::new(backup());
+        rig.outside.lock().ingesting_until = coming.then_some(rig.now + T);
+        let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+        rig.turn(Vec::new());
+        rig.propose(&block);
+        let voted = if coming { vec![] } else { vec![Phase::Prepare] };
+        assert_eq!(rig.votes(), voted, "coming in: {coming}");
+    }
+}
+
+/// The same between two batches: a block of a later height is here, so this height is decided already.
+#[test]
+fn nothing_is_signed_below_a_decided_block_that_waits() {
+    let mut rig = Rig::new(backup());
+    let first = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    let second = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT, 0, first.id()), 1)));
+    let third = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT + 1, 0, second.id()), 1)));
+    rig.turn(vec![Event::Decided(vec![decided(&first), decided(&third)])]);
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1));
+    rig.propose(&second);
+    assert_eq!(rig.votes(), []);
+    rig.turn(vec![Event::Decided(vec![decided(&second)])]);
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 3));
+    let fourth = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT + 2, 0, third.id()), 1)));
+    rig.turn(Vec::new());
+    rig.propose(&fourth);
+    assert_eq!(rig.votes(), [Phase::Prepare], "and once they are used up it votes");
+}
+
+/// §7: V(h+1) follows from a decided header alone only where that says that the set stays; otherwise the application is waited for.
+#[test]
+fn a_set_that_changes_is_not_guessed_while_catching_up() {
+    let mut rig = Rig::new(backup());
+    let new = Signers::new(&[10, 10, 10, 10, 25], HEIGHT + 1);
+    let mut block = rig.block(&prior(), 1);
+    block.header.next_validators_hash = new.validators.hash();
+    let block = Arc::new(SealedBlock::seal(block));
+    rig.turn(vec![Event::Decided(vec![decided(&block)])]);
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT), "nobody knows the set yet");
+    rig.applied(&block, &new);
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1));
+    assert_eq!(rig.engine.replica().validators().hash(), new.validators.hash());
+}
+
+/// What is decided and not executed yet is taken off the pool's count, and what is executed no longer is.
+#[test]
+fn executed_transactions_no_longer_count_as_ordered() {
+    let mut rig = Rig::new(primary());
+    rig.outside.lock().waiting = 3;
+    let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 3)));
+    rig.turn(vec![Event::Decided(vec![decided(&block)])]);
+    let proposes =
+        |rig: &Rig| rig.jobs.try_iter().filter(|job| matches!(job, Job::Propose { .. })).count();
+    proposes(&rig);
+    rig.turn(Vec::new());
+    assert_eq!(proposes(&rig), 0, "the three are those of the block");
+    let stays = signers(HEIGHT + 1);
+    rig.applied(&block, &stays);
+    rig.turn(Vec::new());
+    rig.after(DEAD);
+    assert_eq!(proposes(&rig), 1, "three others");
+}
+
+/// "Do not vote until the chain has passed the reservation": at the last reserved height itself nothing is signed.
+#[test]
+fn stale_data_signs_nothing_up_to_and_at_the_last_reserved_height() {
+    let mut rig = Rig::alone(backup(), Some(Height::from(HEIGHT)));
+    rig.after(2 * T);
+    let why = |rig: &Rig| rig.snapshot.load().hold;
+    assert_eq!(why(&rig), Some("the data is older than the key's use"));
+    let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    rig.propose(&block);
+    assert_eq!(rig.votes(), []);
+    rig.turn(vec![Event::Decided(vec![decided(&block)])]);
+    rig.turn(Vec::new());
+    assert_eq!(why(&rig), None);
+}
+
+/// A suspicion that comes between two heights is that of the new height's view: told with the old one it would be dropped, and is not
+/// told again in its term.
+#[test]
+fn a_suspicion_between_two_heights_counts_in_the_view_of_the_new_one() {
+    let mut rig = Rig::new(backup());
+    let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    rig.turn(vec![input(Input::Block(block.clone()))]);
+    let me = rig.me;
+    for index in (0..4).filter(|index| *index != me) {
+        let vote = rig.s.vote(Phase::Commit, index, 1, block.id());
+        rig.turn(vec![input(Input::Vote(rig.s.context().vote(vote, &Direct).expect("valid")))]);
+    }
+    rig.outside.lock().waiting = 1;
+    // The pool has no suspicion when the turn begins, and one from the next question on.
+    rig.outside.lock().suspects = [false, true].into();
+    let stays = signers(HEIGHT + 1);
+    rig.applied(&block, &stays);
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1));
+    assert_eq!(rig.engine.replica().view().number(), 1);
+    rig.turn(Vec::new());
+    assert_eq!(rig.view_changes(), [2]);
+}
