@@ -30,7 +30,7 @@ struct Node {
     network: Network,
     consensus: mpsc::Receiver<Inbound>,
     bodies: mpsc::Receiver<Inbound>,
-    events: mpsc::UnboundedReceiver<NetworkEvent>,
+    events: mpsc::Receiver<NetworkEvent>,
     runtime: Runtime,
 }
 
@@ -72,7 +72,7 @@ impl Node {
         let (consensus_in, consensus) = mpsc::channel(INBOX_FRAMES_MAX);
         let (bodies_in, bodies) = mpsc::channel(INBOX_FRAMES_MAX);
         let (rest, _) = mpsc::channel(INBOX_FRAMES_MAX);
-        let (events_in, events) = mpsc::unbounded_channel();
+        let (events_in, events) = mpsc::channel(64);
         let inboxes = Inboxes {
             consensus: consensus_in,
             bodies: bodies_in,

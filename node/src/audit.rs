@@ -4,8 +4,9 @@
 //! of no use and no fault (duplicates, messages that come too late or too early) is counted only.
 
 use crate::network::{Class, Discard, PeerId};
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tercet_consensus::key::Address;
 use tercet_consensus::replica::Unused;
@@ -21,6 +22,23 @@ const SHOWN_FOR: Duration = Duration::from_secs(1);
 /// The most (reason, peer, class) that are counted apart; what comes beyond is counted under no
 /// peer.
 const COUNTERS_MAX: usize = 4_096;
+
+/// So many faults of a peer within [`FAULTS_WINDOW`] are too many.
+const FAULTS_MAX: u32 = 100;
+/// See [`FAULTS_MAX`].
+const FAULTS_WINDOW: Duration = Duration::from_secs(10);
+/// Of so many peers faults are counted within one window.
+const FAULTY_MAX: usize = 1_024;
+/// What no correct node sends or passes on, in [`Discarded::reason`].
+const FAULTS: [&str; 7] = [
+    "malformed",
+    "oversized",
+    "unknown_sender",
+    "unauthorised_sender",
+    "bad_signature",
+    "no_quorum",
+    "unjustified",
+];
 
 /// One discarded message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,18 +105,31 @@ struct Inner {
     /// Whom the lines of this window are about; bounded by [`LINES_MAX`].
     lines: HashSet<Option<PeerId>>,
     suppressed: u64,
+    /// When the window of `faults` began.
+    faults_since: Option<Instant>,
+    faults: HashMap<PeerId, u32>,
 }
 
-#[derive(Debug, Default)]
+/// What is done about a peer with too many faults.
+type Expel = Box<dyn Fn(PeerId) + Send + Sync>;
+
+#[derive(Default)]
 struct Shared {
+    expel: OnceLock<Expel>,
     inner: Mutex<Inner>,
     /// What those see who only look, and when it was read.
     shown: Mutex<Option<(Instant, Arc<Counts>)>>,
 }
 
 /// Counts and logs what is thrown away. A cheap handle.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Audit(Arc<Shared>);
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").finish_non_exhaustive()
+    }
+}
 
 impl Audit {
     /// Takes note of one discarded message.
@@ -106,12 +137,21 @@ impl Audit {
         let Discarded { reason, detail, peer, class } = discarded.into();
         let mut inner = self.lock();
         inner.add((reason, peer, class));
+        let expelled = peer.filter(|peer| inner.is_too_much(reason, *peer, Instant::now()));
+        if let Some((peer, expel)) = expelled.zip(self.0.expel.get()) {
+            expel(peer);
+        }
         if let Some(suppressed) = inner.line(peer, Instant::now()) {
             drop(inner);
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
             let class = class.map(Class::name).unwrap_or_default();
             tracing::warn!(target: "audit", reason, peer, class, suppressed, "discarded: {detail}");
         }
+    }
+
+    /// From now on `expel` is called about a peer with more faults than a correct one can have. The first call counts.
+    pub fn on_too_many_faults(&self, expel: impl Fn(PeerId) + Send + Sync + 'static) {
+        drop(self.0.expel.set(Box::new(expel)));
     }
 
     /// Takes note of a message that is of no use and no fault: counted, without a line.
@@ -154,6 +194,24 @@ impl Inner {
         let room = self.counts.len() < COUNTERS_MAX || self.counts.contains_key(&key);
         let key = if room { key } else { (key.0, None, key.2) };
         *self.counts.entry(key).or_default() += 1;
+    }
+
+    /// Whether with this fault the peer has too many of them: once in [`FAULTS_MAX`].
+    fn is_too_much(&mut self, reason: &str, peer: PeerId, now: Instant) -> bool {
+        if !FAULTS.contains(&reason) {
+            return false;
+        }
+        let since = *self.faults_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= FAULTS_WINDOW {
+            self.faults_since = Some(now);
+            self.faults.clear();
+        }
+        if self.faults.len() >= FAULTY_MAX && !self.faults.contains_key(&peer) {
+            return false;
+        }
+        let faults = self.faults.entry(peer).or_default();
+        *faults = faults.saturating_add(1);
+        faults.is_multiple_of(FAULTS_MAX)
     }
 
     /// Whether a line may be written now; says how many were left out before it.
@@ -203,6 +261,29 @@ mod tests {
             assert_eq!(audit.counts()[&(reason, Some(peer), Some(Class::Bodies))], 1);
         }
         assert!(audit.lock().window.is_none(), "no line was asked for");
+    }
+
+    #[test]
+    fn a_peer_with_too_many_faults_in_a_short_time_is_named() {
+        let (mut inner, now, peer) = (Inner::default(), Instant::now(), PeerId::random());
+        let mut fault = |reason, at| inner.is_too_much(reason, peer, at);
+        let named = |count: u32| count.is_multiple_of(FAULTS_MAX);
+        for count in 1..=3 * FAULTS_MAX {
+            assert_eq!(fault("bad_signature", now), named(count), "{count}");
+        }
+        // What a correct node may send, and few faults over a long time.
+        assert!((0..1_000).all(|_| !fault("unasked", now) && !fault("stale", now)));
+        let times = (1..100).map(|n| now + FAULTS_WINDOW * n);
+        assert!(times.into_iter().all(|at| (1..FAULTS_MAX).all(|_| !fault("malformed", at))));
+    }
+
+    #[test]
+    fn invented_peers_do_not_grow_the_counts_of_faults() {
+        let (mut inner, now) = (Inner::default(), Instant::now());
+        for _ in 0..2 * FAULTY_MAX {
+            inner.is_too_much("malformed", PeerId::random(), now);
+        }
+        assert_eq!(inner.faults.len(), FAULTY_MAX);
     }
 
     #[test]

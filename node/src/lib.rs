@@ -11,6 +11,8 @@ pub mod audit;
 pub mod cli;
 pub mod engine;
 pub mod execution;
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile_bytes;
 pub mod mempool;
 pub mod network;
 pub mod node;

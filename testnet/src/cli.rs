@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::attack;
 use crate::chaos::Kind;
 use crate::faults::FaultsArgs;
+use crate::fuzz::FuzzArgs;
 use crate::layout::{App, Transport};
 use crate::load::Method;
 use crate::seeded::SeededArgs;
@@ -76,6 +78,10 @@ pub(crate) enum Command {
     Chaos(ChaosArgs),
     /// Break networks of their own in every way of the fault table, and check what must hold.
     Faults(FaultsArgs),
+    /// Attack a node of a running network as a hostile peer, and measure what it costs the node.
+    Attack(AttackArgs),
+    /// Feed hostile bytes to every decoder of the node.
+    Fuzz(FuzzArgs),
     /// Search all states of a small network of real replicas, one of them faulty.
     #[command(after_help = tercet_consensus::testing::exhaustive::HELP)]
     Exhaust {
@@ -258,6 +264,32 @@ pub(crate) struct ChaosArgs {
     /// Seconds that a killed or frozen primary stays away while the blocks are watched.
     #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
     pub(crate) struck_for: Duration,
+}
+
+const ATTACK_NOTES: &str = "\
+Exit code 1 where the node does not withstand: fewer than half of the heights, memory or file
+descriptors that grow, connections that are not ended, validators that are disconnected, and what a
+kind asks besides. docs/attacks.md says what each kind does and what was seen.";
+
+/// Arguments of `attack`.
+#[derive(Debug, Args)]
+#[command(after_help = ATTACK_NOTES)]
+pub(crate) struct AttackArgs {
+    /// Where the network is; it must be running.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// What is done.
+    #[arg(long, value_enum)]
+    pub(crate) kind: attack::Kind,
+    /// Index of the node that it is done to.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) target: usize,
+    /// For how long.
+    #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A time written in seconds, with a fraction if need be.

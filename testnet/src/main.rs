@@ -2,10 +2,12 @@
 //! them, and audits what they decided. It talks to nodes only as anyone could: by processes and
 //! JSON-RPC.
 
+mod attack;
 mod audit;
 mod chaos;
 mod cli;
 mod faults;
+mod fuzz;
 mod layout;
 mod load;
 mod process;
@@ -28,7 +30,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use nix::sys::signal::Signal;
 
-use cli::{AuditArgs, ChaosArgs, Cli, Command, LoadArgs, UpArgs};
+use cli::{AttackArgs, AuditArgs, ChaosArgs, Cli, Command, LoadArgs, UpArgs};
 use state::{Net, note};
 use table::say;
 
@@ -88,6 +90,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load(args).await,
         Command::Audit(args) => audit(args).await,
         Command::Chaos(args) => chaos(args).await,
+        Command::Attack(args) => attack(args).await,
+        Command::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Exhaust { bounds } => Ok(tercet_consensus::testing::exhaustive::main(&bounds)),
         Command::SeededBugs(args) => seeded::run(&args),
         Command::Faults(mut args) => {
@@ -230,6 +234,22 @@ async fn audit(args: AuditArgs) -> anyhow::Result<ExitCode> {
     let findings = audit::run(&audit).await?;
     say(&format!("{findings} (seed {seed})"));
     Ok(if findings.clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn attack(args: AttackArgs) -> anyhow::Result<ExitCode> {
+    let attack = attack::Attack {
+        dir: args.place.dir,
+        kind: args.kind,
+        victim: args.target,
+        duration: args.seconds,
+    };
+    let outcome = attack::run(&attack).await?;
+    match args.json {
+        true => say(&serde_json::to_string(&outcome)?),
+        false => say(&outcome.to_string()),
+    }
+    let passed = outcome.failures.is_empty();
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn chaos(args: ChaosArgs) -> anyhow::Result<ExitCode> {

@@ -64,9 +64,15 @@ impl Hold {
         }
     }
 
-    /// A validator's STATUS.
-    pub fn hear(&mut self, validator: Address, status: &Status) {
+    /// A validator's STATUS. Who is no validator of the replica's height is not heard: anyone can prove to have a key, and the wait may
+    /// be long.
+    pub fn hear(&mut self, validator: Address, status: &Status, replica: &Replica) {
         let Some(restart) = &mut self.restart else { return };
+        let is_member = |address: &Address| replica.validators().index_of(address).is_some();
+        if !is_member(&validator) {
+            return;
+        }
+        restart.heard.retain(|address, _| is_member(address));
         let new = || Heard { first: status.height, last: status.clone() };
         restart.heard.entry(validator).or_insert_with(new).last = status.clone();
     }

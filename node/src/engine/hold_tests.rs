@@ -125,7 +125,7 @@ fn after_a_restart_peers_count_where_they_show_nothing_that_is_missing_here() {
     let now = Instant::now();
     let over = |statuses: &[(u32, Status)]| {
         let mut hold = Hold::new(now + Duration::from_secs(1), None);
-        statuses.iter().for_each(|(index, status)| hold.hear(address(*index), status));
+        statuses.iter().for_each(|(index, status)| hold.hear(address(*index), status, &replica));
         hold.end_restart(now, Duration::from_secs(1), &replica, Some(me));
         hold.until().is_none()
     };
@@ -165,8 +165,8 @@ fn a_vote_of_another_view_than_mine_is_missing_here() {
     let own = replica.status([]);
     let over = |shows: &Status| {
         let mut hold = Hold::new(now + Duration::from_secs(1), None);
-        hold.hear(address(1), shows);
-        hold.hear(address(2), &own);
+        hold.hear(address(1), shows, &replica);
+        hold.hear(address(2), &own, &replica);
         hold.end_restart(now, Duration::from_secs(1), &replica, Some(me));
         hold.until().is_none()
     };
@@ -228,4 +228,20 @@ fn a_signature_of_this_key_at_a_later_height_than_the_journal_knows_is_foreign()
     }
     let at_this_height = verified(&signers, signers.vote(Phase::Prepare, 0, 0, block_id(3)));
     assert!(!later(&Input::Vote(at_this_height), here));
+}
+
+/// Anyone can prove to have a key, and catch-up may last for hours.
+#[test]
+fn strangers_who_prove_a_key_are_not_kept_during_the_wait_after_a_restart() {
+    let (signers, replica, _) = setup();
+    let mut hold = Hold::new(Instant::now(), None);
+    let heard = |hold: &Hold| hold.restart.as_ref().map(|restart| restart.heard.len());
+    for n in 0..100u8 {
+        hold.hear(Address::new([n; 20]), &status(&replica, 5), &replica);
+    }
+    assert_eq!(heard(&hold), Some(0));
+    for validator in signers.validators.list() {
+        hold.hear(validator.address, &status(&replica, 5), &replica);
+    }
+    assert_eq!(heard(&hold), Some(4));
 }

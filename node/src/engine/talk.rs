@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::block::{BlockId, SealedBlock};
 use tercet_consensus::message::Message;
+use tercet_consensus::replica::Input;
 use tercet_consensus::status::Status;
 
 /// The shortest time between two STATUS rounds.
@@ -18,12 +19,24 @@ const STATUS_MIN: Duration = Duration::from_millis(75);
 const STATUS_IDLE: Duration = Duration::from_millis(500);
 /// The time between two STATUS rounds of a replica that was behind a moment ago.
 const STATUS_FOLLOWING: Duration = Duration::from_millis(40);
+/// How many blocks are passed on while a height lasts though nothing names them.
+const UNNAMED_RELAYED_MAX: usize = 4;
 /// Of so many heights below the replica's single blocks are served.
 const RECENT_MAX: usize = 2;
 
 impl Engine {
-    pub(super) fn relay(&mut self, origin: &Origin) {
+    /// Nobody signs a block, so anyone can make some: of those that nothing names yet only a few of a height are passed on. A body that
+    /// overtakes its PRE-PREPARE is among them, or is asked for.
+    pub(super) fn relay(&mut self, input: &Input, origin: &Origin) {
         let Some(author) = &origin.author else { return };
+        if let Input::Block(block) = input
+            && !self.parts.core.replica().missing().contains(&block.id())
+        {
+            self.unnamed_relayed += 1;
+            if self.unnamed_relayed > UNNAMED_RELAYED_MAX {
+                return;
+            }
+        }
         for peer in self.peers.relay_to(&origin.frame, &origin.peer, author) {
             self.parts.network.forward(peer, origin.class, &origin.frame);
         }
@@ -39,7 +52,7 @@ impl Engine {
             self.map_relays();
         }
         if let Some(validator) = self.peers.validator(&peer) {
-            self.hold.hear(validator, status);
+            self.hold.hear(validator, status, self.parts.core.replica());
         }
         self.parts.sync.peer_is_at(peer, status.height);
         if status.height < height {

@@ -27,7 +27,7 @@ fn taken_while_busy(class: Class, bytes: usize) -> usize {
     let (inbox, queue) = mpsc::channel(FRAMES);
     let frame = Bytes::from(vec![0; bytes]);
     for _ in 0..FRAMES {
-        let inbound = Inbound { peer: PeerId::random(), class, bytes: frame.clone() };
+        let inbound = Inbound { peer: PeerId::random(), class, bytes: frame.clone(), room: None };
         inbox.try_send(inbound).expect("room");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -58,7 +58,7 @@ fn what_was_verified_takes_its_room_until_the_engine_has_taken_it() {
     let Frame::Consensus(bytes) = Consensus::FetchBlock(ask).encode() else { panic!("its class") };
     for _ in 0..FRAMES {
         let (peer, class, bytes) = (PeerId::random(), Class::Consensus, bytes.clone());
-        inbox.try_send(Inbound { peer, class, bytes }).expect("room");
+        inbox.try_send(Inbound { peer, class, bytes, room: None }).expect("room");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {

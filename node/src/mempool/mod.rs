@@ -62,6 +62,8 @@ pub struct Settings {
 
 /// The most bytes that wait for the owner.
 const INTAKE_BYTES_MAX: usize = 32 << 20;
+/// How many clients' questions wait for the owner; one more is answered with nothing.
+const ASKED_MAX: usize = 64;
 /// What one that waits takes besides its bytes.
 const INTAKE_OVERHEAD_BYTES: usize = 256;
 
@@ -93,8 +95,17 @@ enum Intake {
 
 /// What the engine's side asks.
 enum Control {
-    Reap { bytes_max: u64, gas_max: i64, reply: Sender<Vec<Bytes>> },
-    First { limit: usize, reply: oneshot::Sender<Vec<Bytes>> },
+    Reap {
+        bytes_max: u64,
+        gas_max: i64,
+        reply: Sender<Vec<Bytes>>,
+    },
+    /// Clients ask, so it holds one of [`ASKED_MAX`] places until it is answered.
+    First {
+        limit: usize,
+        reply: oneshot::Sender<Vec<Bytes>>,
+        place: OwnedSemaphorePermit,
+    },
     Committed(Committed),
     Primary(Primary),
     GasMax(i64),
@@ -138,6 +149,8 @@ pub struct Mempool {
     limits: Limits,
     /// Bytes that may still wait in the queue.
     room: Arc<Semaphore>,
+    /// Places for questions of clients.
+    asked: Arc<Semaphore>,
     audit: Audit,
 }
 
@@ -221,12 +234,13 @@ impl Mempool {
         let room = Arc::new(Semaphore::new(INTAKE_BYTES_MAX));
         let ends = counters.clone();
         let queues = Queues { intake: intake_queue, control: control_queue, counters: ends };
-        (Mempool { intake, control, counters, limits, room, audit }, queues)
+        let asked = Arc::new(Semaphore::new(ASKED_MAX));
+        (Mempool { intake, control, counters, limits, room, asked, audit }, queues)
     }
 
     /// Hands over what peers send, until the network ends. A full queue makes the peers wait.
     pub async fn run(self, mut inbox: tokio::sync::mpsc::Receiver<Inbound>) {
-        while let Some(Inbound { peer, class, bytes }) = inbox.recv().await {
+        while let Some(Inbound { peer, class, bytes, .. }) = inbox.recv().await {
             let size = room_for(bytes.len());
             let txs = match wire::decode_transactions(bytes) {
                 Ok(txs) => txs.iter().map(|tx| Tx::copied(tx)).collect(),
@@ -334,7 +348,9 @@ impl Mempool {
     #[must_use]
     pub fn first(&self, limit: usize) -> BoxFuture<Vec<Bytes>> {
         let (reply, answer) = oneshot::channel();
-        drop(self.control.send(Control::First { limit, reply }));
+        if let Ok(place) = self.asked.clone().try_acquire_owned() {
+            drop(self.control.send(Control::First { limit, reply, place }));
+        }
         Box::pin(async move { answer.await.unwrap_or_default() })
     }
 

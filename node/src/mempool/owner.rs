@@ -170,9 +170,10 @@ impl Owner {
                 let txs = self.pool.reap(bytes_max, gas_max, self.parts.settings.batch_max);
                 drop(reply.send(txs));
             }
-            Control::First { limit, reply } => {
+            Control::First { limit, reply, place } => {
                 let first = self.pool.oldest().take(limit);
                 drop(reply.send(first.map(|entry| entry.tx.clone()).collect()));
+                drop(place);
             }
             Control::Committed(committed) => self.committed(&committed),
             Control::Primary(peer) => self.rotate(peer),

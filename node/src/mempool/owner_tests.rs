@@ -146,7 +146,9 @@ impl Bench {
     fn receive(&self, peer: PeerId, frames: Vec<Bytes>) {
         let (sender, inbox) = tokio::sync::mpsc::channel(64);
         for bytes in frames {
-            sender.try_send(Inbound { peer, class: Class::Transactions, bytes }).unwrap();
+            sender
+                .try_send(Inbound { peer, class: Class::Transactions, bytes, room: None })
+                .unwrap();
         }
         drop(sender);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -498,4 +500,13 @@ fn an_application_that_fails_ends_the_node() {
     assert!(!bench.failures.recv_timeout(PATIENCE).unwrap().is_empty());
     wait_until(|| matches!(bench.check("a=3"), Err(PoolError::Unavailable(_))));
     assert!(bench.mempool.reap(u64::MAX, -1).is_empty());
+}
+
+/// An application that takes its time makes the owner answer nobody meanwhile.
+#[test]
+fn questions_of_clients_that_wait_for_the_owner_are_bounded() {
+    let (mempool, queues) = Mempool::door(settings().limits, Audit::default());
+    let asked: Vec<_> = (0..1_000).map(|_| mempool.first(1)).collect();
+    assert_eq!(queues.control.len(), crate::mempool::ASKED_MAX);
+    assert_eq!(block_on(asked.into_iter().next_back().unwrap()), Vec::<Bytes>::new());
 }

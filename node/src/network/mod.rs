@@ -30,6 +30,9 @@ mod links;
 mod muxer;
 mod peers;
 mod presence;
+#[cfg(any(test, feature = "testing"))]
+pub mod raw;
+mod rooms;
 mod session;
 mod streams;
 mod swarm;
@@ -46,7 +49,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::Multiaddr;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use address::{AddressError, NodeId, PeerAddress, public_key};
@@ -57,6 +60,8 @@ pub use hello::{
 pub use libp2p::PeerId;
 pub use limits::{ClassLimit, ClassLimits, Limits};
 pub use peers::{PeerInfo, Traffic};
+
+pub use swarm::Occasional;
 
 use peers::Table;
 
@@ -192,7 +197,7 @@ pub struct Settings {
 
 /// A frame from a peer whose hello is done. Up to 4 KiB, `bytes` has its memory to itself; longer
 /// ones may share theirs with a neighbour, so copy a part that is to be kept for long.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Inbound {
     /// Who sent it.
     pub peer: PeerId,
@@ -200,6 +205,9 @@ pub struct Inbound {
     pub class: Class,
     /// The frame.
     pub bytes: Bytes,
+    /// What it takes of the room for frames of its class that wait, given back when this is
+    /// dropped.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// Where received frames and events go.
@@ -213,8 +221,9 @@ pub struct Inboxes {
     pub transactions: mpsc::Sender<Inbound>,
     /// Frames of [`Class::Sync`].
     pub sync: mpsc::Sender<Inbound>,
-    /// Peers that come and go: a few a connection, and connections are bounded.
-    pub events: mpsc::UnboundedSender<NetworkEvent>,
+    /// Peers that come and go. A peer is let in only where there is room to tell that it comes
+    /// and that it goes.
+    pub events: mpsc::Sender<NetworkEvent>,
 }
 
 impl Inboxes {

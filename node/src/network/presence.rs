@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, oneshot};
 
 use super::address::{self, Host, NodeId, PeerAddress, Place};
@@ -249,24 +250,38 @@ impl Driver {
 
     /// From now on `id` carries `peer`.
     fn carry(&mut self, peer: PeerId, id: ConnectionId) {
+        let room = match self.active.contains_key(&peer) {
+            true => None,
+            false => match self.room_to_tell() {
+                None => {
+                    self.discard(DiscardReason::ConnectionDenied, Some(peer), None);
+                    self.drop_link(id, "this node has no time for more peers", Again::Now);
+                    return;
+                }
+                room => room,
+            },
+        };
         let Some(link) = self.links.get_mut(&id) else { return };
         let (Some(hello), Some(go)) = (link.hello.clone(), link.go.take()) else { return };
         let (node, outbound, remote) = (link.node, link.outbound, link.remote.clone());
-        let newly = !self.active.contains_key(&peer);
         let validator = hello.validator.is_some_and(|key| (self.knows_validator)(&key));
-        self.presences += u64::from(newly);
-        let presence = self.presences;
-        let active = self.active.entry(peer).or_insert_with(|| Active {
-            peer: Arc::new(
-                Peer::new(peer, presence, &self.shared.classes, self.cuts.clone())
-                    .with_validator(validator),
-            ),
-            node,
-            link: None,
-            listens: None,
-            since: Instant::now(),
-            connected_since: SystemTime::now(),
-        });
+        let (welcome, farewell) = room.unzip();
+        if let Some(farewell) = farewell {
+            self.presences += 1;
+            let (presence, cuts) = (self.presences, self.cuts.clone());
+            let handle = Peer::new(peer, presence, &self.shared.classes, cuts);
+            let active = Active {
+                peer: Arc::new(handle.with_validator(validator)),
+                node,
+                link: None,
+                listens: None,
+                since: Instant::now(),
+                connected_since: SystemTime::now(),
+                farewell,
+            };
+            self.active.insert(peer, active);
+        }
+        let Some(active) = self.active.get_mut(&peer) else { return };
         active.link = Some(id);
         active.listens = probe_place(&hello, node, &remote);
         let info = PeerInfo {
@@ -282,12 +297,19 @@ impl Driver {
         let handle = Arc::clone(&active.peer);
         self.table.insert(Arc::clone(&handle), info.clone());
         self.targets.connected(node);
-        if newly {
-            self.event(NetworkEvent::Connected(info));
+        if let Some(welcome) = welcome {
+            welcome.send(NetworkEvent::Connected(info));
             self.learn(&hello);
         }
         // It fails only when the session is over, and then its report is on the way.
         let _ = go.send(handle);
+    }
+
+    /// Room to tell that a peer comes and that it goes; none where those who are told are far behind.
+    fn room_to_tell(&self) -> Option<(OwnedPermit<NetworkEvent>, OwnedPermit<NetworkEvent>)> {
+        let events = &self.shared.inboxes.events;
+        let room = || events.clone().try_reserve_owned().ok();
+        Some((room()?, room()?))
     }
 
     /// `peer` has no connection any more.
@@ -303,11 +325,8 @@ impl Driver {
             }
             Again::After(length) => self.targets.penalise(active.node, now, length),
         }
-        self.event(NetworkEvent::Disconnected {
-            peer,
-            node_id: active.node,
-            reason: reason.to_owned(),
-        });
+        let (node_id, reason) = (active.node, reason.to_owned());
+        active.farewell.send(NetworkEvent::Disconnected { peer, node_id, reason });
     }
 
     /// Addresses that other peers may know.

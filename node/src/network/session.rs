@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::hello::{HELLO_BYTES_MAX, Hello, HelloContent, HelloError, VerifySignature};
 use super::peers::Peer;
+use super::rooms::Rooms;
 use super::streams::{Budget, FrameReader, FrameWriter, PREFIX_BYTES, Pace, Received, StreamError};
 use super::{Class, ClassLimits, Inbound, Inboxes, Timeouts};
 
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     pub(super) verify: Arc<VerifySignature>,
     pub(super) classes: ClassLimits,
     pub(super) inboxes: Inboxes,
+    /// For frames that wait in the inboxes.
+    pub(super) rooms: Rooms,
     pub(super) timeouts: Timeouts,
     /// For long frames of peers that are no validators.
     pub(super) budget: Budget,
@@ -218,7 +221,10 @@ async fn read<R: AsyncRead + Unpin>(
         if bytes.is_empty() {
             continue;
         }
-        if inbox.send(Inbound { peer: id, class, bytes }).await.is_err() {
+        // A closed room is one of a network that has stopped.
+        let Some(room) = shared.rooms.take(class, bytes.len()).await else { return End::Stopping };
+        let inbound = Inbound { peer: id, class, bytes, room: Some(room) };
+        if inbox.send(inbound).await.is_err() {
             return End::Stopping;
         }
     }

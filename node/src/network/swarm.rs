@@ -12,6 +12,7 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{self, ConnectionId, DialError, ListenError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -21,6 +22,7 @@ use super::limits::Gate;
 use super::links::Link;
 use super::peers::{Cut, Peer, Table};
 use super::presence::{Again, Established};
+use super::rooms::Rooms;
 use super::session::{Opened, Report, Shared};
 use super::streams::Budget;
 use super::targets::{Failure, Origin, TargetId, Targets};
@@ -34,7 +36,7 @@ use super::{
 const RESOLVE_MAX: Duration = Duration::from_secs(5);
 /// Time before a listener that closed is opened again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
-/// Warnings about the same in the time of [`WARN_AGAIN`]; what comes beyond is the audit's.
+/// Lines about the same in the time of `WARN_AGAIN`; what comes beyond is the audit's.
 const WARNINGS_MAX: u32 = 4;
 /// See [`WARNINGS_MAX`].
 const WARN_AGAIN: Duration = Duration::from_secs(10);
@@ -53,17 +55,20 @@ pub(super) struct Active {
     pub(super) listens: Option<Place>,
     pub(super) since: Instant,
     pub(super) connected_since: SystemTime,
+    /// The room to tell that it is gone.
+    pub(super) farewell: OwnedPermit<NetworkEvent>,
 }
 
 /// Bounds how often something is said that peers can cause.
 #[derive(Debug, Default)]
-pub(super) struct Occasional {
+pub struct Occasional {
     since: Option<Instant>,
     count: u32,
 }
 
 impl Occasional {
-    pub(super) fn allows(&mut self, now: Instant) -> bool {
+    /// Whether it may be said now.
+    pub fn allows(&mut self, now: Instant) -> bool {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WARN_AGAIN) {
             *self = Self { since: Some(now), count: 0 };
         }
@@ -139,6 +144,7 @@ pub(super) fn start(
             verify: settings.verify,
             classes: settings.classes,
             inboxes,
+            rooms: Rooms::default(),
             timeouts: settings.timeouts,
             budget: Budget::new(BUDGET_BYTES),
             reports,
@@ -234,8 +240,9 @@ impl Driver {
     }
 
     pub(super) fn event(&self, event: NetworkEvent) {
-        // It fails only when the node is stopping.
-        let _ = self.shared.inboxes.events.send(event);
+        // It fails when the node is stopping, or where so much is to be told that a hint more or
+        // less is of no matter: who comes and goes has room of its own.
+        let _ = self.shared.inboxes.events.try_send(event);
     }
 
     pub(super) fn discard(

@@ -10,7 +10,7 @@
 )]
 mod support;
 
-use crate::network::tests::raw::Raw;
+use crate::network::raw::Raw;
 use crate::network::{Class, NodeId, PeerId, Transport};
 use crate::wire::{Consensus, Frame, Sync, SyncRequest, SyncResponse};
 use bytes::Bytes;
@@ -39,8 +39,9 @@ struct Attacked {
 impl Attacked {
     async fn attacker(&mut self) -> Raw {
         self.attackers += 1;
-        let mut raw = Raw::connect(self.net.listens(0), settings(self.attackers, Vec::new())).await;
-        raw.say_hello().await;
+        let settings = settings(self.attackers, Vec::new());
+        let mut raw = Raw::connect(self.net.listens(0), settings).await.expect("it is let in");
+        raw.say_hello().await.expect("it takes a hello");
         raw
     }
 
@@ -76,7 +77,7 @@ impl Attacked {
             assert!(Instant::now() < deadline, "{reason} was not counted");
             // The height moves on meanwhile.
             let bytes = frame(self);
-            raw.write_frame(Class::Consensus, &bytes).await;
+            raw.write_frame(Class::Consensus, &bytes).await.expect("it is connected");
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
@@ -233,20 +234,20 @@ fn messages_that_are_no_fault_are_counted_too() {
 #[test]
 fn noise_in_frames_is_malformed_in_every_class() {
     on_attacked_network(async |attacked| {
-        const FRAMES: u32 = 1_000;
+        const FRAMES: u32 = 20;
         let mut raw = attacked.attacker().await;
         for class in Class::ALL {
             for n in 0..FRAMES {
                 // A field number of 0 is in no message.
                 let mut bytes = noise(1 + n % 500, n);
                 bytes[0] = 0;
-                raw.write_frame(class, &bytes).await;
+                raw.write_frame(class, &bytes).await.expect("it is connected");
             }
             attacked.counted(&raw.peer, "malformed", (class, u64::from(FRAMES))).await;
         }
         let last = Height::try_from(5u64).expect("a height");
         let unasked = Sync::Response(SyncResponse { id: 77, items: Vec::new(), last });
-        raw.write_frame(Class::Sync, &unasked.encode()).await;
+        raw.write_frame(Class::Sync, &unasked.encode()).await.expect("it is connected");
         attacked.counted(&raw.peer, "unasked", (Class::Sync, 1)).await;
     });
 }
@@ -257,18 +258,18 @@ fn streams_that_break_the_framing_are_cut_and_counted() {
         for class in Class::ALL {
             // A length of 4 GiB.
             let mut raw = attacked.attacker().await;
-            raw.write(class, &[0xff; 64]).await;
+            raw.write(class, &[0xff; 64]).await.expect("it is connected");
             attacked.counted(&raw.peer, "oversized", (class, 1)).await;
             // A frame that ends before its length.
             let mut raw = attacked.attacker().await;
-            raw.write(class, &[0, 0, 0, 100, 1, 2, 3]).await;
+            raw.write(class, &[0, 0, 0, 100, 1, 2, 3]).await.expect("it is connected");
             raw.stream(class).close().await.expect("closed");
             attacked.counted(&raw.peer, "truncated", (class, 1)).await;
             // No frames at all.
             let mut raw = attacked.attacker().await;
             let mut bytes = noise(1_000, 7);
             bytes[0] = 0xf0;
-            raw.write(class, &bytes).await;
+            raw.write(class, &bytes).await.expect("it is connected");
             attacked.counted(&raw.peer, "oversized", (class, 1)).await;
         }
         attacked.left_alone().await;
@@ -285,7 +286,9 @@ fn a_peer_that_asks_for_blocks_and_reads_none_is_dropped() {
         let from = Height::from(1u32);
         for id in 1..=RESPONSES {
             let request = SyncRequest { id, from, count: 64, bytes_max: 4 << 20 };
-            raw.write_frame(Class::Sync, &Sync::Request(request).encode()).await;
+            raw.write_frame(Class::Sync, &Sync::Request(request).encode())
+                .await
+                .expect("it is connected");
         }
         let deadline = Instant::now() + support::PATIENCE;
         while attacked.net.node(0).running.network.gauges().peers != 3 {
@@ -304,9 +307,25 @@ fn a_flood_of_blocks_that_are_none_is_counted_and_stops_nothing() {
     on_attacked_network(async |attacked| {
         let mut raw = attacked.attacker().await;
         let bytes = Bytes::from(vec![0; 900_000]);
-        for _ in 0..200 {
-            raw.write_frame(Class::Bodies, &bytes).await;
+        for _ in 0..90 {
+            raw.write_frame(Class::Bodies, &bytes).await.expect("it is connected");
         }
-        attacked.counted(&raw.peer, "malformed", (Class::Bodies, 200)).await;
+        attacked.counted(&raw.peer, "malformed", (Class::Bodies, 90)).await;
+    });
+}
+
+/// What no correct node sends: a peer that goes on with it is dropped and kept out.
+#[test]
+fn a_peer_that_sends_what_no_correct_node_sends_is_dropped() {
+    on_attacked_network(async |attacked| {
+        let mut raw = attacked.attacker().await;
+        let vote = frame(Message::Vote(attacked.vote(attacked.height(), "another-chain")));
+        let deadline = Instant::now() + support::PATIENCE;
+        // Once it is dropped, a write fails.
+        while raw.write_frame(Class::Consensus, &vote).await.is_ok() {
+            assert!(Instant::now() < deadline, "it stays");
+        }
+        let again = Raw::connect(attacked.net.listens(0), settings(1, Vec::new())).await;
+        assert!(again.is_err(), "it is kept out");
     });
 }

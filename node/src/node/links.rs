@@ -1,19 +1,21 @@
 //! The network's events, told to those who need them.
 
 use crate::engine::Event;
-use crate::network::{NetworkEvent, PeerId};
+use crate::network::{NetworkEvent, Occasional, PeerId};
 use crossbeam_channel::Sender;
+use std::time::Instant;
 use tercet_consensus::key::{Address, PublicKey};
 use tokio::sync::mpsc;
 
 /// Tells the engine of peers that come and go. `me` is this node's validator address, which no peer may prove to have as well.
 pub(super) async fn run(
-    mut events: mpsc::UnboundedReceiver<NetworkEvent>,
+    mut events: mpsc::Receiver<NetworkEvent>,
     engine: Sender<Event>,
     me: Option<Address>,
 ) {
+    let mut lines = Occasional::default();
     while let Some(event) = events.recv().await {
-        for event in translate(event, me) {
+        for event in translate(event, me, &mut lines) {
             let engine = engine.clone();
             // The engine's queue may be full for a moment; it fails only while the node is stopping.
             let _ = tokio::task::spawn_blocking(move || drop(engine.send(event))).await;
@@ -21,7 +23,8 @@ pub(super) async fn run(
     }
 }
 
-fn translate(event: NetworkEvent, me: Option<Address>) -> Vec<Event> {
+/// Anyone can connect and go as often as he likes: about those who prove no key, `lines` says whether there may be a line.
+fn translate(event: NetworkEvent, me: Option<Address>, lines: &mut Occasional) -> Vec<Event> {
     match event {
         NetworkEvent::Listening(address) => {
             tracing::info!(%address, "accepting peers");
@@ -36,7 +39,10 @@ fn translate(event: NetworkEvent, me: Option<Address>) -> Vec<Event> {
                 Some(validator) => {
                     tracing::info!(%node, %remote, %validator, "peer {moniker} connected");
                 }
-                None => tracing::info!(%node, %remote, "peer {moniker} connected"),
+                None if lines.allows(Instant::now()) => {
+                    tracing::info!(%node, %remote, "peer {moniker} connected");
+                }
+                None => tracing::debug!(%node, %remote, "peer {moniker} connected"),
             }
             if validator.is_some() && validator == me {
                 vec![Event::KeyElsewhere { peer }, Event::PeerUp { peer, validator: None }]
@@ -45,7 +51,11 @@ fn translate(event: NetworkEvent, me: Option<Address>) -> Vec<Event> {
             }
         }
         NetworkEvent::Disconnected { peer, node_id, reason } => {
-            tracing::info!(node = %node_id, reason, "peer disconnected");
+            if lines.allows(Instant::now()) {
+                tracing::info!(node = %node_id, reason, "peer disconnected");
+            } else {
+                tracing::debug!(node = %node_id, reason, "peer disconnected");
+            }
             vec![Event::PeerDown { peer }]
         }
         NetworkEvent::Refused { peer } => vec![Event::PeerRefused { peer }],

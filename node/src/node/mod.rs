@@ -220,6 +220,10 @@ fn start(
     let verifier = Verifier::new(Arc::clone(&heights), events.clone(), audit.clone(), threads(2))?;
     let peers = start_network(settings, &key, &sets, &audit, network_runtime)?;
     let network = peers.network.clone();
+    let expelling = network.clone();
+    audit.on_too_many_faults(move |peer| {
+        expelling.disconnect(peer, "it sends what no correct node sends");
+    });
     let shared = Shared { settings, ends, public, chain, events, audit, network };
     let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state)?;
     let hooks = shared.hooks(&mempool, &waiters);

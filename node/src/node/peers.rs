@@ -16,6 +16,9 @@ use tercet_consensus::key::{PublicKey, Signature};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
+/// Events of the network that wait: two for each peer that is connected, and others.
+const EVENTS_MAX: usize = 1_024;
+
 /// The network with the other ends of its inboxes.
 pub(super) struct Peers {
     pub(super) network: Network,
@@ -24,7 +27,7 @@ pub(super) struct Peers {
     pub(super) bodies: mpsc::Receiver<Inbound>,
     pub(super) transactions: mpsc::Receiver<Inbound>,
     pub(super) sync: mpsc::Receiver<Inbound>,
-    pub(super) events: mpsc::UnboundedReceiver<NetworkEvent>,
+    pub(super) events: mpsc::Receiver<NetworkEvent>,
 }
 
 pub(super) fn start_network(
@@ -39,7 +42,7 @@ pub(super) fn start_network(
     let (bodies_in, bodies) = mpsc::channel(BODIES_MAX);
     let (transactions_in, transactions) = mpsc::channel(INBOX_MAX / 4);
     let (sync_in, sync) = mpsc::channel(BODIES_MAX);
-    let (events_in, events) = mpsc::unbounded_channel();
+    let (events_in, events) = mpsc::channel(EVENTS_MAX);
     let inboxes = Inboxes {
         consensus: consensus_in,
         bodies: bodies_in,

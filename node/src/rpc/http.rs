@@ -2,6 +2,7 @@
 
 use super::jsonrpc::{self, Id, Request, RpcError};
 use super::params::{self, Args};
+use super::replies::Room;
 use super::routes::{self, Answer, Method, ROUTES, STREAM_ONLY};
 use super::server::Api;
 use super::{health, uri};
@@ -27,6 +28,17 @@ const REPLY_BYTES: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Handler {
     api: Api,
+}
+
+/// The body of a reply.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    /// Empty for a notification.
+    pub(crate) json: Vec<u8>,
+    /// Whether caches may keep it.
+    pub(crate) cacheable: bool,
+    /// What it holds until it has left.
+    room: Room,
 }
 
 /// Why a body could not be read.
@@ -80,11 +92,11 @@ impl Handler {
             return list();
         }
         match self.body(&body).await {
-            Ok((out, cacheable)) => json_reply(StatusCode::OK, out, cacheable),
+            Ok(out) => json_reply(StatusCode::OK, out.room.hold(out.json), out.cacheable),
             Err(error) => {
                 let mut out = Vec::with_capacity(REPLY_BYTES);
                 jsonrpc::error(&mut out, None, &error);
-                json_reply(StatusCode::INTERNAL_SERVER_ERROR, out, false)
+                json_reply(StatusCode::INTERNAL_SERVER_ERROR, out.into(), false)
             }
         }
     }
@@ -105,7 +117,7 @@ impl Handler {
     ///
     /// # Errors
     /// Where it is neither.
-    pub(crate) async fn body(&self, body: &[u8]) -> Result<(Vec<u8>, bool), RpcError> {
+    pub(crate) async fn body(&self, body: &[u8]) -> Result<Out, RpcError> {
         match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'[') => self.batch(body).await,
             _ => self.single(body).await,
@@ -113,22 +125,22 @@ impl Handler {
     }
 
     /// One JSON-RPC request: the body of its reply (nothing for a notification) and whether caches may keep it.
-    async fn single(&self, body: &[u8]) -> Result<(Vec<u8>, bool), RpcError> {
+    async fn single(&self, body: &[u8]) -> Result<Out, RpcError> {
         match parse::<Option<Request<'_>>>(body)? {
             Some(request) => self.member(&request).await,
-            None => Ok((Vec::new(), false)),
+            None => Ok(Out::default()),
         }
     }
 
-    async fn batch(&self, body: &[u8]) -> Result<(Vec<u8>, bool), RpcError> {
+    async fn batch(&self, body: &[u8]) -> Result<Out, RpcError> {
         let raws: Vec<&RawValue> = parse(body)?;
         let count_max = self.api.limits.max_request_batch_size;
         if count_max > 0 && raws.len() > count_max {
-            let mut out = Vec::with_capacity(REPLY_BYTES);
+            let mut out = Out::default();
             let data =
                 format!("batch request exceeds maximum ({count_max}) allowed number of requests");
-            jsonrpc::error(&mut out, None, &RpcError::invalid_request(data));
-            return Ok((out, false));
+            jsonrpc::error(&mut out.json, None, &RpcError::invalid_request(data));
+            return Ok(out);
         }
         let mut requests: Vec<Request<'_>> = Vec::with_capacity(raws.len());
         for raw in raws {
@@ -142,48 +154,49 @@ impl Handler {
     }
 
     /// Carries out a batch in order. Neighbouring `broadcast_tx_sync` are offered in order and wait together.
-    async fn members(&self, requests: &[Request<'_>]) -> Result<(Vec<u8>, bool), RpcError> {
-        let mut out = vec![b'['];
-        let (mut cacheable, mut replies) = (true, 0);
+    async fn members(&self, requests: &[Request<'_>]) -> Result<Out, RpcError> {
+        let mut out = Out { json: vec![b'['], cacheable: true, room: Room::default() };
+        let mut replies = 0;
         for run in requests.chunk_by(|before, after| before.is_fast() && after.is_fast()) {
             for member in join_all(run.iter().map(|request| self.member(request))).await {
-                let (reply, fixed) = member?;
-                if reply.is_empty() {
+                let reply = member?;
+                if reply.json.is_empty() {
                     continue;
                 }
                 if replies > 0 {
-                    out.push(b',');
+                    out.json.push(b',');
                 }
-                out.extend_from_slice(&reply);
-                cacheable &= fixed;
+                out.json.extend_from_slice(&reply.json);
+                out.cacheable &= reply.cacheable;
+                out.room.join(reply.room);
                 replies += 1;
             }
         }
         match replies {
-            0 => return Ok((Vec::new(), false)),
+            0 => return Ok(Out::default()),
             // CometBFT answers a batch with one reply by the reply itself.
-            1 => drop(out.drain(..1)),
-            _ => out.push(b']'),
+            1 => drop(out.json.drain(..1)),
+            _ => out.json.push(b']'),
         }
-        Ok((out, cacheable))
+        Ok(out)
     }
 
     /// The reply to one request and whether caches may keep it; nothing for a notification, which CometBFT does not carry out.
-    async fn member(&self, request: &Request<'_>) -> Result<(Vec<u8>, bool), RpcError> {
-        let Some(raw) = request.id else { return Ok((Vec::new(), false)) };
+    async fn member(&self, request: &Request<'_>) -> Result<Out, RpcError> {
+        let Some(raw) = request.id else { return Ok(Out::default()) };
         let id = Id::parse(raw).map_err(|error| RpcError::parse(&error))?;
-        let mut out = Vec::with_capacity(REPLY_BYTES);
+        let mut json = Vec::with_capacity(REPLY_BYTES);
         let done = if request.is_fast() {
-            self.fast(request, id, &mut out).await.map(|()| false)
+            self.fast(request, id, &mut json).await.map(|()| (false, Room::default()))
         } else {
-            self.call(request, id, &mut out).await
+            self.call(request, id, &mut json).await
         };
-        let cacheable = done.unwrap_or_else(|error| {
-            out.clear();
-            jsonrpc::error(&mut out, Some(id), &error);
-            false
+        let (cacheable, room) = done.unwrap_or_else(|error| {
+            json.clear();
+            jsonrpc::error(&mut json, Some(id), &error);
+            (false, Room::default())
         });
-        Ok((out, cacheable))
+        Ok(Out { json, cacheable, room })
     }
 
     /// `broadcast_tx_sync` without detours.
@@ -208,7 +221,7 @@ impl Handler {
         request: &Request<'_>,
         id: Id<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<bool, RpcError> {
+    ) -> Result<(bool, Room), RpcError> {
         let route = routes::find(&request.method);
         let args = json_args(request, route)?;
         let method = route.map(|route| route.method).ok_or_else(RpcError::method_not_found)?;
@@ -216,7 +229,7 @@ impl Handler {
         jsonrpc::begin(out, id);
         out.extend_from_slice(&answer.json);
         jsonrpc::end(out);
-        Ok(answer.cacheable)
+        Ok((answer.cacheable, answer.room))
     }
 
     /// A route called by its path, with arguments in the query or, posted, in a form.
@@ -247,7 +260,7 @@ impl Handler {
                 jsonrpc::begin(&mut out, Id::Number(-1));
                 out.extend_from_slice(&answer.json);
                 jsonrpc::end(&mut out);
-                json_reply(StatusCode::OK, out, answer.cacheable)
+                json_reply(StatusCode::OK, answer.room.hold(out), answer.cacheable)
             }
             Err(error) => uri_error(StatusCode::INTERNAL_SERVER_ERROR, &error),
         }
@@ -305,9 +318,9 @@ fn json_args(request: &Request<'_>, route: Option<&routes::Route>) -> Result<Arg
     params::from_json(route.params, request.params).map_err(|error| RpcError::json_params(&error))
 }
 
-fn json_reply(status: StatusCode, body: Vec<u8>, cacheable: bool) -> Reply {
+fn json_reply(status: StatusCode, body: Bytes, cacheable: bool) -> Reply {
     let is_empty = body.is_empty();
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    let mut reply = Response::new(Full::new(body));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     if !is_empty {
@@ -329,7 +342,7 @@ fn seconds() -> u64 {
 fn uri_error(status: StatusCode, error: &RpcError) -> Reply {
     let mut out = Vec::with_capacity(REPLY_BYTES);
     jsonrpc::error(&mut out, Some(Id::Number(-1)), error);
-    json_reply(status, out, false)
+    json_reply(status, out.into(), false)
 }
 
 fn body_error(error: &BodyError) -> Reply {
@@ -340,7 +353,7 @@ fn body_error(error: &BodyError) -> Reply {
     let error = RpcError::invalid_request(format!("error reading request body: {cause}"));
     let mut out = Vec::with_capacity(REPLY_BYTES);
     jsonrpc::error(&mut out, None, &error);
-    let mut reply = json_reply(StatusCode::BAD_REQUEST, out, false);
+    let mut reply = json_reply(StatusCode::BAD_REQUEST, out.into(), false);
     // The rest of the body is not read, so nothing further can be understood on this connection.
     reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     reply

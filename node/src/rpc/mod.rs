@@ -16,6 +16,7 @@ mod json;
 mod jsonrpc;
 mod params;
 mod quotes;
+mod replies;
 mod routes;
 mod server;
 pub mod sources;
@@ -23,6 +24,9 @@ pub mod sources;
 mod tests;
 mod uri;
 mod waiters;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 
 pub use cors::Cors;
 pub use json::node::COMPATIBLE_VERSION;

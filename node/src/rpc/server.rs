@@ -6,6 +6,7 @@ use super::http::Handler;
 use super::json;
 use super::json::chain::GenesisDoc;
 use super::quotes::Quotes;
+use super::replies::{REPLIES_BYTES_MAX, UNIT_BYTES};
 use super::sources::Sources;
 use bytes::Bytes;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,6 +28,8 @@ const STOP_PAUSE: Duration = Duration::from_secs(2);
 /// The most calls that read the store at a time; further ones wait, so that a crowd of clients cannot keep the disk and the
 /// processors from consensus.
 const READS_MAX: usize = 4;
+/// The most calls at a time that ask the pool or the application for what may be large; further ones wait.
+const ASKS_MAX: usize = 16;
 /// The least that hyper takes as the limit of its read buffer.
 const HEADER_BYTES_MIN: usize = 8192;
 /// The most header lines of a request.
@@ -104,6 +107,10 @@ pub(crate) struct Shared {
     pub(crate) genesis_json: Bytes,
     /// Who may read the store now.
     pub(crate) reads: Arc<Semaphore>,
+    /// Who may ask pool and application for what may be large.
+    pub(crate) asks: Arc<Semaphore>,
+    /// The room of large replies, see [`super::replies`].
+    pub(crate) replies: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Api {
@@ -119,8 +126,17 @@ impl Api {
     pub(crate) fn new(sources: Sources, limits: Limits) -> Result<Api, serde_json::Error> {
         let mut genesis_json = Vec::new();
         let reads = Arc::new(Semaphore::new(READS_MAX));
+        let asks = Arc::new(Semaphore::new(ASKS_MAX));
+        let replies = Arc::new(Semaphore::new(REPLIES_BYTES_MAX / UNIT_BYTES));
         json::append(&mut genesis_json, &GenesisDoc::from(&*sources.genesis))?;
-        Ok(Api(Arc::new(Shared { sources, limits, genesis_json: genesis_json.into(), reads })))
+        Ok(Api(Arc::new(Shared {
+            sources,
+            limits,
+            genesis_json: genesis_json.into(),
+            reads,
+            asks,
+            replies,
+        })))
     }
 
     /// Waits for the pool or the application, but not longer than a reply may take.

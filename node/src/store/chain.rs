@@ -355,7 +355,7 @@ fn known(slot: &AtomicU64) -> Option<Height> {
     }
 }
 
-fn decode_meta(bytes: &[u8]) -> Option<BlockMeta> {
+pub(super) fn decode_meta(bytes: &[u8]) -> Option<BlockMeta> {
     let raw = pb::BlockMeta::decode(bytes).ok()?;
     Some(BlockMeta {
         block_id: BlockId::try_from(raw.block_id?).ok()?,

@@ -22,6 +22,9 @@ mod chain_tests;
 #[cfg(test)]
 mod journal_tests;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
+
 pub use chain::{BlockMeta, Chain};
 pub use journal::Journal;
 pub use state::{Applied, State};

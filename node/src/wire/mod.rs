@@ -26,7 +26,7 @@ mod vote;
 mod golden_tests;
 #[cfg(test)]
 mod property_tests;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod samples;
 
 pub use body::{Body, decode_block, decode_last_commit};

@@ -7,6 +7,7 @@ use tendermint::block::{Height, header::Version};
 use tendermint::{Hash, Time};
 use tercet_consensus::block::{Block, BlockId, SealedBlock};
 use tercet_consensus::commit::{Commit, CommitSig};
+#[cfg(test)]
 use tercet_consensus::key::Signature;
 use tercet_consensus::message::{
     Certificate, Extension, Justification, Message, Phase, PrePrepare, PreparedClaim, Proposal,
@@ -22,15 +23,15 @@ use tercet_consensus::view::View;
 pub(crate) const CHAIN_ID: &str = "golden-chain";
 
 pub(crate) fn height(value: u64) -> Height {
-    Height::try_from(value).unwrap()
+    Height::try_from(value).expect("a valid sample")
 }
 
 pub(crate) fn view(number: u32) -> View {
-    View::new(number).unwrap()
+    View::new(number).expect("a valid sample")
 }
 
 pub(crate) fn time(seconds: i64) -> Time {
-    Time::from_unix_timestamp(1_700_000_000 + seconds, 123_456_789).unwrap()
+    Time::from_unix_timestamp(1_700_000_000 + seconds, 123_456_789).expect("a valid sample")
 }
 
 /// A block of height `at` with `txs` transactions, after `last_commit`.
@@ -38,7 +39,7 @@ pub(crate) fn block(at: u64, txs: u8, last_commit: Option<Commit>) -> Arc<Sealed
     let set = validators(&[4, 3, 2, 1]);
     let header = tendermint::block::Header {
         version: Version { block: 11, app: 1 },
-        chain_id: CHAIN_ID.parse().unwrap(),
+        chain_id: CHAIN_ID.parse().expect("a valid sample"),
         height: height(at),
         time: time(0),
         last_block_id: last_commit.as_ref().map(|commit| commit.block_id),
@@ -47,7 +48,7 @@ pub(crate) fn block(at: u64, txs: u8, last_commit: Option<Commit>) -> Arc<Sealed
         validators_hash: set.hash(),
         next_validators_hash: set.hash(),
         consensus_hash: Hash::Sha256([7; 32]),
-        app_hash: vec![1, 2, 3].try_into().unwrap(),
+        app_hash: vec![1, 2, 3].try_into().expect("a valid sample"),
         last_results_hash: None,
         evidence_hash: None,
         proposer_address: public(0).address(),
@@ -232,6 +233,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
 }
 
 /// Some signature.
+#[cfg(test)]
 pub(crate) fn signature(n: u8) -> Signature {
     Signature([n; 64])
 }

@@ -107,7 +107,7 @@ fn inboxes(runtime: &Runtime) -> (Inboxes, mpsc::Receiver<Inbound>) {
         runtime.spawn(async move { while receiver.recv().await.is_some() {} });
         sender
     };
-    let (events, mut told) = mpsc::unbounded_channel();
+    let (events, mut told) = mpsc::channel(64);
     runtime.spawn(async move { while told.recv().await.is_some() {} });
     let inboxes =
         Inboxes { consensus, bodies: ignored(), transactions: ignored(), sync: ignored(), events };

@@ -2,13 +2,13 @@
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 
-use super::raw::Raw;
 use super::support::{Node, config, soon};
+use crate::network::raw::Raw;
 use crate::network::*;
 
 /// Connects to `node` and holds the raw streams.
 async fn connect(node: &Node, key: u8) -> Raw {
-    Raw::connect(node.listen, config(key).settings).await
+    Raw::connect(node.listen, config(key).settings).await.expect("it is let in")
 }
 
 #[tokio::test]
@@ -16,9 +16,9 @@ async fn a_length_prefix_of_four_gibibytes_cuts_the_peer() {
     for (key, class) in (10..).zip(Class::ALL) {
         let mut node = Node::start(config(1)).await;
         let mut hostile = connect(&node, key).await;
-        hostile.say_hello().await;
+        hostile.say_hello().await.unwrap();
         assert_eq!(node.connected().await.peer, hostile.peer);
-        hostile.write(class, &[0xff; 64]).await;
+        hostile.write(class, &[0xff; 64]).await.unwrap();
         let (peer, reason) = node.disconnected().await;
         assert_eq!(peer, hostile.peer);
         assert!(reason.contains("4294967295 bytes"), "{reason}");
@@ -32,11 +32,11 @@ async fn a_frame_one_byte_above_the_limit_of_its_class_cuts_the_peer() {
     for (key, class) in (10..).zip(Class::ALL) {
         let mut node = Node::start(config(1)).await;
         let mut hostile = connect(&node, key).await;
-        hostile.say_hello().await;
+        hostile.say_hello().await.unwrap();
         node.connected().await;
         let limit = ClassLimits::default().of(class).frame_bytes_max;
         let prefix = u32::try_from(limit + 1).unwrap().to_be_bytes();
-        hostile.write(class, &prefix).await;
+        hostile.write(class, &prefix).await.unwrap();
         let (_, reason) = node.disconnected().await;
         assert!(reason.contains("is the most"), "{reason}");
         let discard = node.discarded(DiscardReason::Oversized).await;
@@ -48,9 +48,9 @@ async fn a_frame_one_byte_above_the_limit_of_its_class_cuts_the_peer() {
 async fn a_truncated_frame_is_not_delivered() {
     let mut node = Node::start(config(1)).await;
     let mut hostile = connect(&node, 10).await;
-    hostile.say_hello().await;
+    hostile.say_hello().await.unwrap();
     node.connected().await;
-    hostile.write(Class::Sync, &[0, 0, 0, 1, 7, 0, 0, 0, 9, 1, 2]).await;
+    hostile.write(Class::Sync, &[0, 0, 0, 1, 7, 0, 0, 0, 9, 1, 2]).await.unwrap();
     assert_eq!(node.receive(Class::Sync).await.bytes, vec![7]);
     hostile.stream(Class::Sync).close().await.unwrap();
     let (peer, reason) = node.disconnected().await;
@@ -66,7 +66,7 @@ async fn random_bytes_after_the_hello_do_no_harm() {
     for key in 10..18 {
         let mut node = Node::start(config(1)).await;
         let mut hostile = connect(&node, key).await;
-        hostile.say_hello().await;
+        hostile.say_hello().await.unwrap();
         node.connected().await;
         let class = Class::ALL[usize::from(key) % Class::COUNT];
         let bytes: Vec<u8> = (0..100_000_u32)
@@ -87,11 +87,11 @@ async fn random_bytes_after_the_hello_do_no_harm() {
 async fn garbage_instead_of_a_hello_is_refused() {
     let mut node = Node::start(config(1)).await;
     let mut hostile = connect(&node, 10).await;
-    hostile.write(Class::Consensus, &[0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9]).await;
+    hostile.write(Class::Consensus, &[0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9]).await.unwrap();
     let discard = node.discarded(DiscardReason::MalformedHello).await;
     assert_eq!(discard.peer, Some(hostile.peer));
     let mut hostile = connect(&node, 11).await;
-    hostile.write(Class::Consensus, &[0xff; 8]).await;
+    hostile.write(Class::Consensus, &[0xff; 8]).await.unwrap();
     node.discarded(DiscardReason::Oversized).await;
     soon(node.idle()).await;
     assert!(node.no_more_events());
@@ -101,9 +101,9 @@ async fn garbage_instead_of_a_hello_is_refused() {
 async fn frames_before_the_hello_are_not_delivered() {
     let mut node = Node::start(config(1)).await;
     let mut hostile = connect(&node, 10).await;
-    hostile.write(Class::Sync, &[0, 0, 0, 1, 7]).await;
+    hostile.write(Class::Sync, &[0, 0, 0, 1, 7]).await.unwrap();
     assert!(node.network.peers().is_empty());
-    hostile.say_hello().await;
+    hostile.say_hello().await.unwrap();
     node.connected().await;
     assert_eq!(node.receive(Class::Sync).await.bytes, vec![7]);
 }
@@ -115,7 +115,7 @@ async fn a_peer_that_never_says_hello_is_cut() {
     let mut node = Node::start(short).await;
     let mut hostile = connect(&node, 10).await;
     // The node's hello, then the end of the stream.
-    for stream in &mut hostile.inbound {
+    for (_, stream) in &mut hostile.inbound {
         let mut bytes = Vec::new();
         let _ = soon(stream.read_to_end(&mut bytes)).await;
     }
@@ -129,7 +129,7 @@ async fn a_peer_that_is_silent_is_dropped() {
     short.settings.timeouts.silence = Duration::from_millis(200);
     let mut node = Node::start(short).await;
     let mut hostile = connect(&node, 10).await;
-    hostile.say_hello().await;
+    hostile.say_hello().await.unwrap();
     node.connected().await;
     let (_, reason) = node.disconnected().await;
     assert!(reason.contains("nothing heard"), "{reason}");
@@ -164,7 +164,7 @@ async fn a_peer_that_never_reads_is_dropped_while_others_go_on() {
     let mut honest = Node::start(config(2).persistent(node.address())).await;
     let good = node.connected().await.peer;
     let mut hostile = connect(&node, 10).await;
-    hostile.say_hello().await;
+    hostile.say_hello().await.unwrap();
     assert_eq!(node.connected().await.peer, hostile.peer);
     // More than the windows on the way take, less than the queue holds.
     let body = Bytes::from(vec![1; 4_000_000]);
@@ -192,7 +192,7 @@ async fn an_overflowing_queue_drops_the_peer_but_not_for_transactions() {
         ClassLimits { consensus: limit, bodies: limit, transactions: limit, sync: limit };
     let mut node = Node::start(small).await;
     let mut hostile = connect(&node, 10).await;
-    hostile.say_hello().await;
+    hostile.say_hello().await.unwrap();
     node.connected().await;
     let full = Bytes::from(vec![1; 65_536]);
     let fill = |class| {
@@ -205,4 +205,64 @@ async fn an_overflowing_queue_drops_the_peer_but_not_for_transactions() {
     assert!(reason.contains("consensus queue is full"), "{reason}");
     let oversized = node.network.send(hostile.peer, Class::Sync, Bytes::from(vec![1; 65_537]));
     assert_eq!(oversized, Err(SendError::NotConnected));
+}
+
+/// Who comes and goes while nobody listens is not kept: the next is let in when there is room.
+#[tokio::test]
+async fn no_more_peers_are_let_in_than_can_be_told_of() {
+    let mut few = config(1);
+    few.events_max = 4;
+    let mut node = Node::start(few).await;
+    let mut first = connect(&node, 10).await;
+    first.say_hello().await.unwrap();
+    let mut second = connect(&node, 11).await;
+    second.say_hello().await.unwrap();
+    node.present(2).await;
+    let mut third = connect(&node, 12).await;
+    third.say_hello().await.unwrap();
+    let denied = node.discarded(DiscardReason::ConnectionDenied).await;
+    assert_eq!(denied.peer, Some(third.peer));
+    drop(first);
+    let told = node.connected().await.peer;
+    assert_eq!(node.connected().await.peer, second.peer);
+    assert_eq!(node.disconnected().await.0, told);
+    let mut fourth = connect(&node, 13).await;
+    fourth.say_hello().await.unwrap();
+    assert_eq!(node.connected().await.peer, fourth.peer);
+}
+
+/// What nobody takes of a class waits in a bounded number of bytes, of all peers together.
+#[tokio::test]
+async fn frames_that_nobody_takes_are_bounded_in_bytes() {
+    const FRAME_BYTES: usize = 4 << 20;
+    let node = Node::start(config(1)).await;
+    let body = Bytes::from(vec![1; FRAME_BYTES]);
+    let mut peers = Vec::new();
+    for n in [2, 3, 4] {
+        peers.push(Node::start(config(n).persistent(node.address())).await);
+    }
+    node.present(3).await;
+    for peer in &mut peers {
+        peer.connected().await;
+        for _ in 0..10 {
+            peer.network.send(node.network.local(), Class::Bodies, body.clone()).unwrap();
+        }
+    }
+    let inbox = &node.inboxes[Class::Bodies.index()];
+    soon(async {
+        while inbox.len() < 8 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Each reader holds one more at most, and has told nobody of it.
+    let received = || {
+        let infos = node.network.peers();
+        infos.iter().map(|info| info.traffic.received_bytes(Class::Bodies)).sum::<u64>()
+    };
+    let most = u64::try_from((8 + 3) * (FRAME_BYTES + 4)).unwrap();
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        assert!(inbox.len() == 8 && received() <= most, "{} {}", inbox.len(), received());
+    }
 }

@@ -42,6 +42,8 @@ pub(super) fn generous_limits() -> Limits {
 #[derive(Clone)]
 pub(super) struct Config {
     pub(super) settings: Settings,
+    /// How many events may wait.
+    pub(super) events_max: usize,
 }
 
 pub(super) fn config(n: u8) -> Config {
@@ -50,6 +52,7 @@ pub(super) fn config(n: u8) -> Config {
         VerifyingKey::from_bytes(key).is_ok_and(|k| k.verify_strict(message, &signature).is_ok())
     };
     Config {
+        events_max: 64,
         settings: Settings {
             secret: secret(n),
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -112,8 +115,8 @@ pub(super) struct Node {
     pub(super) listen: SocketAddr,
     runtime: Option<Runtime>,
     config: Config,
-    events: mpsc::UnboundedReceiver<NetworkEvent>,
-    inboxes: [mpsc::Receiver<Inbound>; Class::COUNT],
+    pub(super) events: mpsc::Receiver<NetworkEvent>,
+    pub(super) inboxes: [mpsc::Receiver<Inbound>; Class::COUNT],
     discards: mpsc::UnboundedReceiver<Discard>,
 }
 
@@ -138,7 +141,7 @@ impl Node {
             .enable_all()
             .build()
             .unwrap();
-        let (events_in, events) = mpsc::unbounded_channel();
+        let (events_in, events) = mpsc::channel(config.events_max);
         let (senders, inboxes): (Vec<_>, Vec<_>) =
             (0..Class::COUNT).map(|_| mpsc::channel(INBOX_FRAMES_MAX)).unzip();
         let (discards_in, discards) = mpsc::unbounded_channel();

@@ -7,6 +7,7 @@ use super::super::json::block::{
 };
 use super::super::json::chain::{ParamsReply, ValidatorEntry, ValidatorsReply};
 use super::super::params::Args;
+use super::super::replies::Room;
 use super::super::server::Api;
 use super::{Answer, per_page};
 use bytes::Bytes;
@@ -101,11 +102,11 @@ fn header_at(api: &Api, at: Option<Height>) -> Result<Answer, String> {
 
 pub(super) fn commit(api: &Api, args: &Args) -> Result<Answer, String> {
     let Some(height) = asked_or_head(api, args)? else {
-        return Ok(Answer { json: b"null".to_vec(), cacheable: false });
+        return Ok(Answer { json: b"null".to_vec(), cacheable: false, room: Room::default() });
     };
     let blocks = &api.sources.blocks;
     let Some(meta) = blocks.meta(height)? else {
-        return Ok(Answer { json: b"null".to_vec(), cacheable: false });
+        return Ok(Answer { json: b"null".to_vec(), cacheable: false, room: Room::default() });
     };
     // The commit of the highest block stands in no block yet: another node may have seen other signatures.
     let canonical =

@@ -7,6 +7,7 @@ mod txs;
 
 use super::jsonrpc::RpcError;
 use super::params::{Args, Kind, Param};
+use super::replies::Room;
 use super::server::Api;
 use std::sync::Arc;
 pub(crate) use txs::broadcast_sync;
@@ -105,6 +106,8 @@ pub(crate) struct Answer {
     pub(crate) json: Vec<u8>,
     /// Whether it never changes, so that caches may keep it.
     pub(crate) cacheable: bool,
+    /// What it holds until it has left.
+    pub(crate) room: Room,
 }
 
 impl Answer {
@@ -112,7 +115,7 @@ impl Answer {
         let mut json = Vec::with_capacity(ANSWER_BYTES);
         super::json::append(&mut json, value)
             .map_err(|error| format!("error marshaling response: {error}"))?;
-        Ok(Answer { json, cacheable: false })
+        Ok(Answer { json, cacheable: false, room: Room::default() })
     }
 
     fn cacheable(mut self, cacheable: bool) -> Answer {
@@ -130,55 +133,69 @@ const ANSWER_BYTES: usize = 1024;
 /// Where the route cannot answer, with the text that belongs into `data`.
 pub(crate) async fn call(api: &Api, method: Method, args: Args) -> Result<Answer, RpcError> {
     let answer = match method {
-        Method::Health => Ok(Answer { json: b"{}".to_vec(), cacheable: false }),
-        Method::Genesis => node::genesis(api),
-        Method::GenesisChunked => node::genesis_chunked(api, &args),
+        Method::Health => {
+            Ok(Answer { json: b"{}".to_vec(), cacheable: false, room: Room::default() })
+        }
         Method::AbciInfo => abci::info(api).await,
-        Method::AbciQuery => abci::query(api, &args).await,
         Method::CheckTx => txs::check(api, args.bytes(0)).await,
         Method::BroadcastTxAsync => txs::broadcast_async(api, args.bytes(0)),
         Method::BroadcastTxSync => {
             let mut json = Vec::with_capacity(ANSWER_BYTES);
             let sent = broadcast_sync(api, args.bytes(0), &mut json).await;
-            sent.map(|()| Answer { json, cacheable: false })
+            sent.map(|()| Answer { json, cacheable: false, room: Room::default() })
         }
         Method::BroadcastTxCommit => txs::broadcast_commit(api, args.bytes(0)).await,
         Method::NumUnconfirmedTxs => txs::count_unconfirmed(api),
-        Method::UnconfirmedTxs => txs::unconfirmed(api, &args).await,
+        Method::Genesis | Method::GenesisChunked | Method::AbciQuery | Method::UnconfirmedTxs => {
+            asking(api, method, args).await
+        }
         stored => blocking(api, stored, args).await,
     };
     answer.map_err(RpcError::internal)
 }
 
+/// Routes whose answers may be large and do not come from the store: few at a time, until there is room for the answer.
+async fn asking(api: &Api, method: Method, args: Args) -> Result<Answer, String> {
+    let place = api.bounded(Arc::clone(&api.asks).acquire_owned()).await?;
+    let _place = place.map_err(|error| error.to_string())?;
+    let mut answer = match method {
+        Method::Genesis => node::genesis(api),
+        Method::GenesisChunked => node::genesis_chunked(api, &args),
+        Method::AbciQuery => abci::query(api, &args).await,
+        _ => txs::unconfirmed(api, &args).await,
+    }?;
+    answer.room = Room::take(api, answer.json.len()).await?;
+    Ok(answer)
+}
+
 /// Routes that read the store run on the blocking threads, so that the disk never delays a transaction.
 async fn blocking(api: &Api, method: Method, args: Args) -> Result<Answer, String> {
-    // A call that is given up keeps its place until its read is done.
+    // A call that is given up keeps its place until its read is done; another until there is room for its answer.
     let place = api.bounded(Arc::clone(&api.reads).acquire_owned()).await?;
     let place = place.map_err(|error| error.to_string())?;
-    let api = api.clone();
+    let reading = api.clone();
     let read = move || match method {
-        Method::Status => node::status(&api),
-        Method::NetInfo => node::net_info(&api),
-        Method::PbftState => node::pbft_state(&api),
-        Method::Blockchain => chain::blockchain(&api, &args),
-        Method::Block => chain::block(&api, &args),
-        Method::BlockByHash => chain::block_by_hash(&api, &args),
-        Method::BlockResults => chain::block_results(&api, &args),
-        Method::Commit => chain::commit(&api, &args),
-        Method::Header => chain::header(&api, &args),
-        Method::HeaderByHash => chain::header_by_hash(&api, &args),
-        Method::Validators => chain::validators(&api, &args),
-        Method::ConsensusParams => chain::consensus_params(&api, &args),
+        Method::Status => node::status(&reading),
+        Method::NetInfo => node::net_info(&reading),
+        Method::PbftState => node::pbft_state(&reading),
+        Method::Blockchain => chain::blockchain(&reading, &args),
+        Method::Block => chain::block(&reading, &args),
+        Method::BlockByHash => chain::block_by_hash(&reading, &args),
+        Method::BlockResults => chain::block_results(&reading, &args),
+        Method::Commit => chain::commit(&reading, &args),
+        Method::Header => chain::header(&reading, &args),
+        Method::HeaderByHash => chain::header_by_hash(&reading, &args),
+        Method::Validators => chain::validators(&reading, &args),
+        Method::ConsensusParams => chain::consensus_params(&reading, &args),
         _ => Err("the route does not read the store".to_owned()),
     };
-    let read = move || {
-        let _place = place;
-        read()
+    let read = move || (read(), place);
+    let Ok((answer, _place)) = tokio::task::spawn_blocking(read).await else {
+        return Err("the call was cancelled".to_owned());
     };
-    match tokio::task::spawn_blocking(read).await {
-        Ok(answer) => answer,
-        Err(_) => Err("the call was cancelled".to_owned()),
-    }
+    let mut answer = answer?;
+    answer.room = Room::take(api, answer.json.len()).await?;
+    Ok(answer)
 }
 
 /// CometBFT's page sizes: 30 unless asked for, at most 100.

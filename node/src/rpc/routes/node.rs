@@ -4,6 +4,7 @@ use super::super::json::chain::ChunkReply;
 use super::super::json::node::{NetInfoReply, PbftReply, StatusReply};
 use super::super::json::{Base64Text, Text};
 use super::super::params::Args;
+use super::super::replies::Room;
 use super::super::server::Api;
 use super::Answer;
 
@@ -31,7 +32,7 @@ pub(super) fn genesis(api: &Api) -> Result<Answer, String> {
         return Err("genesis response is large, please use the genesis_chunked API instead".into());
     }
     let json = [b"{\"genesis\":", &api.genesis_json[..], b"}"].concat();
-    Ok(Answer { json, cacheable: true })
+    Ok(Answer { json, cacheable: true, room: Room::default() })
 }
 
 pub(super) fn genesis_chunked(api: &Api, args: &Args) -> Result<Answer, String> {

@@ -4,6 +4,7 @@ use super::super::json::abci::{CommitReply, TxResult};
 use super::super::json::node::UnconfirmedReply;
 use super::super::json::{Base64Text, Hex, Text, append_hex, append_text};
 use super::super::params::Args;
+use super::super::replies::Room;
 use super::super::server::Api;
 use super::super::sources::HashedTx;
 use super::super::waiters::Waiter;
@@ -35,7 +36,7 @@ pub(super) fn broadcast_async(api: &Api, tx: Bytes) -> Result<Answer, String> {
     api.sources.pool.submit(tx).map_err(|error| error.to_string())?;
     let mut json = Vec::new();
     append_broadcast(&mut json, &ResponseCheckTx::default(), &hash);
-    Ok(Answer { json, cacheable: false })
+    Ok(Answer { json, cacheable: false, room: Room::default() })
 }
 
 fn append_broadcast(out: &mut Vec<u8>, check: &ResponseCheckTx, hash: &[u8; 32]) {

@@ -511,11 +511,31 @@ proptest! {
         };
         let handler = Handler::new(Api::new(sources(), limits).unwrap());
         runtime.block_on(async {
-            if let Ok((out, _)) = handler.body(body.as_bytes()).await
-                && !out.is_empty()
+            if let Ok(out) = handler.body(body.as_bytes()).await
+                && !out.json.is_empty()
             {
-                serde_json::from_slice::<serde_json::Value>(&out).unwrap();
+                serde_json::from_slice::<serde_json::Value>(&out.json).unwrap();
             }
         });
     }
+}
+
+/// What clients do not take waits in a bounded number of bytes, whoever they are and however many.
+#[tokio::test]
+async fn large_replies_that_have_not_left_are_bounded_in_bytes() {
+    use crate::rpc::replies::{REPLIES_BYTES_MAX, Room};
+    let limits = Limits { write_timeout: Duration::from_millis(50), ..Limits::default() };
+    let api = Api::new(sources(), limits).unwrap();
+    let first = Room::take(&api, REPLIES_BYTES_MAX / 2 + 1).await.unwrap();
+    let leaving = first.hold(vec![1; 10]);
+    let refused = Room::take(&api, REPLIES_BYTES_MAX / 2).await.unwrap_err();
+    assert!(refused.contains("on their way"), "{refused}");
+    // Small ones always go.
+    Room::take(&api, 60_000).await.unwrap();
+    let part = leaving.slice(5..);
+    drop(leaving);
+    Room::take(&api, REPLIES_BYTES_MAX / 2).await.unwrap_err();
+    drop(part);
+    Room::take(&api, REPLIES_BYTES_MAX).await.unwrap();
+    Room::take(&api, REPLIES_BYTES_MAX + 1).await.unwrap_err();
 }
