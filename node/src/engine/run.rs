@@ -2,6 +2,7 @@
 //!
 //! [`Engine::turn`] waits for nothing but the journal's disk and reads no clock; [`Engine::run`] is the loop around it.
 
+use super::clock_watch::ClockWatch;
 use super::hold::Hold;
 use super::ingest::Ahead;
 use super::outside::Now;
@@ -67,6 +68,7 @@ pub struct Engine {
     pub(super) failure: Option<EngineError>,
     /// The last decided blocks, to be served by id.
     pub(super) recent: VecDeque<Arc<SealedBlock>>,
+    pub(super) clock: ClockWatch,
     /// The clocks at the start of this turn.
     pub(super) now: Now,
 }
@@ -95,6 +97,7 @@ impl Engine {
             equivocators: BTreeSet::new(),
             failure: None,
             recent: VecDeque::new(),
+            clock: ClockWatch::default(),
             parts,
         };
         engine.publish();
@@ -105,7 +108,7 @@ impl Engine {
     ///
     /// # Errors
     /// Why it cannot go on.
-    pub fn run(mut self, events: &Receiver<Event>) -> Result<(), EngineError> {
+    pub fn run(&mut self, events: &Receiver<Event>) -> Result<(), EngineError> {
         self.start(Now::read())?;
         loop {
             // Waits for events, at most to the next deadline, and takes all that are there.
@@ -409,6 +412,7 @@ impl Engine {
         if replica.saw_view_change() && replica.height() == commit.height {
             self.parts.pace.view_change(commit.height);
         }
+        self.note_time(&commit);
         self.work.decided(self.now.instant);
         self.unexecuted.insert(commit.height, block.txs().len());
         self.parts.pace.decided(commit.height, block.bytes().len());
