@@ -23,12 +23,21 @@ pub enum OpenError {
     #[error("proxy_app = \"{0}\" names no application: set kvstore, persistent_kvstore or noop")]
     Unknown(String),
     /// The kvstore's database did not open.
-    #[error("the kvstore's database in {} cannot be opened", folder.display())]
+    #[error("the kvstore's database in {} cannot be opened: see to the disk; where its data is damaged, remove the folder, and the chain is executed again", folder.display())]
     Database {
         /// Where it is.
         folder: PathBuf,
         /// What the database said.
         source: rocksdb::Error,
+    },
+    /// Files of the kvstore's database were removed.
+    #[error(
+        "{} lacks files of its database (CURRENT): remove the folder, and the chain is executed again",
+        folder.display()
+    )]
+    Incomplete {
+        /// Where it is.
+        folder: PathBuf,
     },
     /// The kvstore's data is not what was written.
     #[error("the kvstore's data in {} cannot be read", folder.display())]

@@ -1,7 +1,7 @@
 //! The Tercet daemon: all I/O around the pure consensus core.
 //!
 //! Floors from top to ground; a floor imports only floors below it: `cli` · `node` · `sources` · `engine network mempool sync rpc` ·
-//! `execution` · `wire` · `store` · `audit`. Parts of one floor meet through handles that `node` gives them.
+//! `execution` · `wire` · `store` · `audit clock`. Parts of one floor meet through handles that `node` gives them.
 
 // So that tests inside of the crate can share the support of those outside.
 #[cfg(test)]
@@ -9,6 +9,7 @@ extern crate self as tercet_node;
 
 pub mod audit;
 pub mod cli;
+pub mod clock;
 pub mod engine;
 pub mod execution;
 #[cfg(any(test, feature = "testing"))]

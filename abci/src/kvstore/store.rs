@@ -66,6 +66,10 @@ pub(super) struct Store {
 impl Store {
     /// Opens it, and creates it where it is not there.
     pub(super) fn open(folder: &Path, durability: Durability) -> Result<Store, OpenError> {
+        // Without it RocksDB would begin a new database over what is left of the old one.
+        if !folder.join("CURRENT").exists() && has_data(folder) {
+            return Err(OpenError::Incomplete { folder: folder.to_owned() });
+        }
         let db = DB::open(&options(), folder);
         let db = db.map_err(|source| OpenError::Database { folder: folder.to_owned(), source })?;
         Ok(Store { db, durability })
@@ -164,6 +168,13 @@ impl Batch {
         let json = serde_json::to_vec(&state).expect("two numbers are JSON");
         self.writes.put(STATE_KEY, json);
     }
+}
+
+/// Whether a file of the folder holds what a database wrote.
+fn has_data(folder: &Path) -> bool {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut kinds = files.filter_map(|file| file.path().extension().map(ToOwned::to_owned));
+    kinds.any(|kind| ["log", "sst", "blob"].iter().any(|data| kind == *data))
 }
 
 fn validator_key(key: PublicKey) -> Vec<u8> {

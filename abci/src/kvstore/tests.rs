@@ -412,6 +412,15 @@ fn clones_are_the_same_store() {
 }
 
 #[test]
+fn a_database_without_its_current_file_is_not_begun_anew() {
+    let folder = TempDir::new().expect("a folder");
+    drop(open(&folder));
+    std::fs::remove_file(folder.path().join("CURRENT")).expect("removed");
+    let opened = KvStore::open(folder.path(), Durability::Synced);
+    assert!(opened.is_err_and(|error| error.to_string().contains("remove the folder")));
+}
+
+#[test]
 fn there_are_no_snapshots_and_no_vote_extensions() {
     let app = Home::new().app;
     assert!(app.list_snapshots().snapshots.is_empty());

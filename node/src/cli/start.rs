@@ -3,6 +3,7 @@
 use super::context::{Context, Global};
 use super::flags::ConfigFlags;
 use super::logging;
+use crate::clock::Skew;
 use crate::node::{self, Settings};
 use anyhow::Context as _;
 use clap::Args;
@@ -16,6 +17,8 @@ pub(super) struct Start {
     /// The SHA-256 that the genesis file must have, in hexadecimal.
     #[arg(long = "genesis_hash", alias = "genesis-hash", value_name = "HEX")]
     genesis_hash: Option<String>,
+    #[command(flatten)]
+    clock: Skew,
     #[command(flatten)]
     pub(super) flags: ConfigFlags,
 }
@@ -31,6 +34,7 @@ disk failed, 1 it could not start.";
 
 impl Start {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
+        self.clock.apply();
         let context = global.load(&self.flags.0)?;
         context.loaded.check()?;
         self.check_genesis(&context)?;

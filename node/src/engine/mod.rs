@@ -6,6 +6,7 @@
 //! - `talk`: what it says to peers: STATUS and its answers, bodies, relayed messages.
 //! - `ingest`: decided blocks of peers, many at a time.
 //! - [`hold`]: why nothing is signed.
+//! - `clock_watch`: whether the clock agrees with the others.
 //! - `notes`: what the log should know.
 //! - `parts`: what it is made of.
 //! - [`snapshot`]: its state, for those who only look.
@@ -17,6 +18,7 @@
 //! - [`verifier`]: frames to verified inputs, off the engine's thread.
 //! - [`peers`]: what is known of each peer, and who needs a relayed message.
 
+mod clock_watch;
 pub mod heights;
 pub mod hold;
 mod ingest;

@@ -2,6 +2,7 @@
 
 use super::run::Engine;
 use crate::audit::Discarded;
+use tercet_consensus::commit::{Commit, median_time};
 use tercet_consensus::message::SignedVote;
 use tercet_consensus::replica::Note;
 
@@ -13,6 +14,15 @@ impl Engine {
         if self.equivocators.insert(vote.validator) {
             tracing::error!(validator = %vote.validator, height = %vote.height,
                 "a validator signed two votes for one height and view");
+        }
+    }
+
+    /// Compares the clock with the others' in the commit of a block that was just decided.
+    pub(super) fn note_time(&mut self, commit: &Commit) {
+        let Some(info) = self.parts.sets.at(commit.height) else { return };
+        let fresh = !self.hold.ingesting && !self.hold.restoring && !self.parts.sync.is_behind();
+        if let Some(median) = median_time(commit, &info.validators) {
+            self.clock.see(median, fresh, self.now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the engine talks to, as traits: the node puts its network, its disk and its catch-up behind them, the simulator its own.
 
 use super::EngineError;
+use crate::clock;
 use crate::network::{Class, Network, PeerId};
 use crate::store::{Chain, Journal, StoreError};
 use crate::sync::SyncHandle;
@@ -28,7 +29,7 @@ impl Now {
     /// Reads the clocks of this machine.
     #[must_use]
     pub fn read() -> Now {
-        Now { instant: Instant::now(), time: Time::now() }
+        Now { instant: Instant::now(), time: clock::now() }
     }
 }
 

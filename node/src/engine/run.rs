@@ -2,6 +2,7 @@
 //!
 //! [`Engine::turn`] waits for nothing but the journal's disk and reads no clock; [`Engine::run`] is the loop around it.
 
+use super::clock_watch::ClockWatch;
 use super::hold::Hold;
 use super::ingest::Ahead;
 use super::outside::Now;
@@ -69,6 +70,7 @@ pub struct Engine {
     pub(super) unnamed_relayed: usize,
     /// The last decided blocks, to be served by id.
     pub(super) recent: VecDeque<Arc<SealedBlock>>,
+    pub(super) clock: ClockWatch,
     /// The clocks at the start of this turn.
     pub(super) now: Now,
 }
@@ -98,6 +100,7 @@ impl Engine {
             failure: None,
             unnamed_relayed: 0,
             recent: VecDeque::new(),
+            clock: ClockWatch::default(),
             parts,
         };
         engine.publish();
@@ -108,7 +111,7 @@ impl Engine {
     ///
     /// # Errors
     /// Why it cannot go on.
-    pub fn run(mut self, events: &Receiver<Event>) -> Result<(), EngineError> {
+    pub fn run(&mut self, events: &Receiver<Event>) -> Result<(), EngineError> {
         self.start(Now::read())?;
         loop {
             // Waits for events, at most to the next deadline, and takes all that are there.
@@ -417,6 +420,7 @@ impl Engine {
         if replica.saw_view_change() && replica.height() == commit.height {
             self.parts.pace.view_change(commit.height);
         }
+        self.note_time(&commit);
         self.work.decided(self.now.instant);
         self.unexecuted.insert(commit.height, block.txs().len());
         self.parts.pace.decided(commit.height, block.bytes().len());

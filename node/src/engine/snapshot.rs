@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub connected: Vec<String>,
     /// Whether peers are ahead.
     pub behind: bool,
+    /// By how many seconds the clock is ahead of the others', where it is wrong.
+    pub clock_off_secs: Option<i64>,
     /// View changes since the start.
     pub view_changes: u64,
 }
@@ -40,6 +42,7 @@ impl Engine {
         let view_now = (replica.height().value(), replica.view().number(), self.view_changes);
         let same = (last.height, last.view, last.view_changes) == view_now
             && last.hold == self.hold.reason()
+            && last.clock_off_secs == self.clock.off_secs()
             && last.behind == self.parts.sync.is_behind()
             && last.connected.len() == self.peers.direct().count();
         if same {
@@ -57,6 +60,7 @@ impl Engine {
             timeout_ms: u64::try_from(self.parts.pace.timeout().as_millis()).unwrap_or(u64::MAX),
             connected: self.peers.direct().map(|address| address.to_string()).collect(),
             behind: self.parts.sync.is_behind(),
+            clock_off_secs: self.clock.off_secs(),
             view_changes: self.view_changes,
         }));
     }

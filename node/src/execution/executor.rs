@@ -4,11 +4,11 @@ use super::block::{check, data_bytes, data_bytes_max, header};
 use super::requests::{self, Prepare};
 use super::updates::after_block;
 use super::{Applied, Done, ExecutionError, Job, Outcome, Refusal, State};
+use crate::clock;
 use crate::store::Chain;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
-use tendermint::Time;
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
 use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
@@ -71,7 +71,7 @@ impl Executor {
     }
 
     /// Works until there are no more jobs, or one fails; the failure is told as [`Done::Failed`].
-    pub fn run(mut self, jobs: &Receiver<Job>) {
+    pub fn run(&mut self, jobs: &Receiver<Job>) {
         for job in jobs {
             if let Err(error) = self.work(job) {
                 (self.hooks.done)(Done::Failed(error));
@@ -126,7 +126,7 @@ impl Executor {
     }
 
     fn judge(&mut self, block: &SealedBlock) -> Result<Result<(), Refusal>, ExecutionError> {
-        if let Err(refusal) = check(block, &self.state, Time::now()) {
+        if let Err(refusal) = check(block, &self.state, clock::now()) {
             return Ok(Err(refusal));
         }
         let answer = self.app.process_proposal(requests::process(block, &self.state))?;

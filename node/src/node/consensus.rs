@@ -105,7 +105,12 @@ pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
 
 /// Why the engine ended, for the process.
 pub(super) fn end(error: EngineError) -> End {
-    let text = with_causes(&error);
+    let mut text = with_causes(&error);
+    if let EngineError::Journal(cause) | EngineError::Chain(cause) = &error
+        && let Some(remedy) = cause.remedy()
+    {
+        text = format!("{text}: {remedy}");
+    }
     match error {
         EngineError::Journal(_) | EngineError::Chain(_) | EngineError::Reservation(_) => {
             End::Disk(text)

@@ -1,5 +1,6 @@
 //! Which part of the node ended first, and why: the node runs as long as all of them do.
 
+use crate::store::StoreError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -37,6 +38,14 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The error in one line, with what the operator does about it.
+pub(super) fn remedied(error: StoreError) -> anyhow::Error {
+    match error.remedy() {
+        Some(remedy) => anyhow::anyhow!("{}: {remedy}", with_causes(&error)),
+        None => error.into(),
+    }
 }
 
 impl End {
@@ -85,18 +94,19 @@ impl Ends {
         Arc::new(move |reason| ends.tell(End::Application(reason)))
     }
 
-    /// Runs a critical part on a thread of its own: when it ends with a reason, or panics, the node ends.
+    /// Runs a critical part on a thread of its own: when it ends with a reason, or panics, the node ends. The reason is told before the
+    /// part lets go of what it holds: other parts end by that, and theirs is not the reason.
     ///
     /// # Errors
     /// Where the thread cannot be started.
     pub fn spawn(
         &self,
         name: &'static str,
-        part: impl FnOnce() -> Option<End> + Send + 'static,
+        mut part: impl FnMut() -> Option<End> + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
         let ends = self.clone();
         std::thread::Builder::new().name(name.into()).spawn(move || {
-            match catch_unwind(AssertUnwindSafe(part)) {
+            match catch_unwind(AssertUnwindSafe(&mut part)) {
                 Ok(None) => {}
                 Ok(Some(end)) => ends.tell(end),
                 Err(_) => ends.tell(End::Internal(format!(
@@ -136,6 +146,26 @@ mod tests {
         let end = told.blocking_recv().expect("it is told");
         assert!(end.to_string().contains("engine"), "{end}");
         assert_eq!(end.code(), 70);
+    }
+
+    #[test]
+    fn the_reason_is_told_before_other_parts_end_by_it() {
+        /// Another part, which ends when the first lets go of it.
+        struct Other(Ends);
+        impl Drop for Other {
+            fn drop(&mut self) {
+                self.0.tell(End::Internal("the other has ended".into()));
+            }
+        }
+        let (ends, mut told) = Ends::new();
+        let other = Other(ends.clone());
+        let part = move || {
+            let _held = &other;
+            Some(End::Disk("disk full".into()))
+        };
+        ends.spawn("engine", part).expect("a thread").join().expect("no panic");
+        assert_eq!(told.blocking_recv().expect("it is told").code(), 74);
+        assert_eq!(told.blocking_recv().expect("it is told").code(), 70);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is on disk at a start: journal, chain, the signing watermark, and the application's state.
 
-use super::Settings;
+use super::{Settings, ends};
 use crate::engine::journaled::{Reservation, compare};
 use crate::execution::handshake::{Ready, Start, catch_up, handshake};
 use crate::rpc::COMPATIBLE_VERSION;
@@ -28,8 +28,8 @@ pub(super) struct Opened {
 
 impl Stores {
     pub(super) fn open(settings: &Settings) -> anyhow::Result<Stores> {
-        let journal = Journal::open(&settings.data.join("journal"))?;
-        let chain = Chain::open(&settings.data.join("chain"))?;
+        let journal = Journal::open(&settings.data.join("journal")).map_err(ends::remedied)?;
+        let chain = Chain::open(&settings.data.join("chain")).map_err(ends::remedied)?;
         check_genesis(settings, &chain)?;
         Ok(Stores { journal, chain })
     }

@@ -287,6 +287,8 @@ pub struct PbftState {
     pub prepared: Option<(View, Hash)>,
     /// Why this node signs nothing, where that is so.
     pub hold: Option<&'static str>,
+    /// By how many seconds its clock is ahead of the others', where it is wrong.
+    pub clock_off_secs: Option<i64>,
     /// View changes since the start.
     pub view_changes: u64,
     /// The power of all validators.

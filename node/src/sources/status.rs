@@ -149,6 +149,7 @@ fn pbft(
             .as_ref()
             .and_then(|(number, hash)| Some((view(*number), hash.parse().ok()?))),
         hold: engine.hold,
+        clock_off_secs: engine.clock_off_secs,
         view_changes: engine.view_changes,
         total_power,
         f: total_power.saturating_sub(1) / 3,

@@ -14,6 +14,8 @@ pub(super) const FILE: &str = "FORMAT";
 const FILE_BYTES_MAX: u64 = 256;
 /// RocksDB's file that names its current manifest: where it is, a database is.
 const DATABASE_FILE: &str = "CURRENT";
+/// What a database has written by the time it has data: without [`DATABASE_FILE`], RocksDB would begin a new one over it.
+const DATA_EXTENSIONS: [&str; 3] = ["log", "sst", "blob"];
 
 /// A folder that this process has locked and that has the right format.
 #[derive(Debug)]
@@ -45,6 +47,9 @@ impl Folder {
             let (folder, known) = (path.to_owned(), format.to_owned());
             return Err(StoreError::Format { folder, found, known });
         }
+        if !path.join(DATABASE_FILE).exists() && has_data(path).map_err(failed)? {
+            return Err(StoreError::Incomplete { folder: path.to_owned() });
+        }
         Ok(Folder { path: path.to_owned(), _lock: lock })
     }
 
@@ -57,6 +62,17 @@ impl Folder {
     pub(super) fn damaged(&self, key: String, what: impl ToString) -> StoreError {
         StoreError::Damaged { folder: self.path.clone(), key, what: what.to_string() }
     }
+}
+
+/// Whether a file of the folder holds what a database wrote.
+fn has_data(path: &Path) -> std::io::Result<bool> {
+    for entry in std::fs::read_dir(path)? {
+        let file = entry?.path();
+        if DATA_EXTENSIONS.iter().any(|kind| file.extension().is_some_and(|found| found == *kind)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes the folder's entry and its parent's durable.

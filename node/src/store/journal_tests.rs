@@ -328,3 +328,40 @@ fn every_kind_of_vote_is_kept_as_it_was_signed() {
     let copy = crash(dir.path());
     assert_eq!(Journal::open(copy.path()).unwrap().records(height(5)).unwrap(), [record]);
 }
+
+#[test]
+fn a_journal_without_its_current_file_is_not_begun_anew() {
+    let (dir, _) = written(&[small(1, 1), small(2, 1)]);
+    let current = dir.path().join("CURRENT");
+    let kept = std::fs::read(&current).unwrap();
+    std::fs::remove_file(&current).unwrap();
+    let opened = Journal::open(dir.path());
+    assert!(matches!(opened, Err(StoreError::Incomplete { .. })), "{opened:?}");
+    std::fs::write(&current, kept).unwrap();
+    assert_eq!(Journal::open(dir.path()).unwrap().replay(height(1)).unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_damaged_has_a_remedy() {
+    let remedy = |error: Result<Journal, StoreError>| error.unwrap_err().remedy().unwrap();
+    let (dir, _) = written(&[small(1, 1), small(2, 1), small(3, 1)]);
+    let folder = dir.path().join("journal");
+    std::fs::create_dir(&folder).unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+        if entry.path().is_file() {
+            std::fs::rename(entry.path(), folder.join(entry.file_name())).unwrap();
+        }
+    }
+    let file = log(&folder);
+    let good = std::fs::read(&file).unwrap();
+    let mut bad = good.clone();
+    bad[20] ^= 1;
+    std::fs::write(&file, bad).unwrap();
+    assert!(remedy(Journal::open(&folder)).contains("remove data/journal"));
+    std::fs::write(&file, good).unwrap();
+    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    for manifest in files.filter(|file| file.to_string_lossy().contains("MANIFEST")) {
+        std::fs::remove_file(manifest).unwrap();
+    }
+    assert!(remedy(Journal::open(&folder)).contains("remove data/journal"));
+}

@@ -65,15 +65,18 @@ pub enum StoreError {
         what: String,
     },
     /// A log is damaged before its end, so that records which were durable would be lost.
-    #[error(
-        "{} is damaged at byte {offset}: restore the folder from a copy, or take the key out of use",
-        .file.display()
-    )]
+    #[error("{} is damaged at byte {offset}", .file.display())]
     Log {
         /// The file.
         file: PathBuf,
         /// Where the damage begins.
         offset: u64,
+    },
+    /// Files of the database were removed.
+    #[error("{} lacks files of its database (CURRENT)", .folder.display())]
+    Incomplete {
+        /// The folder.
+        folder: PathBuf,
     },
     /// The database failed: disk full, input or output error, damage.
     #[error("the database in {} failed", .folder.display())]
@@ -107,13 +110,42 @@ pub enum StoreError {
     },
 }
 
+/// What to do about a damaged journal.
+const JOURNAL_REMEDY: &str = "check the disk, then remove data/journal and keep priv_validator_state.json: the node signs again once \
+     the chain has passed what it may have signed";
+/// What to do about a damaged chain.
+const CHAIN_REMEDY: &str = "check the disk, then `tercet reset` fetches the chain from peers again";
+/// What to do where the machine failed.
+const MACHINE_REMEDY: &str = "see to the disk (space, rights, errors), then start again";
+
 impl StoreError {
+    /// What the operator does about it, where it is the machine's fault.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        let of = |path: &std::path::Path| {
+            let journal = path.iter().any(|part| part == "journal");
+            Some(if journal { JOURNAL_REMEDY } else { CHAIN_REMEDY })
+        };
+        match self {
+            StoreError::Log { file: path, .. }
+            | StoreError::Damaged { folder: path, .. }
+            | StoreError::Incomplete { folder: path } => of(path),
+            StoreError::Database { folder, source } if is_damage(source) => of(folder),
+            StoreError::Database { .. } | StoreError::File { .. } => Some(MACHINE_REMEDY),
+            StoreError::Locked { .. }
+            | StoreError::Format { .. }
+            | StoreError::Gap { .. }
+            | StoreError::Conflict { .. } => None,
+        }
+    }
+
     /// Whether the machine failed (disk, database, files), so that the operator has to act and the process should end.
     #[must_use]
     pub fn is_environment(&self) -> bool {
         match self {
             StoreError::Locked { .. }
             | StoreError::Log { .. }
+            | StoreError::Incomplete { .. }
             | StoreError::Database { .. }
             | StoreError::File { .. } => true,
             StoreError::Format { .. }
@@ -122,4 +154,9 @@ impl StoreError {
             | StoreError::Conflict { .. } => false,
         }
     }
+}
+
+/// Whether what is on disk is not what was written. A missing file is an input or output error for RocksDB.
+fn is_damage(error: &rocksdb::Error) -> bool {
+    error.kind() == rocksdb::ErrorKind::Corruption || error.to_string().contains("No such file")
 }

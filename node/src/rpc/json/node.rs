@@ -247,6 +247,8 @@ pub(crate) struct PbftReply {
     start_view: u32,
     prepared: Option<Prepared>,
     hold: Option<&'static str>,
+    /// Seconds ahead of the others; none where they agree.
+    clock_suspect: Option<Text<i64>>,
     view_changes: Text<u64>,
     total_power: Text<u64>,
     f: Text<u64>,
@@ -297,6 +299,7 @@ impl PbftReply {
                 block_hash: Hex(hash.as_bytes().to_vec()),
             }),
             hold: state.hold,
+            clock_suspect: state.clock_off_secs.map(Text),
             view_changes: Text(state.view_changes),
             total_power: Text(state.total_power),
             f: Text(state.f),

@@ -323,6 +323,7 @@ pub(super) fn snapshot(chain: &Chain) -> Snapshot {
             start_view: View::ZERO,
             prepared: None,
             hold: None,
+            clock_off_secs: Some(-3_600),
             view_changes: 0,
             total_power: 40,
             f: 13,

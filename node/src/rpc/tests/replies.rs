@@ -397,6 +397,7 @@ async fn single_replies_are_as_documented() {
     assert!(body.ends_with(none));
     let body = client.get("/pbft_state").await.body;
     assert!(body.contains(r#""height":"26","view":0,"primary":""#), "{body}");
+    assert!(body.contains(r#""clock_suspect":"-3600""#), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
