@@ -2,6 +2,8 @@
 
 use super::run::Engine;
 use std::sync::Arc;
+use tendermint::Hash;
+use tercet_consensus::key::Address;
 use tercet_consensus::view::View;
 
 /// The state.
@@ -16,9 +18,9 @@ pub struct Snapshot {
     /// Promised view.
     pub promise: Option<u32>,
     /// View and block hash of what is prepared.
-    pub prepared: Option<(u32, String)>,
+    pub prepared: Option<(u32, Hash)>,
     /// The primary's address.
-    pub primary: String,
+    pub primary: Option<Address>,
     /// Whether this node is a validator at this height.
     pub validator: bool,
     /// Why nothing is signed, where that is so.
@@ -26,7 +28,7 @@ pub struct Snapshot {
     /// T in milliseconds.
     pub timeout_ms: u64,
     /// Validators directly connected.
-    pub connected: Vec<String>,
+    pub connected: Vec<Address>,
     /// Whether peers are ahead.
     pub behind: bool,
     /// By how many seconds the clock is ahead of the others', where it is wrong.
@@ -53,12 +55,12 @@ impl Engine {
             view: view_now.1,
             start_view: replica.start_view().number(),
             promise: replica.promise().map(View::number),
-            prepared: replica.prepared().map(|(view, id)| (view.number(), id.hash.to_string())),
-            primary: replica.primary().to_string(),
+            prepared: replica.prepared().map(|(view, id)| (view.number(), id.hash)),
+            primary: Some(replica.primary()),
             validator: replica.is_validator(),
             hold: self.hold.reason(),
             timeout_ms: u64::try_from(self.parts.pace.timeout().as_millis()).unwrap_or(u64::MAX),
-            connected: self.peers.direct().map(|address| address.to_string()).collect(),
+            connected: self.peers.direct().collect(),
             behind: self.parts.sync.is_behind(),
             clock_off_secs: self.clock.off_secs(),
             view_changes: self.view_changes,

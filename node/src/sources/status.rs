@@ -130,8 +130,7 @@ fn pbft(
     let height = height.unwrap_or(applied);
     let set = chain.validators(height)?;
     let total_power = set.as_ref().map_or(0, |set| set.total_power());
-    let connected: HashSet<Address> =
-        engine.connected.iter().filter_map(|address| address.parse().ok()).collect();
+    let connected: HashSet<Address> = engine.connected.iter().copied().collect();
     let seen = |member: &tercet_consensus::validators::Validator| ValidatorSeen {
         address: member.address,
         power: member.power,
@@ -141,13 +140,10 @@ fn pbft(
     Ok(PbftState {
         height,
         view: view(engine.view),
-        primary: engine.primary.parse().ok(),
+        primary: engine.primary,
         promise: engine.promise.map(view),
         start_view: view(engine.start_view),
-        prepared: engine
-            .prepared
-            .as_ref()
-            .and_then(|(number, hash)| Some((view(*number), hash.parse().ok()?))),
+        prepared: engine.prepared.map(|(number, hash)| (view(number), hash)),
         hold: engine.hold,
         clock_off_secs: engine.clock_off_secs,
         view_changes: engine.view_changes,

@@ -194,12 +194,12 @@ impl World {
             self.coverage.met("lost in a crash first", lost_name(lost.as_ref()));
         }
         self.durable(seat, &writes);
+        self.take_turn(seat);
         let node = self.node_mut(seat);
         node.engine = None;
         node.epoch += 1;
         node.inbox.clear();
         node.batches.clear();
-        node.wake_at = None;
         node.busy_until = 0;
         node.frozen_until = 0;
         node.sync_turn = false;

@@ -41,7 +41,7 @@ impl Maker {
             faults: Vec::new(),
             empty_blocks,
             txs_every,
-            real_signatures: self.seed % 20 == 19,
+            real_signatures: self.seed % 50 == 19,
             heal: (self.rng.between(8, 14), self.rng.between(1_500, 6_000) * MS),
             heights: (20, 6),
         };
@@ -78,10 +78,16 @@ impl Maker {
             6..9 => i64::try_from(self.rng.between(0, 4_000)).unwrap_or(0) - 2_000,
             _ => i64::try_from(self.rng.between(0, 50_000)).unwrap_or(0) - 25_000,
         };
+        let lag = match self.rng.below(2) {
+            _ if slow => (MS, 30 * MS),
+            0 => (20_000, 900_000),
+            // A process that takes what has come in a while at once.
+            _ => (100_000, 4 * MS),
+        };
         let drift = if self.rng.percent(70) { 0 } else { self.rng.between(0, 400) };
         NodePlan {
             key,
-            lag: if slow { (MS, 30 * MS) } else { (20_000, 900_000) },
+            lag,
             sync: if slow { (5 * MS, 60 * MS) } else { (100_000, 4 * MS) },
             app: if slow { (10 * MS, 80 * MS) } else { (100_000, 2 * MS) },
             clock_ms,

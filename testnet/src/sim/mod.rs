@@ -37,7 +37,7 @@ mod turns;
 mod world;
 
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tendermint::Time;
 
 /// Virtual time since the start of a run, in nanoseconds.
@@ -55,9 +55,9 @@ const GENESIS_SECONDS: i64 = 1_700_000_000;
 
 /// The time of day at a moment, by a clock that is so many milliseconds wrong.
 fn time_of(now: Nanos, wrong_ms: i64) -> Time {
-    let genesis = Time::from_unix_timestamp(GENESIS_SECONDS, 0).expect("a time");
-    let right = (genesis + Duration::from_nanos(now)).expect("a time");
-    let wrong = Duration::from_millis(wrong_ms.unsigned_abs());
-    let time = if wrong_ms < 0 { right - wrong } else { right + wrong };
-    time.expect("a time")
+    let now = i128::from(now) + i128::from(wrong_ms) * i128::from(MS);
+    let second = i128::from(SECOND);
+    let seconds = i64::try_from(now.div_euclid(second)).expect("a time");
+    let nanos = u32::try_from(now.rem_euclid(second)).expect("below a second");
+    Time::from_unix_timestamp(GENESIS_SECONDS + seconds, nanos).expect("a time")
 }

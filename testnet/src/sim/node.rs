@@ -78,8 +78,6 @@ pub(crate) struct Node {
     pub(crate) late: Late,
     /// Events for the next turn.
     pub(crate) inbox: Vec<Event>,
-    /// When the next turn is.
-    pub(crate) wake_at: Option<Nanos>,
     /// Until when it waits for its disk.
     pub(crate) busy_until: Nanos,
     /// Until when it does nothing.
@@ -134,7 +132,6 @@ impl Node {
             signer_faults: Arc::new(Mutex::new((0, rng))),
             late: Late::default(),
             inbox: Vec::new(),
-            wake_at: None,
             busy_until: 0,
             frozen_until: 0,
             batches: VecDeque::new(),

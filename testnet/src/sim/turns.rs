@@ -22,14 +22,10 @@ use tercet_node::wire::Consensus;
 const AGAIN: Nanos = 1_000;
 
 impl World {
-    /// A turn of the engine at `seat`, if it is the one that was planned.
+    /// A turn of the engine at `seat`.
     pub(crate) fn turn(&mut self, seat: Seat) {
         let now = self.now;
-        let node = self.node_mut(seat);
-        if node.wake_at != Some(now) {
-            return;
-        }
-        node.wake_at = None;
+        let node = self.node(seat);
         if now < node.busy_until.max(node.frozen_until) {
             return self.wake(seat, now);
         }

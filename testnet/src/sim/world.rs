@@ -31,8 +31,6 @@ const GOSSIP: Nanos = 400 * MS;
 /// Something that happens.
 #[derive(Debug)]
 pub(crate) enum What {
-    /// A turn of an engine.
-    Wake(Seat),
     /// A message arrives, at the node in the life that it was sent to.
     Deliver { from: Seat, to: Seat, epoch: u32, sent: Rc<Sent> },
     /// A sync is over.
@@ -104,6 +102,12 @@ pub(crate) struct World {
     /// The time since the start.
     pub(crate) now: Nanos,
     sequence: u64,
+    /// Events and turns so far.
+    events: u64,
+    /// When the next turn of each engine is; `Nanos::MAX` for none.
+    turns: Vec<Nanos>,
+    /// The earliest of them, and whose it is.
+    next_turn: (Nanos, Seat),
     queue: BinaryHeap<Reverse<Entry>>,
     /// The nodes.
     pub(crate) nodes: Vec<Node>,
@@ -117,6 +121,8 @@ pub(crate) struct World {
     pub(crate) muted: Vec<(Kind, u64)>,
     /// The network has healed.
     pub(crate) healed: bool,
+    /// How many messages there were.
+    messages: u64,
     /// Messages that may be relayed, by number.
     pub(crate) sent: Vec<Rc<Sent>>,
     /// What is checked.
@@ -133,7 +139,7 @@ pub(crate) struct World {
     pub(crate) byzantine: BTreeMap<Seat, super::byzantine::Memory>,
     /// Transactions that correct nodes took, and when.
     pub(crate) txs: BTreeMap<Bytes, Nanos>,
-    /// Whether transactions are relayed by numbers: only where some pairs have no connection.
+    /// Whether messages are relayed: only where some pairs have no connection.
     relays: bool,
 }
 
@@ -153,11 +159,15 @@ impl World {
             relays: !plan.net.unlinked.is_empty(),
             now: 0,
             sequence: 0,
+            events: 0,
+            turns: vec![Nanos::MAX; nodes.len()],
+            next_turn: (Nanos::MAX, 0),
             queue: BinaryHeap::new(),
             cuts: Vec::new(),
             loss: 0,
             muted: Vec::new(),
             healed: false,
+            messages: 0,
             sent: Vec::new(),
             executed: Executed::default(),
             coverage: Coverage::default(),
@@ -197,19 +207,28 @@ impl World {
     /// Where an invariant breaks.
     pub(crate) fn run(&mut self) {
         while !self.is_over() {
-            let Some(Reverse(Entry { key: (at, _), what })) = self.queue.pop() else {
-                panic!("nothing happens any more");
-            };
-            self.now = at;
-            self.happen(what);
-            assert!(self.sequence < EVENTS_MAX, "the run goes round in circles");
+            self.events += 1;
+            let (turn, seat) = self.next_turn;
+            let first = self.queue.peek().map_or(Nanos::MAX, |Reverse(entry)| entry.key.0);
+            if turn < first {
+                self.now = turn;
+                self.take_turn(seat);
+                self.turn(seat);
+            } else {
+                let Some(Reverse(Entry { key: (at, _), what })) = self.queue.pop() else {
+                    panic!("nothing happens any more");
+                };
+                self.now = at;
+                self.happen(what);
+            }
+            assert!(self.events < EVENTS_MAX, "the run goes round in circles");
         }
         self.judge_end();
     }
 
     /// How many events there were.
     pub(crate) fn events(&self) -> u64 {
-        self.sequence
+        self.events
     }
 
     /// All seats.
@@ -259,16 +278,21 @@ impl World {
 
     /// Makes sure that a node has a turn at this moment or before.
     pub(crate) fn wake(&mut self, seat: Seat, at: Nanos) {
-        let node = self.node_mut(seat);
+        let node = self.node(seat);
         if !node.is_up() {
             return;
         }
         let at = at.max(node.busy_until).max(node.frozen_until);
-        if node.wake_at.is_none_or(|planned| at < planned) {
-            node.wake_at = Some(at);
-            let after = at - self.now;
-            self.after(after, What::Wake(seat));
-        }
+        let planned = self.turns.get_mut(seat).expect("a seat");
+        *planned = at.min(*planned);
+        self.next_turn = self.next_turn.min((at, seat));
+    }
+
+    /// A node has no turn planned any more.
+    pub(crate) fn take_turn(&mut self, seat: Seat) {
+        *self.turns.get_mut(seat).expect("a seat") = Nanos::MAX;
+        let turns = self.turns.iter().copied().zip(0..);
+        self.next_turn = turns.min().unwrap_or((Nanos::MAX, 0));
     }
 
     /// Tells an engine something.
@@ -283,11 +307,10 @@ impl World {
 
     /// Something to be sent.
     pub(crate) fn envelope(&mut self, wire: Wire) -> Rc<Sent> {
-        let number = self.sent.len() as u64;
-        let frame = match self.relays {
-            true => Bytes::copy_from_slice(&number.to_be_bytes()),
-            false => Bytes::new(),
-        };
+        self.messages += 1;
+        let number = self.messages - 1;
+        // Engines tell copies by their frames.
+        let frame = Bytes::copy_from_slice(&number.to_be_bytes());
         let sent = Rc::new(Sent { wire, frame, verdict: OnceCell::new() });
         if self.relays {
             self.sent.push(Rc::clone(&sent));
@@ -326,7 +349,6 @@ impl World {
 
     fn happen(&mut self, what: What) {
         match what {
-            What::Wake(seat) => self.turn(seat),
             What::Deliver { from, to, epoch, sent } => {
                 if self.node(to).epoch == epoch && self.node(to).is_up() {
                     self.deliver(from, to, &sent);
