@@ -59,8 +59,8 @@ impl Replica {
 
     pub(super) fn count(&mut self, vote: Verified<SignedVote>, out: &mut Vec<Action>) {
         let (phase, view) = (vote.message.phase, vote.message.view);
-        if let Some(decision) = &mut self.at.decision {
-            return add_to_commit(decision, &vote);
+        if self.at.decision.is_some() {
+            return self.count_late(vote, out);
         }
         self.at.note_active(vote.message.index);
         let validators = self.at.start.validators.clone();
@@ -77,6 +77,17 @@ impl Replica {
             if self.at.blocks.get(&block_id).is_none() {
                 out.push(Action::FetchBlock(block_id));
             }
+        }
+    }
+
+    /// Of a decided height: it joins the commit, or proves that its sender signed twice.
+    fn count_late(&mut self, vote: Verified<SignedVote>, out: &mut Vec<Action>) {
+        let (phase, view, index) = (vote.message.phase, vote.message.view, vote.message.index);
+        let first = self.at.votes(phase).of(view, index);
+        if let Some(first) = first.filter(|first| first.message.block_id != vote.message.block_id) {
+            out.push(Action::Evidence(Box::new((first.clone(), vote.into_inner()))));
+        } else if let Some(decision) = &mut self.at.decision {
+            add_to_commit(decision, &vote);
         }
     }
 

@@ -42,11 +42,15 @@ impl Engine {
         let replica = self.parts.core.replica();
         let last = self.parts.snapshot.load();
         let view_now = (replica.height().value(), replica.view().number(), self.view_changes);
+        let promise = replica.promise().map(View::number);
+        let prepared = replica.prepared().map(|(view, id)| (view.number(), id.hash));
         let same = (last.height, last.view, last.view_changes) == view_now
+            && (last.promise, last.prepared) == (promise, prepared)
+            && last.start_view == replica.start_view().number()
             && last.hold == self.hold.reason()
             && last.clock_off_secs == self.clock.off_secs()
             && last.behind == self.parts.sync.is_behind()
-            && last.connected.len() == self.peers.direct().count();
+            && last.connected.iter().copied().eq(self.peers.direct());
         if same {
             return;
         }
@@ -54,8 +58,8 @@ impl Engine {
             height: view_now.0,
             view: view_now.1,
             start_view: replica.start_view().number(),
-            promise: replica.promise().map(View::number),
-            prepared: replica.prepared().map(|(view, id)| (view.number(), id.hash)),
+            promise,
+            prepared,
             primary: Some(replica.primary()),
             validator: replica.is_validator(),
             hold: self.hold.reason(),

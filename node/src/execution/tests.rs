@@ -414,6 +414,26 @@ fn updates_that_break_a_rule_stop_the_node() {
     }
 }
 
+/// CometBFT checks the kind of a key only where its power is above zero: whoever is there may always be removed.
+#[test]
+fn a_kind_of_key_that_is_no_longer_permitted_can_be_removed_and_not_added() {
+    let mut before = genesis();
+    let two = Arc::new(validators(&[10, 10]));
+    (before.validators, before.next_validators) = (two.clone(), two);
+    before.params.validator.pub_key_types = vec![tendermint::public_key::Algorithm::Secp256k1];
+    let after = |update: ValidatorUpdate| {
+        let mut rig = Rig::new();
+        let block = rig.propose(1, &[], None);
+        let validator_updates = vec![update];
+        let results = ResponseFinalizeBlock { validator_updates, ..Default::default() };
+        updates::after_block(&before, &block, results).map(|applied| applied.state)
+    };
+    let removed = after(update(1, 0)).expect("a removal");
+    assert_eq!(removed.next_validators.count(), 1);
+    let error = after(update(2, 5)).expect_err("not permitted").to_string();
+    assert!(error.contains("pub_key_types"), "{error}");
+}
+
 #[test]
 fn an_application_that_lost_its_data_gets_the_chain_again() {
     let mut rig = Rig::new();

@@ -111,7 +111,8 @@ pub fn results_hash(results: &[ExecTxResult]) -> Hash {
 
 type Members = BTreeMap<Address, (PublicKey, u64)>;
 
-/// The updates by address. Refused are a key twice, a negative power, an unknown or not permitted kind of key.
+/// The updates by address. Refused are a key twice, a negative power, an unknown kind of key, and one that is not permitted where it is
+/// not removed (CometBFT `validateValidatorUpdates`).
 fn members(updates: &[ValidatorUpdate], params: &Params) -> Result<Members, String> {
     let mut members = Members::new();
     for update in updates {
@@ -123,7 +124,8 @@ fn members(updates: &[ValidatorUpdate], params: &Params) -> Result<Members, Stri
             }
             None => return Err("a validator update without a key".into()),
         };
-        if !params.validator.pub_key_types.contains(&public_key::Algorithm::Ed25519) {
+        let permitted = params.validator.pub_key_types.contains(&public_key::Algorithm::Ed25519);
+        if update.power > 0 && !permitted {
             return Err(
                 "an ed25519 validator, which validator.pub_key_types does not permit".into()
             );

@@ -231,3 +231,20 @@ fn near_proposals_drive_out_far_ones() {
     candidates.add(proposal(20, 0, None), view(3));
     assert_eq!([3, 20, 21, 27, 28, 40].map(|v| of(&candidates, v)), [4, 1, 2, 2, 0, 1]);
 }
+
+/// A second vote that comes once the height is decided proves as much as one that comes before.
+#[test]
+fn a_second_vote_after_the_decision_is_evidence_too() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    let others = b.others();
+    for from in &others {
+        b.vote(Phase::Commit, *from, 0, block.id());
+    }
+    assert!(b.replica.is_decided());
+    let evidence = |out: &[Action]| has(out, |a| matches!(a, Action::Evidence(_)));
+    assert!(!evidence(&b.vote(Phase::Commit, others[0], 0, block.id())), "the same again");
+    assert!(!evidence(&b.vote(Phase::Commit, others[0], 1, block_id(2))), "another view");
+    assert!(evidence(&b.vote(Phase::Commit, others[0], 0, block_id(2))));
+}
