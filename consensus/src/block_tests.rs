@@ -1,6 +1,6 @@
 //! Blocks: the encoding is canonical and complete, and no bytes cost more than they weigh.
 
-use crate::block::{Block, SealedBlock, TRANSACTIONS_MAX};
+use crate::block::{Block, SealedBlock, TRANSACTIONS_MAX, evidence_hash, tx_hashes};
 use crate::commit::{Commit, CommitSig};
 use crate::message::Phase;
 use crate::testing::cluster::header;
@@ -42,8 +42,10 @@ proptest! {
         present in prop::collection::vec(0u32..4, 0..4),
         first in any::<bool>(),
     ) {
-        let txs = txs.into_iter().map(Bytes::from).collect();
-        let block = sealed(txs, (!first).then(|| commit(&present)));
+        let txs: Vec<Bytes> = txs.into_iter().map(Bytes::from).collect();
+        let block = sealed(txs.clone(), (!first).then(|| commit(&present)));
+        prop_assert_eq!(block.txs(), &txs[..]);
+        prop_assert_eq!(block.tx_hashes(), &tx_hashes(&txs)[..]);
         let decoded = SealedBlock::decode(block.bytes().clone(), MAX).unwrap();
         prop_assert_eq!(&decoded, &block);
         prop_assert_eq!(decoded.id(), block.id());
@@ -133,4 +135,15 @@ fn millions_of_empty_elements_are_refused_before_they_are_decoded() {
     for bytes in [transactions, hidden, evidence, signatures] {
         assert_eq!(SealedBlock::decode(Bytes::from(bytes), MAX).map(drop), Err(Reject::TooLarge));
     }
+}
+
+/// CometBFT `types/evidence.go`: a leaf is the bare piece of evidence, without the message that says of which kind it is.
+#[test]
+fn the_evidence_hash_is_over_bare_evidence() {
+    use prost::Message as _;
+    let inner = pb::DuplicateVoteEvidence { total_voting_power: 7, ..Default::default() };
+    let sum = Some(pb::evidence::Sum::DuplicateVoteEvidence(inner.clone()));
+    let list = pb::EvidenceList { evidence: vec![pb::Evidence { sum }] };
+    assert_eq!(evidence_hash(&list), crate::merkle::root(&[inner.encode_to_vec()]));
+    assert_eq!(evidence_hash(&pb::EvidenceList::default()), crate::merkle::root(&[] as &[[u8; 0]]));
 }

@@ -400,3 +400,11 @@ fn a_set_in_tendermints_type_has_all_validators_in_canonical_order() {
     let ours = s.validators.list().iter().map(|v| (v.address, v.power));
     assert!(infos.iter().map(|info| (info.address, info.power())).eq(ours));
 }
+
+/// The bound on the signers of a certificate is the number of validators: all of them may have signed.
+#[test]
+fn a_certificate_of_all_validators_is_accepted() {
+    let s = signers();
+    let certificate = s.certificate(1, block_id(7), &[0, 1, 2, 3]);
+    assert_eq!(s.context().certificate(&certificate, &Direct), Ok(()));
+}

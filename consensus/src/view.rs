@@ -53,3 +53,16 @@ impl fmt::Display for View {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::View;
+
+    #[test]
+    fn the_last_view_is_its_own_successor() {
+        let last = View::new(View::MAX.number()).expect("the last view");
+        assert_eq!(last.next(), last);
+        assert_eq!(View::new(last.number() - 1).map(View::next), Some(last));
+        assert_eq!(View::new(last.number() + 1), None);
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::super::Unused;
 use super::super::candidates::Candidates;
+use super::super::future::Future;
 use super::super::votes::Votes;
 use super::*;
 
@@ -217,16 +218,20 @@ fn near_proposals_drive_out_far_ones() {
     let mut candidates = Candidates::default();
     let proposal = |v, n, j| Verified::new(b.s.pre_prepare(v, block_id(n), j));
     let of = |candidates: &Candidates, v| candidates.of(view(v)).count();
+    candidates.add(proposal(3, 9, Some(b.free(3))), view(3));
     for n in 0..4 {
         candidates.add(proposal(3, n, None), view(3));
     }
+    candidates.add(proposal(39, 0, Some(b.free(39))), view(3));
     candidates.add(proposal(40, 0, Some(b.free(40))), view(3));
+    candidates.add(proposal(39, 1, Some(b.free(39))), view(3));
     for v in 21..=29 {
         for n in 0..3 {
             candidates.add(proposal(v, n, None), view(3));
         }
     }
-    assert_eq!([3, 21, 28, 29, 40].map(|v| of(&candidates, v)), [4, 2, 2, 0, 1]);
+    assert_eq!([3, 21, 28, 29, 39, 40].map(|v| of(&candidates, v)), [4, 2, 2, 0, 0, 1]);
+    assert!(candidates.of(view(3)).any(|message| message.justification.is_some()));
     candidates.add(proposal(28, 5, None), view(3));
     candidates.add(proposal(20, 0, None), view(3));
     assert_eq!([3, 20, 21, 27, 28, 40].map(|v| of(&candidates, v)), [4, 1, 2, 2, 0, 1]);
@@ -247,4 +252,39 @@ fn a_second_vote_after_the_decision_is_evidence_too() {
     assert!(!evidence(&b.vote(Phase::Commit, others[0], 0, block.id())), "the same again");
     assert!(!evidence(&b.vote(Phase::Commit, others[0], 1, block_id(2))), "another view");
     assert!(evidence(&b.vote(Phase::Commit, others[0], 0, block_id(2))));
+}
+
+/// What is kept of a validator for the next height is its first VIEW-CHANGE for its highest view: a second one for that view cannot take
+/// its place.
+#[test]
+fn the_first_early_view_change_of_a_view_stays() {
+    let s = Signers::new(&[1; 4], 6);
+    let mut future = Future::default();
+    let message = |v, claim| {
+        let signed = s.view_change(0, v, claim);
+        Input::ViewChange(Verified::new(ViewChangeMessage { signed, certificate: None }))
+    };
+    for input in [message(1, None), message(2, None), message(2, Some((0, block_id(7))))] {
+        future.keep(s.height, view(0), input);
+    }
+    let kept = future.take(s.height);
+    let [Input::ViewChange(kept)] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!((kept.signed.message.view, kept.signed.message.prepared), (view(2), None));
+}
+
+/// A block that a VIEW-CHANGE claims may be bound by the next NEW-VIEW: others that nothing names do not crowd it out.
+#[test]
+fn a_block_that_a_view_change_claims_is_kept() {
+    let mut b = backup();
+    let claimed = b.block(0, 0, "claimed");
+    let signed = b.s.view_change(b.others()[0], 1, Some((0, claimed.id())));
+    let certificate = Some(b.s.certificate(0, claimed.id(), &[0, 1, 2]));
+    let message = ViewChangeMessage { signed, certificate };
+    b.feed(Input::ViewChange(Verified::new(message)));
+    b.feed(Input::Block(claimed.clone()));
+    for n in 0..50 {
+        let junk = b.block(0, 0, text(n));
+        b.feed(Input::Block(junk));
+    }
+    assert!(b.replica.block(&claimed.id()).is_some());
 }

@@ -245,6 +245,7 @@ fn a_restart_restores_the_view_of_a_commit_without_a_prepare() {
 #[test]
 fn what_lies_behind_the_end_of_a_bitmap_is_lacking() {
     let has: Bitmap = [0, 3].into_iter().collect();
+    let has = Bitmap::from_bytes(has.as_bytes().to_vec());
     assert_eq!(
         [0, 1, 3, 7, 8, 9, 1_000].map(|index| has.has(index)),
         [true, false, true, false, false, false, false]
