@@ -154,6 +154,17 @@ impl Audit {
         drop(self.0.expel.set(Box::new(expel)));
     }
 
+    /// Whether a peer had too many faults a moment ago: what it sent before it was dropped is not worth a look. Counted where it had.
+    #[must_use]
+    pub fn skips(&self, peer: PeerId, class: Class) -> bool {
+        let mut inner = self.lock();
+        let skips = inner.faults.get(&peer).is_some_and(|faults| *faults >= FAULTS_MAX);
+        if skips {
+            inner.add(("of_a_dropped_peer", Some(peer), Some(class)));
+        }
+        skips
+    }
+
     /// Takes note of a message that is of no use and no fault: counted, without a line.
     pub fn count(&self, unused: Unused, peer: PeerId, class: Class) {
         let reason = match unused {
@@ -271,10 +282,24 @@ mod tests {
         for count in 1..=3 * FAULTS_MAX {
             assert_eq!(fault("bad_signature", now), named(count), "{count}");
         }
+        assert_eq!(inner.faults[&peer], 3 * FAULTS_MAX);
+        let mut fault = |reason, at| inner.is_too_much(reason, peer, at);
         // What a correct node may send, and few faults over a long time.
         assert!((0..1_000).all(|_| !fault("unasked", now) && !fault("stale", now)));
         let times = (1..100).map(|n| now + FAULTS_WINDOW * n);
         assert!(times.into_iter().all(|at| (1..FAULTS_MAX).all(|_| !fault("malformed", at))));
+    }
+
+    #[test]
+    fn what_a_peer_sent_before_it_was_dropped_is_not_looked_at() {
+        let (audit, peer) = (Audit::default(), PeerId::random());
+        let class = Class::Consensus;
+        for _ in 0..FAULTS_MAX {
+            assert!(!audit.skips(peer, class));
+            audit.discard(Discarded::reject(Reject::Signature, peer, class));
+        }
+        assert!(audit.skips(peer, class) && !audit.skips(PeerId::random(), class));
+        assert_eq!(audit.counts()[&("of_a_dropped_peer", Some(peer), Some(class))], 1);
     }
 
     #[test]

@@ -20,6 +20,9 @@ const COPY_BYTES_MAX: usize = 4_096;
 /// Of so many frames.
 const COPIED_MAX: usize = 8_192;
 
+/// How many blocks are passed on while a height lasts though nothing names them.
+const UNNAMED_RELAYED_MAX: usize = 4;
+
 /// How many STATUS are kept of peers that are not known to be connected.
 const EARLY_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 
@@ -68,6 +71,8 @@ pub struct Peers {
     bodies: LruCache<(PeerId, BlockId), Instant>,
     /// The blocks of this height that were asked for: when last, and whom.
     asked: BTreeMap<BlockId, (Instant, Vec<PeerId>)>,
+    /// How many blocks that nothing names were passed on at this height.
+    unnamed_relayed: usize,
 }
 
 impl Default for Peers {
@@ -81,6 +86,7 @@ impl Default for Peers {
             early: LruCache::new(EARLY_MAX),
             bodies: LruCache::new(BODIES_MAX),
             asked: BTreeMap::new(),
+            unnamed_relayed: 0,
         }
     }
 }
@@ -192,6 +198,13 @@ impl Peers {
     pub fn new_height(&mut self) {
         self.asked.clear();
         self.came.clear();
+        self.unnamed_relayed = 0;
+    }
+
+    /// Whether one more block that nothing names may be passed on at this height; notes that it is.
+    pub fn may_relay_unnamed(&mut self) -> bool {
+        self.unnamed_relayed = self.unnamed_relayed.saturating_add(1);
+        self.unnamed_relayed <= UNNAMED_RELAYED_MAX
     }
 
     /// The validator that `peer` is or was.

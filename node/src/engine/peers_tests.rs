@@ -63,3 +63,37 @@ fn statuses_in_a_burst_are_answered_once() {
     assert!(peers.may_answer(&ids[0], height.increment(), now));
     assert!(peers.may_answer(&ids[0], height.increment(), now + ANSWER_AGAIN));
 }
+
+#[test]
+fn what_is_remembered_of_peers_and_frames_is_bounded() {
+    let (mut peers, now) = (Peers::default(), Instant::now());
+    let status = crate::wire::samples::status();
+    for n in 0..20_000u32 {
+        let peer = PeerId::random();
+        peers.is_copy(&n.to_be_bytes());
+        peers.may_send_body(peer, id(1), now);
+        if n % 20 == 0 {
+            let mut address = [0; 20];
+            address[..4].copy_from_slice(&n.to_be_bytes());
+            peers.status(&peer, &status, None);
+            peers.up(peer, Some(Address::new(address)));
+            peers.down(&peer);
+        }
+    }
+    assert!(peers.came.len() <= COPIED_MAX, "{}", peers.came.len());
+    assert_eq!(peers.bodies.len(), BODIES_MAX.get());
+    assert_eq!(peers.early.len(), EARLY_MAX.get());
+    assert!(peers.of_validator.len() <= GONE_MAX + 1, "{}", peers.of_validator.len());
+    assert!(peers.by_id.is_empty() && peers.seen.cap() == SEEN_MAX);
+}
+
+/// Nobody signs a block, so anyone can make some for others to pass on.
+#[test]
+fn blocks_that_nothing_names_are_passed_on_a_few_times_a_height() {
+    let mut peers = Peers::default();
+    for _ in 0..3 {
+        let passed = (0..100).filter(|_| peers.may_relay_unnamed()).count();
+        assert_eq!(passed, UNNAMED_RELAYED_MAX);
+        peers.new_height();
+    }
+}

@@ -66,8 +66,6 @@ pub struct Engine {
     /// Who was seen to sign two votes at this height: each is told once.
     pub(super) equivocators: BTreeSet<Address>,
     pub(super) failure: Option<EngineError>,
-    /// How many blocks that nothing names were passed on at this height.
-    pub(super) unnamed_relayed: usize,
     /// The last decided blocks, to be served by id.
     pub(super) recent: VecDeque<Arc<SealedBlock>>,
     pub(super) clock: ClockWatch,
@@ -98,7 +96,6 @@ impl Engine {
             suspected_term: None,
             equivocators: BTreeSet::new(),
             failure: None,
-            unnamed_relayed: 0,
             recent: VecDeque::new(),
             clock: ClockWatch::default(),
             parts,
@@ -466,7 +463,6 @@ impl Engine {
         self.parts.sets.publish(self.height());
         self.active = false;
         self.equivocators.clear();
-        self.unnamed_relayed = 0;
         self.peers.new_height();
         if self.hold.ingesting {
             // What is missing here, and what this validator signed before its data was lost, comes with the answers.

@@ -19,8 +19,6 @@ const STATUS_MIN: Duration = Duration::from_millis(75);
 const STATUS_IDLE: Duration = Duration::from_millis(500);
 /// The time between two STATUS rounds of a replica that was behind a moment ago.
 const STATUS_FOLLOWING: Duration = Duration::from_millis(40);
-/// How many blocks are passed on while a height lasts though nothing names them.
-const UNNAMED_RELAYED_MAX: usize = 4;
 /// Of so many heights below the replica's single blocks are served.
 const RECENT_MAX: usize = 2;
 
@@ -31,11 +29,9 @@ impl Engine {
         let Some(author) = &origin.author else { return };
         if let Input::Block(block) = input
             && !self.parts.core.replica().missing().contains(&block.id())
+            && !self.peers.may_relay_unnamed()
         {
-            self.unnamed_relayed += 1;
-            if self.unnamed_relayed > UNNAMED_RELAYED_MAX {
-                return;
-            }
+            return;
         }
         for peer in self.peers.relay_to(&origin.frame, &origin.peer, author) {
             self.parts.network.forward(peer, origin.class, &origin.frame);

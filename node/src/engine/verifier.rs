@@ -107,6 +107,9 @@ impl Verifier {
     pub async fn run(self, mut inbox: mpsc::Receiver<Inbound>) {
         let room = Arc::new(Semaphore::new(WAITING_UNITS_MAX as usize));
         while let Some(inbound) = inbox.recv().await {
+            if self.audit.skips(inbound.peer, inbound.class) {
+                continue;
+            }
             let units = units(inbound.bytes.len());
             let Ok(room) = room.clone().acquire_many_owned(units).await else { return };
             let this = self.clone();
@@ -115,6 +118,9 @@ impl Verifier {
     }
 
     fn verify(&self, inbound: &Inbound, room: OwnedSemaphorePermit) {
+        if self.audit.skips(inbound.peer, inbound.class) {
+            return;
+        }
         let result = match inbound.class {
             Class::Consensus => self.consensus(inbound),
             Class::Bodies => self.body(inbound),

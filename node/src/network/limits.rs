@@ -337,6 +337,19 @@ mod tests {
     }
 
     #[test]
+    fn peers_that_are_remembered_as_refused_are_bounded_and_old_ones_make_room() {
+        let (mut gate, now) = (gate(), Instant::now());
+        let second = Duration::from_secs(1);
+        for _ in 0..2 * PENALTIES_MAX {
+            gate.penalise(PeerId::random(), now, second);
+        }
+        assert_eq!(gate.penalties.len(), PENALTIES_MAX);
+        gate.penalise(peer(1), now + second, second);
+        assert_eq!(gate.inbound(id(1), peer(1), now + second), Err(Denied::Penalty));
+        assert_eq!(gate.penalties.len(), 1);
+    }
+
+    #[test]
     fn the_links_of_one_peer_are_bounded() {
         let mut gate = gate();
         for n in 0..LINKS_PER_PEER_MAX {

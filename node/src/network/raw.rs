@@ -126,6 +126,21 @@ impl Raw {
         self.write_frame(Class::Consensus, &hello).await
     }
 
+    /// The next frame that the node writes in this class.
+    ///
+    /// # Errors
+    /// Where the node has cut it off.
+    pub async fn read_frame(&mut self, wanted: Class) -> io::Result<Vec<u8>> {
+        let found = self.inbound.iter_mut().find(|(class, _)| *class == wanted);
+        let (_, stream) = found.ok_or(io::ErrorKind::NotFound)?;
+        let mut prefix = [0; 4];
+        stream.read_exact(&mut prefix).await?;
+        let length = usize::try_from(u32::from_be_bytes(prefix)).map_err(io::Error::other)?;
+        let mut frame = vec![0; length];
+        stream.read_exact(&mut frame).await?;
+        Ok(frame)
+    }
+
     /// Waits until the node ends the connection, reading and dropping what it says.
     pub async fn cut_off(&mut self) {
         let reads = self.inbound.iter_mut().map(|(_, stream)| {

@@ -132,7 +132,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         let begun = pace.deadline(0);
         while self.buffer.len() < PREFIX_BYTES {
-            self.fill_until(begun, READ_BYTES_MAX, PREFIX_BYTES).await?;
+            self.fill_until(begun, pace, (READ_BYTES_MAX, PREFIX_BYTES)).await?;
         }
         let length = declared(&self.buffer, limit)?;
         let reserved = match &pace.budget {
@@ -143,7 +143,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let deadline = pace.deadline(length);
         let step = if wanted > READ_BYTES_MAX { READ_LARGE_BYTES_MAX } else { READ_BYTES_MAX };
         while self.buffer.len() < wanted {
-            self.fill_until(deadline, step, length).await?;
+            self.fill_until(deadline, pace, (step, length)).await?;
         }
         self.buffer.advance(PREFIX_BYTES);
         let frame = self.buffer.split_to(length);
@@ -152,13 +152,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(Received { bytes, reserved })
     }
 
+    /// More of a frame of `length` bytes, which has to be through by `deadline`: something has to
+    /// come within the time of a stall, however long the whole may take.
     async fn fill_until(
         &mut self,
         deadline: Instant,
-        step: usize,
-        length: usize,
+        pace: &Pace,
+        (step, length): (usize, usize),
     ) -> Result<(), StreamError> {
-        let filled = timeout_at(deadline, self.fill(step)).await;
+        let next = deadline.min(Instant::now() + pace.stall);
+        let filled = timeout_at(next, self.fill(step)).await;
         filled.map_err(|_| StreamError::Slow(length))?
     }
 

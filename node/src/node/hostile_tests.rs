@@ -329,3 +329,46 @@ fn a_peer_that_sends_what_no_correct_node_sends_is_dropped() {
         assert!(again.is_err(), "it is kept out");
     });
 }
+
+/// T-115: a message is passed on once, however often it is said.
+#[test]
+fn what_is_said_again_is_passed_on_once() {
+    on_attacked_network(async |attacked| {
+        let mut listener = attacked.attacker().await;
+        let mut speaker = attacked.attacker().await;
+        let status = Consensus::Status(crate::wire::samples::status());
+        let Frame::Consensus(status) = status.encode() else { panic!("its class") };
+        // Until it has told of itself, nothing is passed on to it.
+        listener.write_frame(Class::Consensus, &status).await.expect("it is connected");
+        let copies = |vote: &SignedVote| frame(Message::Vote(vote.clone()));
+        let said = copies(&attacked.vote(attacked.height(), "test-chain"));
+        let mut heard = 0;
+        let deadline = Instant::now() + support::PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "the last message was not passed on");
+            for _ in 0..50 {
+                speaker.write_frame(Class::Consensus, &said).await.expect("it is connected");
+            }
+            // One that was not said before: what comes behind it was passed on before it.
+            let last = copies(&attacked.vote(attacked.height(), "test-chain"));
+            speaker.write_frame(Class::Consensus, &last).await.expect("it is connected");
+            let wait = Duration::from_millis(500);
+            let mut came = false;
+            while let Ok(next) =
+                tokio::time::timeout(wait, listener.read_frame(Class::Consensus)).await
+            {
+                let next = next.expect("it is connected");
+                heard += usize::from(next == said);
+                came |= next == last && last != said;
+                if came {
+                    break;
+                }
+            }
+            if came {
+                break;
+            }
+            attacked.goes_on(&format!("again{}=1", rand::random::<u32>()));
+        }
+        assert!(heard <= 1, "{heard} copies");
+    });
+}

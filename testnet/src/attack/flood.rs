@@ -25,6 +25,8 @@ use super::peer::Attacker;
 const BATCH: usize = 64;
 /// Votes of nobody a second.
 const UNKNOWN_RATE: u64 = 10_000;
+/// Votes with bad signatures a second.
+const BAD_RATE: u64 = 50_000;
 /// Signed in advance for one height.
 const SIGNED: u32 = 512;
 /// A pause after the victim refused a connection.
@@ -152,7 +154,9 @@ pub(super) async fn bad_signatures(attacker: &Attacker, until: Instant) -> anyho
     let list = (0..).zip(attacker.validators.list());
     let senders: Vec<_> = list.map(|(index, member)| (index, member.address)).collect();
     let begun = Instant::now();
-    let mut blows = flood(attacker, until, true, async |_| {
+    let mut blows = flood(attacker, until, true, async |blows| {
+        let due = Duration::from_secs(blows.messages) / u32::try_from(BAD_RATE)?;
+        tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
         let height = clock.height().await?;
         let frames = (0..BATCH).map(|n| {
             let message = vote(height, View::ZERO, senders[n % senders.len()], block_id(1));

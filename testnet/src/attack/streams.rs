@@ -1,6 +1,7 @@
 //! What is done to streams and below them: T-43, T-44, T-111, T-117.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -144,8 +145,10 @@ async fn until_cut(mut raw: Raw, alive: bool) -> Option<Duration> {
 }
 
 type Cut = std::io::Result<Option<Duration>>;
+/// One try, which says after how long it was cut off.
+type Attempt<'a> = Pin<Box<dyn Future<Output = Cut> + Send + 'a>>;
 
-async fn all(attempts: Vec<std::pin::Pin<Box<dyn Future<Output = Cut> + Send + '_>>>) -> Blows {
+async fn all(attempts: Vec<Attempt<'_>>) -> Blows {
     let mut blows = Blows::default();
     for outcome in join_all(attempts).await {
         match outcome {
@@ -162,40 +165,23 @@ async fn all(attempts: Vec<std::pin::Pin<Box<dyn Future<Output = Cut> + Send + '
 /// T-111.
 pub(super) async fn lengths(attacker: &Attacker) -> anyhow::Result<Blows> {
     let limits = ClassLimits::default();
-    let mut sum = Blows::default();
+    let mut attempts: Vec<Attempt<'_>> = Vec::new();
     for class in Class::ALL {
-        let most = u32::try_from(limits.of(class).frame_bytes_max)?;
+        let most = u32::try_from(limits.of(class).frame_bytes_max)?.to_be_bytes();
         // A lie above the limit, and one below it of which nothing comes, or little.
-        let said = [
-            u32::MAX.to_be_bytes().to_vec(),
-            most.to_be_bytes().to_vec(),
-            [&most.to_be_bytes()[..], &[1; 1000]].concat(),
-        ];
-        let attempts =
-            said.into_iter().map(|bytes| -> std::pin::Pin<Box<dyn Future<Output = Cut> + Send>> {
-                Box::pin(async move {
-                    let mut raw = attacker.connect(false).await?;
-                    raw.write(class, &bytes).await?;
-                    Ok(until_cut(raw, class != Class::Consensus).await)
-                })
-            });
-        let blows = all(attempts.collect()).await;
-        add(&mut sum, blows);
+        for bytes in [vec![0xff; 4], most.to_vec(), [&most[..], &[1; 1000]].concat()] {
+            attempts.push(Box::pin(async move {
+                let mut raw = attacker.connect(false).await?;
+                raw.write(class, &bytes).await?;
+                Ok(until_cut(raw, class != Class::Consensus).await)
+            }));
+        }
     }
-    Ok(sum)
-}
-
-fn add(sum: &mut Blows, blows: Blows) {
-    sum.connections += blows.connections;
-    sum.cut += blows.cut;
-    sum.not_cut += blows.not_cut;
-    sum.slowest_cut_s = sum.slowest_cut_s.max(blows.slowest_cut_s);
-    sum.failures.extend(blows.failures);
+    Ok(all(attempts).await)
 }
 
 /// T-117.
 pub(super) async fn silent(attacker: &Attacker) -> anyhow::Result<Blows> {
-    type Attempt<'a> = std::pin::Pin<Box<dyn Future<Output = Cut> + Send + 'a>>;
     let opened: Attempt<'_> = Box::pin(async {
         let mut socket = below_yamux(attacker.listen, Attacker::secret()).await?;
         let streams: Vec<u8> = (0..8).flat_map(|n| header(DATA, SYN, 2 * n + 1, 0)).collect();

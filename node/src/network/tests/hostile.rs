@@ -3,7 +3,7 @@
 use futures::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{Node, config, soon};
-use crate::network::raw::Raw;
+use crate::network::raw::{Raw, below_yamux};
 use crate::network::*;
 
 /// Connects to `node` and holds the raw streams.
@@ -264,5 +264,77 @@ async fn frames_that_nobody_takes_are_bounded_in_bytes() {
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
         assert!(inbox.len() == 8 && received() <= most, "{} {}", inbox.len(), received());
+    }
+}
+
+/// Yamux frames by hand: version, type, flags, stream, length.
+fn yamux(kind: u8, flags: u16, stream: u32, length: u32) -> Vec<u8> {
+    let mut bytes = vec![0, kind];
+    bytes.extend(flags.to_be_bytes());
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(length.to_be_bytes());
+    bytes
+}
+
+/// T-43 and T-117: none of this ends anything but its own connection, and each ends by itself.
+#[tokio::test]
+async fn malformed_yamux_and_streams_on_which_nothing_comes_end_their_connection() {
+    const SYN: u16 = 1;
+    let mut short = config(1);
+    short.settings.timeouts.hello = Duration::from_millis(300);
+    let mut node = Node::start(short).await;
+    let many = |count: u32| (0..count).flat_map(|n| yamux(0, SYN, 2 * n + 1, 0)).collect();
+    let reset = |n: u32| [yamux(0, SYN, 2 * n + 1, 0), yamux(0, 8, 2 * n + 1, 0)].concat();
+    let nonsense: Vec<Vec<u8>> = vec![
+        [&[7], &yamux(0, SYN, 1, 0)[1..]].concat(),
+        yamux(9, SYN, 1, 0),
+        yamux(0, SYN, 1, u32::MAX),
+        yamux(0, SYN, 2, 0),
+        [yamux(1, SYN, 1, u32::MAX), yamux(1, 0, 1, u32::MAX)].concat(),
+        many(8),
+        many(1_000),
+        (0..5_000).flat_map(reset).collect(),
+        (0..5_000).flat_map(|n| yamux(2, SYN, 0, n)).collect(),
+    ];
+    for (key, bytes) in (20..).zip(nonsense) {
+        let mut socket = below_yamux(node.listen, [key; 32]).await.unwrap();
+        // The node may close before all is written.
+        let _ = socket.write_all(&bytes).await;
+        let _ = socket.flush().await;
+        let mut answer = Vec::new();
+        let _ = soon(socket.read_to_end(&mut answer)).await;
+    }
+    soon(node.idle()).await;
+    assert!(node.no_more_events());
+    let honest = Node::start(config(2).persistent(node.address())).await;
+    assert_eq!(node.connected().await.peer, honest.network.local());
+}
+
+/// A peer that begins a frame and never ends it, on any of its streams.
+#[tokio::test]
+async fn a_frame_of_which_the_rest_never_comes_ends_the_connection() {
+    let mut short = config(1);
+    short.settings.timeouts.write_stall = Duration::from_millis(200);
+    let mut node = Node::start(short).await;
+    // Half a prefix; a prefix of what may take minutes, and a little of it.
+    let begun = [vec![0, 0], [&[0, 0x30, 0, 0][..], &[1; 100]].concat()];
+    let all = begun.iter().flat_map(|bytes| Class::ALL.map(|class| (bytes, class)));
+    for (key, (bytes, class)) in (10..).zip(all) {
+        let mut hostile = connect(&node, key).await;
+        hostile.say_hello().await.unwrap();
+        node.connected().await;
+        hostile.write(class, bytes).await.unwrap();
+        let (peer, reason) = node.disconnected().await;
+        assert_eq!(peer, hostile.peer);
+        assert!(reason.contains("too slow"), "{reason}");
+    }
+}
+
+#[test]
+fn what_peers_can_cause_is_said_a_few_times() {
+    let (mut lines, now) = (Occasional::default(), std::time::Instant::now());
+    for minute in 0..3u32 {
+        let now = now + Duration::from_secs(60) * minute;
+        assert_eq!((0..1_000).filter(|_| lines.allows(now)).count(), 4);
     }
 }
