@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Row] = &[
 const EDITS: &[(&str, &str, &str, &str)] = &[
     ("config/config.toml", "", "\u{1}\u{2} = [", "config.toml line 1"),
     ("config/config.toml", "proxy_app", "proxi_app", "did you mean \"proxy_app\"?"),
-    ("config/config.toml", "persistent_kvstore", "postgres", "names no application"),
+    ("config/config.toml", "persistent_kvstore", "postgres", "is not \"kvstore\""),
     ("config/config.toml", "127.0.0.1", "127.0.0.1.1", "laddr"),
     ("config/genesis.json", "", "{}", "chain_id is missing"),
     ("config/genesis.json", "testnet-", "another-", "a chain of another genesis"),

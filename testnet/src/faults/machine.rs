@@ -2,19 +2,18 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::Needs;
 use super::lab::Lab;
 use crate::rpc::Rpc;
+use crate::tracer::Tracer;
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -148,47 +147,11 @@ impl Drop for Disk {
     }
 }
 
-/// A tracer that makes system calls of a running process fail or slow, until this is dropped.
-pub(super) struct Tracer(Child);
-
-impl Tracer {
-    /// Attaches strace with these arguments to a process.
-    pub(super) async fn attach(pid: u32, args: &[&str]) -> anyhow::Result<Tracer> {
-        let id = pid.to_string();
-        let child = Command::new("strace")
-            .args(["-f", "-qqq", "-o", "/dev/null"])
-            .args(args)
-            .args(["-p", &id])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|_| Needs("strace".to_owned()))?;
-        let tracer = Tracer(child);
-        let start = Instant::now();
-        while !is_traced(pid) {
-            if start.elapsed() > PATIENCE {
-                bail!(Needs("the right to trace processes".to_owned()));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(tracer)
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        // It lets the process go on SIGTERM.
-        if let Ok(pid) = i32::try_from(self.0.id()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
-        let _ = self.0.wait();
-    }
-}
-
-fn is_traced(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-    tracer.is_some_and(|tracer| tracer.trim() != "0")
+/// Attaches a tracer to a node's process.
+pub(super) async fn trace(pid: u32, arguments: &[&str]) -> anyhow::Result<Tracer> {
+    Ok(Tracer::attach(pid, arguments)
+        .await
+        .map_err(|_| Needs("strace, and the right to trace".to_owned()))?)
 }
 
 impl Lab {
