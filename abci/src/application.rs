@@ -114,7 +114,7 @@ impl fmt::Display for Role {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppError {
     /// It panicked.
-    #[error("the application panicked in {method} ({role}): {message}")]
+    #[error("the application failed in {method} ({role}): {message}")]
     Panicked {
         /// The ABCI method.
         method: &'static str,

@@ -129,6 +129,6 @@ fn a_panic_becomes_an_error_that_names_method_and_role() {
     assert_eq!(error, AppError::Panicked { method: "CheckTx", role: Role::Mempool, message });
     let path = "/x".to_owned();
     let error = roles.query.query(RequestQuery { path, ..Default::default() }).unwrap_err();
-    assert_eq!(error.to_string(), "the application panicked in Query (query): no answer to /x");
+    assert_eq!(error.to_string(), "the application failed in Query (query): no answer to /x");
     assert!(roles.consensus.info(RequestInfo::default()).is_ok());
 }

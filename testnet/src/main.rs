@@ -16,6 +16,7 @@ mod seeded;
 mod sim;
 mod state;
 mod table;
+mod tracer;
 mod up;
 
 use std::io::Write;

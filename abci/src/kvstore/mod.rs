@@ -43,6 +43,7 @@ use crate::open::OpenError;
 use bytes::Bytes;
 use state::State;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use store::{Batch, Store, StoreError};
@@ -297,10 +298,13 @@ fn failed(code: u32, why: &impl ToString) -> ExecTxResult {
 /// What the database said.
 ///
 /// # Panics
-/// Where it failed: see the module's documentation.
+/// Where it failed: see the module's documentation. It is no bug, so no panic hook tells of it: the node does, in one line.
 fn answered<T>(answer: Result<T, StoreError>) -> T {
-    answer.unwrap_or_else(|error| match &error {
-        StoreError::Database(cause) => panic!("{error}: {cause}"),
-        StoreError::Damaged(_) => panic!("{error}"),
+    answer.unwrap_or_else(|error| {
+        let text = match &error {
+            StoreError::Database(cause) => format!("{error}: {cause}"),
+            StoreError::Damaged(_) => error.to_string(),
+        };
+        resume_unwind(Box::new(text))
     })
 }

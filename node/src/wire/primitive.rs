@@ -87,3 +87,31 @@ pub(super) fn address_bytes(address: &Address) -> Bytes {
 pub(super) fn signature_bytes(signature: &Signature) -> Bytes {
     Bytes::copy_from_slice(&signature.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_outside_of_the_calendar_or_with_wrong_nanoseconds_is_rejected() {
+        let year_10000 = 253_402_300_800;
+        let year_1 = -62_135_596_800;
+        for (seconds, nanos) in [(year_1, 0), (0, 999_999_999), (year_10000 - 1, 999_999_999)] {
+            assert!(time(Some(Timestamp { seconds, nanos })).is_ok(), "{seconds} {nanos}");
+        }
+        for (seconds, nanos) in [
+            (0, -1),
+            (0, 1_000_000_000),
+            (0, i32::MIN),
+            (0, i32::MAX),
+            (year_10000, 0),
+            (year_1 - 1, 0),
+            (i64::MAX, 0),
+            (i64::MIN, 0),
+        ] {
+            let read = time(Some(Timestamp { seconds, nanos }));
+            assert!(matches!(read, Err(Reject::Malformed("time"))), "{seconds} {nanos}: {read:?}");
+        }
+        assert!(time(None).is_err());
+    }
+}

@@ -1,6 +1,7 @@
 //! Chaos: kills and pauses nodes of a running network under load, watches that the chain goes on
 //! and that every node comes back, and audits the chain at the end.
 
+mod disks;
 mod observe;
 mod struck;
 
@@ -24,6 +25,7 @@ use crate::process::{self, ProcessError, ended, running};
 use crate::rpc::{Rpc, RpcError};
 use crate::state::{Net, Node, StateError, note};
 use crate::table::say;
+use crate::tracer::TracerError;
 use observe::Observer;
 use struck::Struck;
 
@@ -59,6 +61,12 @@ pub(crate) enum Kind {
     KillPrimary,
     /// The primary frozen (SIGSTOP) for --struck-for; its connections stay open.
     PausePrimary,
+    /// The disk of a random validator slow for --struck-for: each sync takes 20 to 500 ms longer (needs strace).
+    SlowDisk,
+    /// The disk of a random validator full for the journal: the node must end, and is started again (needs strace).
+    FullDisk,
+    /// A sync of a random validator's journal fails: the node must end, and is started again (needs strace).
+    FailingDisk,
 }
 
 /// A run of chaos.
@@ -108,6 +116,9 @@ pub(crate) enum ChaosError {
     /// Too few validators.
     #[error("this needs at least two validators")]
     TooFew,
+    /// A node cannot be traced.
+    #[error(transparent)]
+    Tracer(#[from] TracerError),
     /// A node ended after its restart.
     #[error("{0} ended by itself after its restart; its log ends:\n{1}")]
     Died(String, String),
@@ -214,6 +225,7 @@ impl Run {
                 Kind::KillRandom => self.kill_random().await?,
                 Kind::KillAll => self.kill_all().await?,
                 Kind::KillPrimary | Kind::PausePrimary => self.strike_primary().await?,
+                Kind::SlowDisk | Kind::FullDisk | Kind::FailingDisk => self.break_disk().await?,
             };
             say(&format!("{round}/{} {told}", self.chaos.times));
             for child in &mut self.children {

@@ -261,4 +261,10 @@ impl Lab {
         }
         Ok(())
     }
+    /// Takes over a process that was started as node `index`.
+    pub(super) fn adopt(&mut self, index: usize, child: Child) -> anyhow::Result<()> {
+        note(&self.dir, index, Some(child.id()), None)?;
+        self.children.push(child);
+        Ok(())
+    }
 }

@@ -3,8 +3,16 @@
 //! A row gets a [`Lab`], starts the network that it needs, breaks it, and says what it saw. It fails where something is not as it must
 //! be. The page with all rows and their results is `docs/faults.md`, written by `--write`.
 
+mod cells;
+mod clock;
+mod config;
+mod corrupt;
+mod disk;
+mod keys;
 mod kills;
 mod lab;
+mod limits;
+mod machine;
 mod page;
 #[cfg(test)]
 mod tests;
@@ -22,7 +30,16 @@ use crate::table::say;
 use lab::Lab;
 
 /// Every row, in the order of the table.
-const ROWS: &[&[Row]] = &[kills::ROWS];
+const ROWS: &[&[Row]] = &[
+    kills::ROWS,
+    disk::ROWS,
+    cells::ROWS,
+    corrupt::ROWS,
+    keys::ROWS,
+    clock::ROWS,
+    config::ROWS,
+    limits::ROWS,
+];
 
 /// What a row saw, in words with figures.
 type Seen = anyhow::Result<String>;

@@ -1,0 +1,157 @@
+//! Too little memory, too few files, too little processor.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+
+use super::lab::Lab;
+use super::machine::SOON;
+use super::{Needs, Row, Seen};
+use crate::process::memory_bytes;
+
+const ALL: [usize; 4] = [0, 1, 2, 3];
+const OTHERS: [usize; 3] = [0, 1, 2];
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        id: "T-191a",
+        fault: "A limit on memory",
+        how: "one of four in a cgroup with 4 MiB more than it uses, large transactions for 15 s",
+        must: "it goes on or is killed; the others go on; without the limit at the tip; S",
+        run: |lab| Box::pin(memory(lab)),
+    },
+    Row {
+        id: "T-191b",
+        fault: "At most 256 files",
+        how: "one of four under prlimit --nofile=256, 400 connections to its RPC, 100 tx/s",
+        must: "consensus goes on; RPC answers once they are gone; S",
+        run: |lab| Box::pin(open_files(lab)),
+    },
+    Row {
+        id: "T-191c",
+        fault: "A tenth of a processor",
+        how: "one of four in a cgroup with cpu.cfs_quota 10 %, 100 tx/s, 20 s",
+        must: "the others go on; it lags; without the limit at the tip within 30 s; S",
+        run: |lab| Box::pin(processor(lab)),
+    },
+];
+
+/// A control group with one process, removed when this is dropped.
+struct Group(PathBuf);
+
+impl Group {
+    /// One of `controller` with these settings; the process `pid` goes in.
+    fn new(controller: &str, settings: &[(&str, String)], pid: u32) -> anyhow::Result<Group> {
+        let path = PathBuf::from(format!("/sys/fs/cgroup/{controller}/tercet-faults-{pid}"));
+        if fs::create_dir(&path).is_err() {
+            bail!(Needs(format!("the right to make control groups of version 1 ({controller})")));
+        }
+        let group = Group(path);
+        for (file, value) in settings {
+            fs::write(group.0.join(file), value)?;
+        }
+        fs::write(group.0.join("cgroup.procs"), pid.to_string())?;
+        Ok(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let processes = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        if let Some(above) = self.0.parent() {
+            for process in processes.lines() {
+                let _ = fs::write(above.join("cgroup.procs"), process);
+            }
+        }
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+async fn memory(lab: &mut Lab) -> Seen {
+    lab.up(lab.layout(4)).await?;
+    let pid = lab.pid(3)?;
+    let used = memory_bytes(pid).unwrap_or(0);
+    let limit = used + (4 << 20);
+    let group = Group::new("memory", &[], pid)?;
+    // What it has already is not counted in the new group.
+    fs::write(group.0.join("memory.limit_in_bytes"), (4u64 << 20).to_string())?;
+    let first = lab.tip(&OTHERS).await;
+    let start = std::time::Instant::now();
+    let mut sent = 0u64;
+    while start.elapsed() < Duration::from_secs(15) && lab.runs(3)? {
+        lab.send(0, &format!("memory{sent}"), 300_000).await?;
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (killed, ran) = (!lab.runs(3)?, start.elapsed().as_secs());
+    lab.grow(&OTHERS, 3, SOON).await?;
+    let heights = lab.tip(&OTHERS).await - first;
+    drop(group);
+    if killed {
+        lab.back(3).await?;
+    }
+    lab.reach(&[3], lab.tip(&[0]).await, SOON).await?;
+    lab.signs(3, 0).await?;
+    let audit = lab.sound(&ALL).await?;
+    let end =
+        if killed { format!("killed by the system after {ran} s") } else { "it ran on".to_owned() };
+    Ok(format!(
+        "{} MB and 4 MiB more: {end}; {heights} heights meanwhile; {audit}",
+        limit / 1_000_000
+    ))
+}
+
+async fn open_files(lab: &mut Lab) -> Seen {
+    lab.up(lab.layout(4)).await?;
+    lab.stop(3, SOON).await?;
+    if super::machine::run("prlimit", &["--version"]).is_err() {
+        bail!(Needs("prlimit".to_owned()));
+    }
+    lab.start_as(3, &["prlimit", "--nofile=256:256"], &[])?;
+    lab.reach(&[3], lab.tip(&[0]).await, SOON).await?;
+    lab.load(100, &OTHERS)?;
+    let address = lab.node(3)?.rpc.parse()?;
+    let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let held: Vec<TcpStream> = (0..400).filter_map(connect).collect();
+    let open = fs::read_dir(format!("/proc/{}/fd", lab.pid(3)?))?.count();
+    let first = lab.tip(&OTHERS).await;
+    let took = lab.grow(&OTHERS, 50, SOON).await?;
+    ensure!(lab.runs(3)?, "it ended: {}", lab.last_lines(3)?);
+    let connections = held.len();
+    drop(held);
+    lab.reach(&[3], first + 50, SOON).await?;
+    lab.end_load().await?;
+    lab.signs(3, 0).await?;
+    let audit = lab.sound(&ALL).await?;
+    Ok(format!(
+        "{connections} connections, {open} files open; 50 heights in {} ms; {audit}",
+        took.as_millis()
+    ))
+}
+
+async fn processor(lab: &mut Lab) -> Seen {
+    lab.up(lab.layout(4)).await?;
+    lab.load(100, &OTHERS)?;
+    let quota =
+        [("cpu.cfs_period_us", "100000".to_owned()), ("cpu.cfs_quota_us", "10000".to_owned())];
+    let group = Group::new("cpu", &quota, lab.pid(3)?)?;
+    let first = lab.tip(&OTHERS).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let last = lab.tip(&OTHERS).await;
+    let behind = last.saturating_sub(lab.height(3).await.unwrap_or(0));
+    ensure!(last > first + 20, "only {} heights in 20 s", last - first);
+    ensure!(lab.runs(3)?, "it ended: {}", lab.last_lines(3)?);
+    drop(group);
+    let back = lab.reach(&[3], last, SOON).await?;
+    lab.end_load().await?;
+    lab.signs(3, 0).await?;
+    let audit = lab.sound(&ALL).await?;
+    Ok(format!(
+        "{} heights in 20 s, {behind} behind, at the tip {} ms after; {audit}",
+        last - first,
+        back.as_millis()
+    ))
+}
