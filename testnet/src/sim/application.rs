@@ -26,8 +26,6 @@ use tercet_node::execution::{Applied, Done, Job, Outcome, Refusal, State, block}
 
 /// A transaction that begins so is refused by every correct application.
 pub(crate) const BAD: &[u8] = b"bad";
-/// The most transactions of a block.
-const TXS_MAX: usize = 8;
 
 /// A decided block with what came of it.
 #[derive(Clone, Debug)]
@@ -96,6 +94,8 @@ fn params() -> Params {
 pub(crate) struct Around<'a> {
     /// The node's pool.
     pub(crate) pool: &'a SimPool,
+    /// The moment.
+    pub(crate) instant: std::time::Instant,
     /// The node's clock.
     pub(crate) time: Time,
     /// The application's updates.
@@ -170,7 +170,7 @@ impl App {
             return None;
         }
         let header = block::header(state, last_commit.as_ref(), self.me)?;
-        let txs = pool.lock().oldest(TXS_MAX);
+        let txs = pool.lock().reap();
         let evidence = pb::EvidenceList::default();
         Some(Arc::new(SealedBlock::seal(Block { header, txs, evidence, last_commit })))
     }
@@ -192,7 +192,8 @@ impl App {
         let applied = around.executed.of(&block, || finalize(&block, state, around.plan));
         let app_hash_changed = applied.state.app_hash != state.app_hash;
         let mut pool = around.pool.lock();
-        block.txs().iter().for_each(|tx| pool.committed(tx));
+        let mine = block.header().proposer_address == self.me;
+        pool.committed(&block, mine, around.instant);
         self.shared.borrow().push(Arc::clone(&block));
         self.chain.push(Stored { block, commit, applied: Arc::clone(&applied) });
         Some(Outcome { applied, app_hash_changed })

@@ -43,6 +43,9 @@ pub(crate) struct SimArgs {
     /// Look for a shorter run that fails in the same way, and print it as a scenario.
     #[arg(long)]
     shrink: bool,
+    /// Measure what a view change costs, in virtual time.
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "scenario"])]
+    figures: bool,
     /// A file with a scenario.
     #[arg(long, conflicts_with_all = ["seed", "seeds"])]
     scenario: Option<PathBuf>,
@@ -56,6 +59,10 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 /// Runs what was asked for.
 pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
+    if args.figures {
+        on_thread(super::figures::figures)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(seeds) = &args.seeds {
         return batch(seeds.clone(), args.jobs);
     }

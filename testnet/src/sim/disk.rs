@@ -1,8 +1,8 @@
 //! A disk: the journal and the signing watermark of one node. What a turn of the engine writes is durable when its sync is over; a crash
 //! before that loses any suffix of it.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use super::met::write_name;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tendermint::block::Height;
 use tercet_consensus::record::Record;
@@ -31,6 +31,8 @@ pub(crate) struct Disk {
     pending: VecDeque<Vec<Write>>,
     /// Syncs since the last look.
     syncs: usize,
+    /// The name of what became durable last.
+    last: Option<&'static str>,
     /// The next sync fails.
     fails: bool,
 }
@@ -52,9 +54,9 @@ impl Disk {
         self.syncs
     }
 
-    /// Starts to count syncs anew.
-    pub(crate) fn begin_turn(&mut self) {
-        self.syncs = 0;
+    /// Starts to count syncs anew; how many there were.
+    pub(crate) fn begin_turn(&mut self) -> usize {
+        std::mem::take(&mut self.syncs)
     }
 
     /// The next sync fails.
@@ -64,7 +66,14 @@ impl Disk {
 
     /// The oldest sync is over: what it made durable.
     pub(crate) fn synced(&mut self) -> Vec<Write> {
-        self.pending.pop_front().unwrap_or_default()
+        let writes = self.pending.pop_front().unwrap_or_default();
+        self.last = writes.last().map(|write| write_name(Some(write))).or(self.last);
+        writes
+    }
+
+    /// The name of what became durable last.
+    pub(crate) fn last_durable(&self) -> &'static str {
+        self.last.unwrap_or("nothing")
     }
 
     /// How many writes wait.
@@ -92,6 +101,7 @@ impl Disk {
                 Write::File(before) => self.file = *before,
             }
         }
+        self.last = writes.last().map(|write| write_name(Some(write))).or(self.last);
         self.syncs = 0;
         self.fails = false;
         (writes, lost.into_iter().next())

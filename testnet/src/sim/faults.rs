@@ -1,13 +1,12 @@
 //! What goes wrong: crashes, partitions and the like, and the healing.
 
-use super::disk::Write;
 use super::keys::{key, peer};
+use super::met::write_name;
 use super::plan::{Fault, Kind, Seat};
 use super::world::{What, World};
 use super::{MS, Nanos, SECOND};
 use std::rc::Rc;
 use std::sync::PoisonError;
-use tercet_consensus::record::Record;
 use tercet_node::engine::Event;
 use tercet_node::engine::run::Turn;
 
@@ -169,6 +168,11 @@ impl World {
         }
         self.links.at(of, at).told = false;
         self.tell(at, Event::PeerDown { peer: peer(of) });
+        let engine = self.node(at).engine.as_ref();
+        let primary = key(self.node(of).plan.key).address;
+        if refused && engine.is_some_and(|engine| engine.replica().primary() == primary) {
+            self.coverage.met("rule", "the primary's connection refused");
+        }
         if refused {
             self.tell(at, Event::PeerRefused { peer: peer(of) });
         }
@@ -189,9 +193,12 @@ impl World {
         }
         let unsynced = self.node(seat).disk.lock().unsynced() as u64;
         let kept = usize::try_from(self.rng.between(0, unsynced)).expect("a count");
+        let before = self.node(seat).disk.lock().last_durable();
         let (writes, lost) = self.node(seat).disk.lock().crash(kept);
         if self.is_correct(seat) {
-            self.coverage.met("lost in a crash first", lost_name(lost.as_ref()));
+            let last = writes.last().map_or(before, |write| write_name(Some(write)));
+            self.coverage.met("durable before a crash last", last);
+            self.coverage.met("lost in a crash first", write_name(lost.as_ref()));
         }
         self.durable(seat, &writes);
         self.take_turn(seat);
@@ -274,20 +281,5 @@ impl World {
             }
         }
         self.begin_liveness();
-    }
-}
-
-fn lost_name(lost: Option<&Write>) -> &'static str {
-    match lost {
-        None => "nothing",
-        Some(Write::Reserve(_)) => "reservation in the journal",
-        Some(Write::File(_)) => "reservation in the file",
-        Some(Write::Record(record)) => match &**record {
-            Record::PrePrepare { .. } => "pre-prepare",
-            Record::Prepare { .. } => "prepare",
-            Record::Commit { .. } => "commit",
-            Record::ViewChange { .. } => "view change",
-            Record::Decided { .. } => "decision",
-        },
     }
 }

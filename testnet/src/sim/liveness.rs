@@ -7,7 +7,7 @@
 use super::node::PACE;
 use super::plan::Seat;
 use super::world::World;
-use super::{Nanos, SECOND, byzantine::Strategy};
+use super::{Nanos, SECOND};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use tercet_consensus::replica::BACKOFF_MAX;
@@ -87,8 +87,7 @@ impl World {
         let each = (0..=faulty + 1).map(timeout).sum();
         let (now, tip) = (self.now, self.checks.tip());
         let before = self.txs.keys().filter(|tx| !self.checks.is_decided_tx(tx)).cloned();
-        let censored = self.nodes.iter().any(|n| n.plan.byzantine.contains(&Strategy::Censor));
-        let txs = if censored { BTreeSet::new() } else { before.collect() };
+        let txs = before.collect();
         let quick: BTreeSet<Seat> = self.expected().filter(|s| self.is_quick(*s)).collect();
         let view_changes = self.liveness.view_changes;
         let (goal, deadline) = (tip + 1, now + first);

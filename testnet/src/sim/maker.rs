@@ -1,5 +1,6 @@
 //! From a seed to a plan: how much of what.
 
+use super::adversary::{DEEP, Scheme};
 use super::byzantine::Strategy;
 use super::plan::{Fault, Kind, Net, NodePlan, Plan, Seat, Timed, When};
 use super::rng::Rng;
@@ -19,9 +20,10 @@ struct Maker {
 impl Maker {
     fn plan(mut self) -> Plan {
         let good = self.rng.percent(8);
-        let validators = 4 + self.rng.index(4);
-        let spare = if self.rng.percent(30) { 1 + self.rng.index(2) } else { 0 };
-        let full = if self.rng.percent(25) { 1 } else { 0 };
+        // Most often where a third is a whole number: one more that fails would be too many.
+        let validators = *self.rng.pick(&[4, 4, 4, 5, 6, 7, 7]);
+        let spare = if self.rng.percent(25) { 1 + self.rng.index(2) } else { 0 };
+        let full = if self.rng.percent(15) { 1 } else { 0 };
         let count = validators + spare + full;
         let powers = self.powers(validators, count);
         let quick = good || self.rng.percent(60);
@@ -31,6 +33,9 @@ impl Maker {
             Some(_) => self.rng.percent(50).then(|| self.rng.between(20, 400) * MS),
             None => Some(self.rng.between(10, 100) * MS),
         };
+        // Most are short; views far above the start take their time.
+        let heal = if self.rng.percent(75) { (800, 2_500) } else { (2_500, 7_000) };
+        let heal = self.rng.between(heal.0, heal.1) * MS;
         let mut plan = Plan {
             seed: self.seed,
             nodes: (0..count).map(|key| self.node(key, good)).collect(),
@@ -42,7 +47,7 @@ impl Maker {
             empty_blocks,
             txs_every,
             real_signatures: self.seed % 50 == 19,
-            heal: (self.rng.between(8, 14), self.rng.between(1_500, 6_000) * MS),
+            heal: (self.rng.between(8, 14), heal),
             heights: (20, 6),
         };
         if spare > 0 || self.rng.percent(15) {
@@ -50,6 +55,7 @@ impl Maker {
         }
         if !good {
             self.byzantine(&mut plan);
+            self.adversary(&mut plan);
             self.faults(&mut plan);
         }
         if !plan.is_connected() {
@@ -99,7 +105,7 @@ impl Maker {
     fn net(&mut self, good: bool, delay_max: Nanos, count: usize) -> Net {
         let bad = !good && self.rng.percent(50);
         let mut unlinked = Vec::new();
-        if !good && count >= 5 && self.rng.percent(20) {
+        if !good && count >= 5 && self.rng.percent(12) {
             // A ring of neighbours stays, so the rest is reached by relaying.
             for a in 0..count {
                 for b in a + 2..count {
@@ -115,6 +121,7 @@ impl Maker {
             lost: if bad && self.rng.percent(60) { self.rng.between(0, 150) } else { 0 },
             doubled: if bad { self.rng.between(0, 100) } else { 0 },
             unlinked,
+            adversary: None,
         }
     }
 
@@ -198,7 +205,34 @@ impl Maker {
         }
     }
 
+    /// A network that means ill, in some plans; it needs time, and little else beside it.
+    fn adversary(&mut self, plan: &mut Plan) {
+        let scheme = match self.rng.below(100) {
+            0..8 => Scheme::Views,
+            8..14 => Scheme::SecondCommit,
+            _ => return,
+        };
+        plan.net.adversary = Some(scheme);
+        plan.net.lost = 0;
+        plan.heal.1 = self.rng.time((4 * SECOND, 9 * SECOND));
+        if scheme == Scheme::SecondCommit {
+            plan.net.unlinked.retain(|(a, b)| {
+                plan.nodes.get(*a).map(|n| n.key) == plan.nodes.get(*b).map(|n| n.key)
+            });
+            for node in plan.nodes.iter_mut().filter(|node| !node.byzantine.is_empty()) {
+                if node.byzantine != [Strategy::Twin] && self.rng.percent(60) {
+                    node.byzantine = vec![Strategy::SecondCommit];
+                }
+            }
+        } else if self.rng.percent(25) {
+            plan.heal = (14, self.rng.time((DEEP, 2 * DEEP)));
+        }
+    }
+
     fn faults(&mut self, plan: &mut Plan) {
+        if plan.net.adversary.is_some() && self.rng.percent(70) {
+            return;
+        }
         // In a storm everything goes wrong all the time, above all votes that do not arrive: so views are left when something is
         // prepared in them.
         let storm = self.rng.percent(20);

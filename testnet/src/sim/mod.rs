@@ -5,11 +5,14 @@
 //! - [`world`], `turns`, `faults`: what happens.
 //! - [`node`], [`disk`], [`network`], [`application`], [`pool`], [`sync`], [`keys`]: one node and its surroundings.
 //! - [`byzantine`]: those who lie.
+//! - [`adversary`]: a network that means ill.
 //! - [`checkers`], [`liveness`], [`light`]: the invariants, outside the code that they check.
-//! - [`coverage`], [`trace`]: what was met, and what happened.
+//! - [`coverage`], `met`, [`trace`]: what was met, and what happened.
+//! - [`figures`]: what a view change costs.
 //! - [`shrink`]: a failing plan with less in it.
 //! - [`scenario`]: plans written by hand.
 
+mod adversary;
 mod application;
 mod byzantine;
 mod checkers;
@@ -17,10 +20,12 @@ pub(crate) mod cli;
 mod coverage;
 mod disk;
 mod faults;
+mod figures;
 mod keys;
 mod light;
 mod liveness;
 mod maker;
+mod met;
 mod network;
 mod node;
 mod plan;

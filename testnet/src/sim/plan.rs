@@ -1,6 +1,7 @@
 //! From a seed to everything random about a run: who is there, what the network, the disks, the clocks and the applications are like,
 //! and what goes wrong when. A plan is data, so a run can be repeated with less of it (see `shrink`), or written by hand (`scenario`).
 
+use super::adversary::Scheme;
 use super::byzantine::Strategy;
 use super::{MS, Nanos};
 use std::collections::BTreeMap;
@@ -139,6 +140,8 @@ pub(crate) struct Net {
     pub(crate) doubled: u64,
     /// Pairs that have no connection.
     pub(crate) unlinked: Vec<(Seat, Seat)>,
+    /// What it is up to, where it means ill.
+    pub(crate) adversary: Option<Scheme>,
 }
 
 /// What one node is like.
@@ -208,6 +211,7 @@ impl Plan {
     /// Whether nothing at all goes wrong, so that no view may change (L5).
     pub(crate) fn is_good(&self) -> bool {
         self.faults.is_empty()
+            && self.net.adversary.is_none()
             && self.net.lost == 0
             && self.net.stragglers == 0
             && self.net.delay.1 <= 20 * MS

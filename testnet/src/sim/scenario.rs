@@ -1,6 +1,7 @@
 //! Scenarios: plans as text, one thing a line, with what is expected of them. A shrunk failure is printed in the same form, so that it can
 //! be kept. The lines are those of `docs/simulator.md`.
 
+use super::adversary::Scheme;
 use super::byzantine::Strategy;
 use super::plan::{Fault, Kind, Net, NodePlan, Plan, Seat, Timed, When};
 use super::run::Outcome;
@@ -105,6 +106,10 @@ impl Scenario {
             ("doubled", [n]) => plan.net.doubled = n.parse().ok()?,
             ("stragglers", [n]) => plan.net.stragglers = n.parse().ok()?,
             ("unlinked", [a, b]) => plan.net.unlinked.push((a.parse().ok()?, b.parse().ok()?)),
+            ("adversary", [name]) => {
+                let scheme = Scheme::ALL.iter().find(|(_, known)| known == name)?.0;
+                plan.net.adversary = Some(scheme);
+            }
             ("node", [seat, rest @ ..]) => self.node_line(seat.parse().ok()?, rest)?,
             ("change", [height, key, power]) => {
                 plan.changes.push((height.parse().ok()?, key.parse().ok()?, power.parse().ok()?))
@@ -179,6 +184,7 @@ fn start() -> Plan {
             lost: 0,
             doubled: 0,
             unlinked: Vec::new(),
+            adversary: None,
         },
         faults: Vec::new(),
         empty_blocks: Some(20 * MS),
@@ -316,6 +322,7 @@ pub(crate) fn write(plan: &Plan) -> String {
     line(format!("doubled {}", net.doubled));
     line(format!("stragglers {}", net.stragglers));
     net.unlinked.iter().for_each(|(a, b)| line(format!("unlinked {a} {b}")));
+    net.adversary.iter().for_each(|scheme| line(format!("adversary {}", scheme.name())));
     for (seat, node) in plan.nodes.iter().enumerate() {
         let pair = |(a, b): (Nanos, Nanos)| format!("{} {}", ms(a), ms(b));
         let (lag, sync, app) = (pair(node.lag), pair(node.sync), pair(node.app));

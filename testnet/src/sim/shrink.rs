@@ -58,7 +58,11 @@ fn candidates(plan: &Plan) -> Vec<Change> {
     change(|plan| plan.faults.clear());
     change(|plan| plan.changes.clear());
     change(|plan| plan.nodes.iter_mut().for_each(|node| node.byzantine.clear()));
-    change(|plan| plan.net = Net { unlinked: plan.net.unlinked.clone(), ..good(plan) });
+    change(|plan| {
+        plan.net =
+            Net { unlinked: plan.net.unlinked.clone(), adversary: plan.net.adversary, ..good(plan) }
+    });
+    change(|plan| plan.net.adversary = None);
     change(|plan| plan.net.unlinked.clear());
     change(|plan| plan.txs_every = None);
     change(|plan| plan.real_signatures = false);
@@ -104,5 +108,5 @@ fn candidates(plan: &Plan) -> Vec<Change> {
 /// A network that loses nothing, as fast as that of the plan.
 fn good(plan: &Plan) -> Net {
     let delay = (plan.net.delay.0, plan.net.delay.1.min(SECOND));
-    Net { delay, stragglers: 0, lost: 0, doubled: 0, unlinked: Vec::new() }
+    Net { delay, stragglers: 0, lost: 0, doubled: 0, unlinked: Vec::new(), adversary: None }
 }

@@ -1,6 +1,7 @@
 //! Turns of an engine: what reaches it, and what becomes of what it says.
 
 use super::keys::{peer, seat_of};
+use super::met::Standing;
 use super::network::{Out, Said, Sent, Wire};
 use super::node::Batch;
 use super::plan::{Fault, Seat, When};
@@ -10,7 +11,7 @@ use super::{BASE, Nanos};
 use std::rc::Rc;
 use std::sync::PoisonError;
 use tercet_consensus::message::Message;
-use tercet_consensus::record::{Cause, Record};
+use tercet_consensus::record::Record;
 use tercet_node::engine::run::Turn;
 use tercet_node::engine::verifier::{block_author, known, verify_last_commit, verify_message};
 use tercet_node::engine::{EngineError, Event, Origin};
@@ -35,9 +36,13 @@ impl World {
         node.disk.lock().begin_turn();
         let Some(engine) = &mut node.engine else { return };
         let held = node.snapshot.load().hold;
+        let before = Standing::of(engine.replica());
         let result = engine.turn(clocks, events);
-        let kept = engine.replica().kept();
+        let (kept, after) = (engine.replica().kept(), Standing::of(engine.replica()));
         self.checks.bounded(&kept, self.nodes.len());
+        if before != after && self.is_correct(seat) {
+            self.met_turn(before, after);
+        }
         self.met_hold(seat, held);
         self.outcome(seat, result);
     }
@@ -71,8 +76,25 @@ impl World {
         let node = self.node_mut(seat);
         let outs = node.outbox.take();
         let jobs: Vec<Job> = node.jobs.try_iter().collect();
-        let (syncs, epoch) = (node.disk.lock().syncs(), node.epoch);
-        node.disk.lock().begin_turn();
+        let (syncs, epoch) = (node.disk.lock().begin_turn(), node.epoch);
+        if syncs == 0 {
+            self.release(seat, Batch { outs, jobs });
+        } else {
+            self.leave_after(seat, (syncs, epoch), outs, jobs);
+        }
+        self.late_signatures(seat);
+        self.catch_up(seat);
+        self.plan_next(seat);
+    }
+
+    /// The same of a turn that made `syncs` syncs.
+    fn leave_after(
+        &mut self,
+        seat: Seat,
+        (syncs, epoch): (usize, u32),
+        outs: Vec<Out>,
+        jobs: Vec<Job>,
+    ) {
         let mut batches: Vec<Batch> = (0..=syncs).map(|_| Batch::default()).collect();
         for out in outs {
             let batch = batches.get_mut(out.after_syncs).expect("a sync of this turn");
@@ -99,9 +121,6 @@ impl World {
         }
         let now = self.now;
         self.node_mut(seat).busy_until = now + after;
-        self.late_signatures(seat);
-        self.catch_up(seat);
-        self.plan_next(seat);
     }
 
     fn plan_next(&mut self, seat: Seat) {
@@ -144,8 +163,9 @@ impl World {
                 continue;
             }
             self.met_record(record);
-            if let Record::Commit { .. } = &**record {
+            if let Record::Commit { vote, .. } = &**record {
                 self.committed(seat);
+                self.saw_commit(seat, &vote.message);
             }
             self.checks.persisted(self.node(seat).plan.key, record);
             self.node_mut(seat).records += 1;
@@ -169,47 +189,13 @@ impl World {
         }
     }
 
-    fn met_record(&mut self, record: &Record) {
-        let rule = match record {
-            Record::PrePrepare { message } => match &message.justification {
-                None => "fresh pre-prepare",
-                Some(j) if j.certificate.is_none() => "new view, free",
-                Some(j) => {
-                    let prepared = j.certificate.as_ref().map(|c| c.view.next());
-                    let before = prepared == Some(message.view());
-                    self.coverage.met(
-                        "certificate",
-                        match before {
-                            true => "in a NEW-VIEW, of the view before",
-                            false => "in a NEW-VIEW, of an earlier view",
-                        },
-                    );
-                    "new view, bound"
-                }
-            },
-            Record::Prepare { .. } => "prepare",
-            Record::Commit { .. } => "commit",
-            Record::Decided { .. } => "decide",
-            Record::ViewChange { message, cause } => {
-                self.liveness.view_changes += 1;
-                let proven = message.certificate.is_some();
-                let name = if proven { "in a VIEW-CHANGE" } else { "none in a VIEW-CHANGE" };
-                self.coverage.met("certificate", name);
-                match cause {
-                    Cause::Timer => "view change by timer",
-                    Cause::Join => "view change by joining",
-                    Cause::Carried => "view change carried over",
-                    Cause::Primary => "view change for a faulty primary",
-                }
-            }
-        };
-        self.coverage.met("rule", rule);
-    }
-
     /// What may leave leaves.
     fn release(&mut self, seat: Seat, batch: Batch) {
         for out in batch.outs {
             self.send(seat, out);
+        }
+        if batch.jobs.is_empty() {
+            return;
         }
         for job in batch.jobs {
             if let Job::Apply { block, commit } = &job
@@ -218,29 +204,18 @@ impl World {
                 self.trace.decided(self.now, seat, block, commit);
                 let new = self.checks.decided(self.node(seat).plan.key, block, commit);
                 if new {
-                    self.met_decision(commit);
+                    self.met_decision(block, commit);
+                    let height = commit.height.value();
+                    self.decided_at.insert(height, self.now);
+                    self.due(|when| *when == When::Height(height));
+                    if height >= self.plan.heal.0 {
+                        self.heal();
+                    }
                 }
             }
             self.node_mut(seat).app.jobs.push_back(job);
         }
         self.next_job(seat);
-    }
-
-    fn met_decision(&mut self, commit: &tercet_consensus::commit::Commit) {
-        let (height, view) = (commit.height.value(), commit.view.number());
-        let before =
-            self.checks.decided.get(&height.saturating_sub(1)).map_or(0, |(_, view)| *view);
-        let depth = match view.saturating_sub(before) {
-            0 => "0",
-            1 => "1",
-            2 => "2",
-            _ => "3 and more",
-        };
-        self.coverage.met("view", depth);
-        self.due(|when| *when == When::Height(height));
-        if height >= self.plan.heal.0 {
-            self.heal();
-        }
     }
 
     fn send(&mut self, seat: Seat, out: Out) {
@@ -308,6 +283,11 @@ impl World {
             }
             Wire::Consensus(Consensus::Message(message)) => {
                 self.trace.hears(self.now, to, from, message);
+                if let Message::PrePrepare(message) = message
+                    && self.is_correct(to)
+                {
+                    self.met_proposal(to, message);
+                }
                 if let Some(event) = self.verify(from, to, message, sent) {
                     self.tell(to, event);
                 }
@@ -330,7 +310,7 @@ impl World {
         }
     }
 
-    fn verify(&self, from: Seat, to: Seat, message: &Message, sent: &Sent) -> Option<Event> {
+    fn verify(&mut self, from: Seat, to: Seat, message: &Message, sent: &Sent) -> Option<Event> {
         let heights = self.node(to).heights.load();
         let (height, class) = match message {
             Message::Vote(vote) => (vote.message.height, Class::Consensus),
@@ -370,6 +350,8 @@ impl World {
             Err(reject) => {
                 let honest = self.is_correct(from);
                 assert!(!honest, "a correct replica's message is refused: {reject}: {message:?}");
+                let reject = *reject;
+                self.met_reject(message, &reject);
                 None
             }
         }

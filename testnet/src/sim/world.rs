@@ -37,6 +37,8 @@ pub(crate) enum What {
     Flush { seat: Seat, epoch: u32 },
     /// A job of the application is done.
     Job { seat: Seat, epoch: u32 },
+    /// A process dies, for a moment.
+    Crash(Seat),
     /// A process starts again.
     Restart(Seat),
     /// A connection is there.
@@ -135,8 +137,12 @@ pub(crate) struct World {
     pub(crate) liveness: Liveness,
     /// What is told of the run.
     pub(crate) trace: Trace,
+    /// What a network that means ill has in mind.
+    pub(crate) adversary: super::adversary::Adversary,
     /// What Byzantine nodes remember.
     pub(crate) byzantine: BTreeMap<Seat, super::byzantine::Memory>,
+    /// When each height was decided first.
+    pub(crate) decided_at: BTreeMap<u64, Nanos>,
     /// Transactions that correct nodes took, and when.
     pub(crate) txs: BTreeMap<Bytes, Nanos>,
     /// Whether messages are relayed: only where some pairs have no connection.
@@ -172,7 +178,9 @@ impl World {
             executed: Executed::default(),
             coverage: Coverage::default(),
             liveness: Liveness::default(),
+            adversary: Default::default(),
             byzantine: BTreeMap::new(),
+            decided_at: BTreeMap::new(),
             txs: BTreeMap::new(),
             trace,
             nodes,
@@ -207,23 +215,40 @@ impl World {
     /// Where an invariant breaks.
     pub(crate) fn run(&mut self) {
         while !self.is_over() {
-            self.events += 1;
-            let (turn, seat) = self.next_turn;
-            let first = self.queue.peek().map_or(Nanos::MAX, |Reverse(entry)| entry.key.0);
-            if turn < first {
-                self.now = turn;
-                self.take_turn(seat);
-                self.turn(seat);
-            } else {
-                let Some(Reverse(Entry { key: (at, _), what })) = self.queue.pop() else {
-                    panic!("nothing happens any more");
-                };
-                self.now = at;
-                self.happen(what);
-            }
-            assert!(self.events < EVENTS_MAX, "the run goes round in circles");
+            self.happen_next();
         }
         self.judge_end();
+    }
+
+    /// Runs until a height is decided somewhere, or to a time.
+    pub(crate) fn run_to(&mut self, height: u64, limit: Nanos) {
+        while !self.decided_at.contains_key(&height) && self.now < limit {
+            self.happen_next();
+        }
+    }
+
+    /// The longest T of a correct node, in milliseconds.
+    pub(crate) fn timeout_ms(&self) -> u64 {
+        let correct = self.seats().filter(|seat| self.is_correct(*seat));
+        correct.map(|seat| self.node(seat).snapshot.load().timeout_ms).max().unwrap_or(0)
+    }
+
+    fn happen_next(&mut self) {
+        self.events += 1;
+        let (turn, seat) = self.next_turn;
+        let first = self.queue.peek().map_or(Nanos::MAX, |Reverse(entry)| entry.key.0);
+        if turn < first {
+            self.now = turn;
+            self.take_turn(seat);
+            self.turn(seat);
+        } else {
+            let Some(Reverse(Entry { key: (at, _), what })) = self.queue.pop() else {
+                panic!("nothing happens any more");
+            };
+            self.now = at;
+            self.happen(what);
+        }
+        assert!(self.events < EVENTS_MAX, "the run goes round in circles");
     }
 
     /// How many events there were.
@@ -324,7 +349,12 @@ impl World {
         let plan = Rc::clone(&self.plan);
         let net = &plan.net;
         let lost = !self.healed && (self.rng.permille(net.lost) || self.rng.percent(self.loss));
-        if !link.up || link.cuts > 0 || lost || self.is_muted(sent) {
+        if !link.up
+            || link.cuts > 0
+            || lost
+            || self.is_muted(sent)
+            || self.is_stopped(from, to, sent)
+        {
             return;
         }
         let copies = if !self.healed && self.rng.permille(net.doubled) { 2 } else { 1 };
@@ -360,10 +390,16 @@ impl World {
                 self.sync_turn(seat);
             }
             What::Late { seat, epoch, message } if self.node(seat).epoch == epoch => {
+                self.coverage.met("rule", "signature late");
                 let input = Box::new(Input::Signed(*message));
                 self.tell(seat, Event::Input { input, origin: None });
             }
             What::Flush { .. } | What::Job { .. } | What::SyncTurn { .. } | What::Late { .. } => {}
+            What::Crash(_) if self.healed => {}
+            What::Crash(seat) => {
+                let down = self.rng.time((5 * MS, 400 * MS));
+                self.crash(seat, Some(down), true);
+            }
             What::Restart(seat) => self.restart(seat),
             What::Connect { a, b, epochs } => self.connect(a, b, epochs),
             What::Noticed { at, of, refused, life } => self.noticed((at, of), refused, life),
@@ -382,12 +418,12 @@ impl World {
 
     /// A job of the application is done.
     fn job(&mut self, seat: Seat) {
-        let time = self.clocks(seat).time;
+        let Now { instant, time } = self.clocks(seat);
         let plan = Rc::clone(&self.plan);
         let correct = self.is_correct(seat);
         let node = self.nodes.get_mut(seat).expect("a seat");
         let executed = &mut self.executed;
-        let around = Around { pool: &node.pool, time, plan: &plan, executed };
+        let around = Around { pool: &node.pool, instant, time, plan: &plan, executed };
         let done = node.app.work(around);
         self.next_job(seat);
         let Some(done) = done else { return };
@@ -396,8 +432,14 @@ impl World {
             Done::Applied(outcome) if correct => {
                 self.checks.applied(seat, &outcome.applied);
                 self.progress();
-                if !outcome.applied.results.validator_updates.is_empty() {
-                    self.coverage.met("rule", "validator set changed");
+                for update in &outcome.applied.results.validator_updates {
+                    let removed = update.power == 0;
+                    let name =
+                        if removed { "validator removed" } else { "validator added or changed" };
+                    self.coverage.met("rule", name);
+                }
+                if self.node(seat).pool.lock().is_suspicious() {
+                    self.coverage.met("rule", "primary suspected of censorship");
                 }
             }
             Done::Validated { result: Err(refusal), .. } => {
@@ -443,8 +485,9 @@ impl World {
 
     /// Transactions come to a pool.
     pub(crate) fn pool(&mut self, seat: Seat, txs: &[Bytes]) {
+        let now = self.instant();
         let mut pool = self.node(seat).pool.lock();
-        let new = txs.iter().filter(|tx| pool.add(tx)).count();
+        let new = txs.iter().filter(|tx| pool.add(tx, now)).count();
         drop(pool);
         if new > 0 {
             self.tell(seat, Event::Pool);

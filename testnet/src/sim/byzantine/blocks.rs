@@ -38,7 +38,9 @@ impl Liar<'_> {
             return Some(Arc::clone(other));
         }
         let height = block.header().height;
-        if Some(height) != self.height() || self.world.rng.percent(40) {
+        // Who censors does so always.
+        let now = strategy == Strategy::Censor || self.world.rng.percent(60);
+        if Some(height) != self.height() || !now {
             return None;
         }
         let mut other = block.block().clone();

@@ -48,6 +48,8 @@ pub(crate) enum Strategy {
     LateCommit,
     /// Proposes just after the others have lost patience.
     Slow,
+    /// Proposes just before the others lose patience.
+    SlowEnough,
     /// Leaves transactions out.
     Censor,
     /// Says that it has prepared nothing, or something older, or without proof.
@@ -82,6 +84,7 @@ impl Strategy {
         Strategy::Subset,
         Strategy::LateCommit,
         Strategy::Slow,
+        Strategy::SlowEnough,
         Strategy::Censor,
         Strategy::LiesAboutPrepared,
         Strategy::ForgesNewView,
@@ -105,6 +108,7 @@ impl Strategy {
             Strategy::Subset => "subset",
             Strategy::LateCommit => "late-commit",
             Strategy::Slow => "slow",
+            Strategy::SlowEnough => "slow-enough",
             Strategy::Censor => "censor",
             Strategy::LiesAboutPrepared => "lies-about-prepared",
             Strategy::ForgesNewView => "forges-new-view",
@@ -273,7 +277,7 @@ impl Liar<'_> {
             Strategy::Withhold => self.withhold(all),
             Strategy::Subset => self.subset(all),
             Strategy::LateCommit => self.late_commit(all),
-            Strategy::Slow => self.slow(all),
+            Strategy::Slow | Strategy::SlowEnough => self.slow(strategy, all),
             Strategy::Censor | Strategy::InvalidBlocks => self.swap_blocks(strategy, all),
             Strategy::LiesAboutPrepared => self.lie_about_prepared(all),
             Strategy::ForgesNewView => self.forge_new_view(all),
@@ -343,8 +347,10 @@ pub(crate) fn refused_field(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// A little later than T: the others have just lost patience.
-pub(super) fn just_too_late(world: &World, seat: Seat) -> Nanos {
-    let timeout = world.node(seat).snapshot.load().timeout_ms;
-    timeout.saturating_mul(MS) + 30 * MS
+/// How long the others wait in the view that a node is in.
+pub(super) fn patience(world: &World, seat: Seat) -> Nanos {
+    let timeout = world.node(seat).snapshot.load().timeout_ms.saturating_mul(MS);
+    let replica = world.node(seat).engine.as_ref().map(|engine| engine.replica());
+    let depth = replica.map_or(0, |r| r.view().number().saturating_sub(r.start_view().number()));
+    timeout.saturating_mul(2u64.saturating_pow(depth))
 }

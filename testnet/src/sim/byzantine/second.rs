@@ -50,8 +50,12 @@ impl Liar<'_> {
         let before = self.world.checks.set(height.value().checked_sub(1)?)?.clone();
         let node = self.world.node(self.seat);
         let known = node.app.chain.last().filter(|_| node.app.state().next_height() == height)?;
-        let (start, block_id) = (known.commit.view, known.block.id());
-        let prior = known.commit.height;
+        let block_id = known.block.id();
+        let correct = self.world.seats().filter(|seat| self.world.is_correct(*seat));
+        let replicas = correct.filter_map(|seat| self.world.node(seat).engine.as_ref());
+        let here = replicas.map(|engine| engine.replica()).filter(|r| r.height() == height);
+        let start = here.map(|replica| replica.view()).min()?;
+        let (prior, own) = (known.commit.height, node.engine.as_ref()?.replica().view());
         let memory = self.world.byzantine.get(&self.seat)?;
         let usable = |view: &tercet_consensus::view::View| {
             *view > start && set.schedule.primary(height, *view) == me
@@ -70,6 +74,11 @@ impl Liar<'_> {
         }
         let commit = Commit { height: prior, view, block_id, signatures };
         if !self.memory().second.insert((height, view)) {
+            return None;
+        }
+        if own == view {
+            // Its engine proposes by itself.
+            self.met(Strategy::SecondCommit);
             return None;
         }
         let state = self.world.node(self.seat).app.state();

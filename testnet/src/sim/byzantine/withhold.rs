@@ -1,6 +1,6 @@
 //! Saying less, to fewer, or later.
 
-use super::{Delivery, Liar, Strategy, just_too_late};
+use super::{Delivery, Liar, Strategy, patience};
 use crate::sim::MS;
 use tercet_consensus::message::{Message, Phase};
 
@@ -36,7 +36,7 @@ impl Liar<'_> {
         if self.world.rng.percent(30) {
             return Vec::new();
         }
-        let late = just_too_late(self.world, self.seat);
+        let late = patience(self.world, self.seat) + 30 * MS;
         for delivery in &mut all {
             let jitter = self.world.rng.time((0, 60 * MS));
             delivery.after += late.saturating_sub(60 * MS) + jitter;
@@ -44,14 +44,18 @@ impl Liar<'_> {
         all
     }
 
-    /// Proposals come just after the others have lost patience.
-    pub(super) fn slow(&mut self, mut all: Vec<Delivery>) -> Vec<Delivery> {
+    /// Proposals come just after the others have lost patience, or just before.
+    pub(super) fn slow(&mut self, strategy: Strategy, mut all: Vec<Delivery>) -> Vec<Delivery> {
         let Some(Message::PrePrepare(message)) = all.first().and_then(Delivery::message) else {
             return all;
         };
         if self.is_own_proposal(message) {
-            self.met(Strategy::Slow);
-            let late = just_too_late(self.world, self.seat);
+            self.met(strategy);
+            let patience = patience(self.world, self.seat);
+            let late = match strategy {
+                Strategy::SlowEnough => patience.saturating_sub(30 * MS),
+                _ => patience + 30 * MS,
+            };
             all.iter_mut().for_each(|delivery| delivery.after += late);
         }
         all
