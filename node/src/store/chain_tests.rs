@@ -411,7 +411,7 @@ fn a_chain_is_opened_once_and_in_its_format() {
     assert!(matches!(&other, StoreError::Format { found, .. } if found == "tercet chain 9"));
     assert!(other.to_string().contains("use the version that wrote it"), "{other}");
     std::fs::remove_file(dir.path().join("FORMAT")).unwrap();
-    assert!(matches!(Chain::open(dir.path()), Err(StoreError::Format { .. })));
+    assert!(matches!(Chain::open(dir.path()), Err(StoreError::Incomplete { .. })));
 }
 
 #[test]

@@ -40,15 +40,16 @@ impl Folder {
         let mut found = Vec::new();
         (&mut *lock).take(FILE_BYTES_MAX).read_to_end(&mut found).map_err(failed)?;
         let found = String::from_utf8_lossy(&found).trim_end().to_owned();
-        if found.is_empty() && !path.join(DATABASE_FILE).exists() {
+        let begun = path.join(DATABASE_FILE).exists();
+        if (found.is_empty() && begun) || (!begun && has_data(path).map_err(failed)?) {
+            return Err(StoreError::Incomplete { folder: path.to_owned() });
+        }
+        if found.is_empty() {
             writeln!(lock, "{format}").and_then(|()| lock.sync_all()).map_err(failed)?;
             sync_folder(path).map_err(failed)?;
         } else if found != format {
             let (folder, known) = (path.to_owned(), format.to_owned());
             return Err(StoreError::Format { folder, found, known });
-        }
-        if !path.join(DATABASE_FILE).exists() && has_data(path).map_err(failed)? {
-            return Err(StoreError::Incomplete { folder: path.to_owned() });
         }
         Ok(Folder { path: path.to_owned(), _lock: lock })
     }

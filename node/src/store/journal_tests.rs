@@ -306,11 +306,14 @@ fn a_journal_is_opened_once() {
 fn another_format_is_refused() {
     let dir = TempDir::new().unwrap();
     drop(Journal::open(dir.path()).unwrap());
-    for format in ["tercet journal 2\n", "tercet chain 1\n", "", "\u{fffd}"] {
+    for format in ["tercet journal 2\n", "tercet chain 1\n", "\u{fffd}"] {
         std::fs::write(dir.path().join("FORMAT"), format).unwrap();
         let opened = Journal::open(dir.path());
         assert!(matches!(opened, Err(StoreError::Format { .. })), "{format:?}: {opened:?}");
     }
+    std::fs::write(dir.path().join("FORMAT"), "").unwrap();
+    let opened = Journal::open(dir.path());
+    assert!(matches!(opened, Err(StoreError::Incomplete { .. })), "{opened:?}");
     std::fs::write(dir.path().join("FORMAT"), "tercet journal 1\n").unwrap();
     Journal::open(dir.path()).unwrap();
 }

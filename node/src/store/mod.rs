@@ -73,7 +73,7 @@ pub enum StoreError {
         offset: u64,
     },
     /// Files of the database were removed.
-    #[error("{} lacks files of its database (CURRENT)", .folder.display())]
+    #[error("{} lacks files of its database (CURRENT, FORMAT)", .folder.display())]
     Incomplete {
         /// The folder.
         folder: PathBuf,

@@ -108,6 +108,8 @@ impl Disk {
             }
         }
         fs::remove_dir_all(&aside)?;
+        // What is copied without a sync is lost where the file system breaks.
+        run("sync", &["-f", &place])?;
         Ok(disk)
     }
 
@@ -245,14 +247,14 @@ impl Lab {
 
     /// Sends large transactions to node 0 until node `index` has ended.
     pub(super) async fn fill_until_end(&self, index: usize) -> anyhow::Result<u64> {
-        let start = Instant::now();
+        let (start, height) = (Instant::now(), self.tip(&[0]).await);
         let mut sent = 0;
         while self.runs(index)? {
             ensure!(
                 start.elapsed() < 3 * SOON,
                 "node{index} still runs after {sent} large transactions"
             );
-            self.send(0, &format!("fill{sent}"), 300_000).await?;
+            self.send(0, &format!("fill{height}-{sent}"), 300_000).await?;
             sent += 1;
             tokio::time::sleep(LOOK).await;
         }
