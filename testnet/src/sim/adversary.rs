@@ -250,7 +250,8 @@ impl World {
                 let vote = &vote.message;
                 if vote.height.value() == height {
                     let released = second.step != Step::Gather && vote.view == second.low;
-                    return !released && !(to == second.one && vote.view == second.high);
+                    let held = to == second.one && vote.view == second.high;
+                    return !released && !held;
                 }
                 if vote.height.value() == next {
                     self.gathered(second, vote);
