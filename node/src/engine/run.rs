@@ -105,7 +105,7 @@ impl Engine {
     ///
     /// # Errors
     /// Why it cannot go on.
-    pub fn run(mut self, events: &Receiver<Event>) -> Result<(), EngineError> {
+    pub fn run(&mut self, events: &Receiver<Event>) -> Result<(), EngineError> {
         self.start(Now::read())?;
         loop {
             // Waits for events, at most to the next deadline, and takes all that are there.

@@ -71,7 +71,7 @@ impl Executor {
     }
 
     /// Works until there are no more jobs, or one fails; the failure is told as [`Done::Failed`].
-    pub fn run(mut self, jobs: &Receiver<Job>) {
+    pub fn run(&mut self, jobs: &Receiver<Job>) {
         for job in jobs {
             if let Err(error) = self.work(job) {
                 (self.hooks.done)(Done::Failed(error));

@@ -85,18 +85,19 @@ impl Ends {
         Arc::new(move |reason| ends.tell(End::Application(reason)))
     }
 
-    /// Runs a critical part on a thread of its own: when it ends with a reason, or panics, the node ends.
+    /// Runs a critical part on a thread of its own: when it ends with a reason, or panics, the node ends. The reason is told before the part is
+    /// dropped, and so before those whom that ends.
     ///
     /// # Errors
     /// Where the thread cannot be started.
     pub fn spawn(
         &self,
         name: &'static str,
-        part: impl FnOnce() -> Option<End> + Send + 'static,
+        mut part: impl FnMut() -> Option<End> + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
         let ends = self.clone();
         std::thread::Builder::new().name(name.into()).spawn(move || {
-            match catch_unwind(AssertUnwindSafe(part)) {
+            match catch_unwind(AssertUnwindSafe(&mut part)) {
                 Ok(None) => {}
                 Ok(Some(end)) => ends.tell(end),
                 Err(_) => ends.tell(End::Internal(format!(
@@ -136,6 +137,28 @@ mod tests {
         let end = told.blocking_recv().expect("it is told");
         assert!(end.to_string().contains("engine"), "{end}");
         assert_eq!(end.code(), 70);
+    }
+
+    /// Another part, which ends when it is let go.
+    struct Other(Ends);
+
+    impl Drop for Other {
+        fn drop(&mut self) {
+            self.0.tell(End::Internal("the sync task has ended".to_owned()));
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_part_comes_before_the_end_of_those_that_it_lets_go() {
+        let (ends, mut told) = Ends::new();
+        let other = Other(ends.clone());
+        let part = move || {
+            let _held = &other;
+            Some(End::Disk("the disk is full".to_owned()))
+        };
+        ends.spawn("engine", part).expect("a thread").join().expect("no panic");
+        let end = told.blocking_recv().expect("it is told");
+        assert_eq!(end.code(), 74, "{end}");
     }
 
     #[test]

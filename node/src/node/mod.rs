@@ -229,7 +229,7 @@ fn start(
         shared.tasks(peers, &verifier, heights, &mempool)
     };
     let snapshot = Arc::new(ArcSwap::default());
-    let engine = consensus::engine(consensus::Start {
+    let mut engine = consensus::engine(consensus::Start {
         settings,
         journal,
         chain: shared.chain.clone(),
@@ -299,7 +299,7 @@ impl Shared<'_> {
         hooks: Hooks,
         jobs: Receiver<Job>,
     ) -> std::io::Result<JoinHandle<()>> {
-        let executor = Executor::new(ExecutorParts {
+        let mut executor = Executor::new(ExecutorParts {
             app,
             chain: self.chain.clone(),
             state: ready.state.clone(),
