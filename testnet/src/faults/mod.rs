@@ -5,9 +5,16 @@
 
 mod kills;
 mod lab;
+mod liars;
+mod links;
+mod measure;
+mod netfilter;
 mod page;
+mod partitions;
+mod sets;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wrong_app;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -22,7 +29,7 @@ use crate::table::say;
 use lab::Lab;
 
 /// Every row, in the order of the table.
-const ROWS: &[&[Row]] = &[kills::ROWS];
+const ROWS: &[&[Row]] = &[kills::ROWS, partitions::ROWS, links::ROWS, liars::ROWS, sets::ROWS];
 
 /// What a row saw, in words with figures.
 type Seen = anyhow::Result<String>;
