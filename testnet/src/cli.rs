@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Read every node and check that the chain is one and every signature in it good.
     Audit(AuditArgs),
-    /// Kill and pause nodes under load, and check that all goes on.
+    /// Kill and pause nodes or break links under load, and check that all goes on.
     Chaos(ChaosArgs),
     /// Break networks of their own in every way of the fault table, and check what must hold.
     Faults(FaultsArgs),
@@ -82,6 +82,12 @@ pub(crate) enum Command {
     Attack(AttackArgs),
     /// Feed hostile bytes to every decoder of the node.
     Fuzz(FuzzArgs),
+    /// Run a node whose application computes a wrong hash at a transaction of the key `diverge`: for `faults`.
+    #[command(hide = true)]
+    WrongApp {
+        /// Its home.
+        home: PathBuf,
+    },
     /// Search all states of a small network of real replicas, one of them faulty.
     #[command(after_help = tercet_consensus::testing::exhaustive::HELP)]
     Exhaust {
@@ -140,6 +146,10 @@ pub(crate) struct UpArgs {
     /// Validators 0 and 1 are connected to nothing but the first full node.
     #[arg(long)]
     pub(crate) sentry: bool,
+    /// Nodes reach each other through a proxy in this process, so that `chaos` can break links
+    /// (not with QUIC).
+    #[arg(long, conflicts_with_all = ["detach", "cometbft"])]
+    pub(crate) proxied: bool,
     /// The node program is CometBFT's (name it with --node-binary), to compare with.
     #[arg(long)]
     pub(crate) cometbft: bool,
@@ -238,7 +248,8 @@ pub(crate) struct AuditArgs {
 
 const CHAOS_NOTES: &str = "\
 What must hold, else the exit code is 1: a killed node is at the tip within 10 s of its start, the
-median of the largest gaps with a killed primary is under 1.5 s, and the audit at the end is clean.
+median of the largest gaps with a killed primary is under 1.5 s, every node has five new blocks within 30 s
+after its links are whole again, and the audit at the end is clean.
 Gaps between blocks are seen from outside: another validator is asked for its height every 2 ms.
 After an interruption, `status` shows who is down or paused; `restart` and `resume` bring them back.";
 
@@ -261,7 +272,8 @@ pub(crate) struct ChaosArgs {
     /// Transactions a second meanwhile; 0: none.
     #[arg(long, default_value_t = 200)]
     pub(crate) load_rate: u64,
-    /// Seconds that a killed or frozen primary stays away while the blocks are watched.
+    /// Seconds that a killed or frozen primary stays away while the blocks are watched, or links
+    /// stay broken.
     #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = seconds)]
     pub(crate) struck_for: Duration,
 }

@@ -11,6 +11,7 @@ mod fuzz;
 mod layout;
 mod load;
 mod process;
+mod proxy;
 mod rpc;
 mod seeded;
 mod sim;
@@ -99,11 +100,15 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             let binary = node_binary(args.node_binary.take())?;
             faults::run(args, binary).await
         }
+        Command::WrongApp { home } => faults::wrong_app::run(&home),
         Command::Sim(args) => sim::cli::sim(&args),
     }
 }
 
 async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
+    if args.detach && !args.reset && Net::load(&args.place.dir).is_ok_and(|net| net.proxied) {
+        bail!("the nodes need the proxy of `up`: start this network without --detach");
+    }
     let binary = node_binary(args.node_binary)?;
     let layout = layout::Layout {
         dir: args.place.dir,
@@ -116,6 +121,7 @@ async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
         settings: args.settings,
         genesis_settings: args.genesis_settings,
         sentry: args.sentry,
+        proxied: args.proxied,
         cometbft: args.cometbft,
     };
     let up = up::Up {

@@ -248,6 +248,9 @@ pub(crate) struct PbftState {
     pub(crate) view: u64,
     /// Address of that view's primary in upper-case hex, where it is known.
     pub(crate) primary: Option<String>,
+    /// The timeout of a view in milliseconds, where it is told.
+    #[serde(default)]
+    pub(crate) timeout_ms: u64,
 }
 
 /// Reply of CometBFT's `consensus_state`.
@@ -272,7 +275,7 @@ impl From<RoundState> for PbftState {
     fn from(state: RoundState) -> Self {
         let mut numbers = state.position.split('/').map(|text| text.parse().unwrap_or(0));
         let (height, view) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        Self { height, view, primary: Some(state.proposer.address) }
+        Self { height, view, primary: Some(state.proposer.address), timeout_ms: 0 }
     }
 }
 

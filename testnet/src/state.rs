@@ -73,6 +73,9 @@ impl Node {
 pub(crate) struct Net {
     /// The node program.
     pub(crate) binary: PathBuf,
+    /// Whether the nodes dial each other through a proxy.
+    #[serde(default)]
+    pub(crate) proxied: bool,
     /// All nodes, by index.
     pub(crate) nodes: Vec<Node>,
 }
@@ -177,7 +180,7 @@ pub(crate) mod tests {
             validator: Some(format!("A{index}")),
             down: None,
         });
-        Net { binary: PathBuf::from("tercet"), nodes: nodes.collect() }
+        Net { binary: PathBuf::from("tercet"), proxied: false, nodes: nodes.collect() }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::layout::{Layout, LayoutError, lay_out};
 use crate::process::{self, ProcessError, running, stop_all, tail};
+use crate::proxy::Proxy;
 use crate::rpc::{COMMIT_TIMEOUT, Rpc, RpcError};
 use crate::state::{Net, Node, StateError};
 use crate::table::{DRAW, Table, say};
@@ -97,11 +98,15 @@ pub(crate) async fn run(up: &Up) -> Result<(), UpError> {
     let mut stop = Stop::listen()?;
     let mut net = prepare(up)?;
     ports_free(&net).await?;
+    // Who leaves the network to itself has a proxy elsewhere.
+    let proxy = (net.proxied && !up.detach).then(|| Proxy::of(&net)).transpose();
+    let proxy = proxy.map_err(|e| UpError::Io("cannot start the proxy".to_owned(), e))?;
     let mut children = start_all(&mut net)?;
     net.store(dir)?;
     let result = tokio::select! {
         signal = stop.wait() => Ok(Some(signal)),
         result = live(up, &net, &mut children) => result.map(|()| None),
+        () = follow(proxy.as_ref(), dir) => Ok(None),
     };
     match result {
         Ok(None) if up.detach => {
@@ -117,6 +122,14 @@ pub(crate) async fn run(up: &Up) -> Result<(), UpError> {
         let _ = child.wait();
     }
     result.map(|_| say("all stopped"))
+}
+
+/// Does what the rules for links say, and never ends.
+async fn follow(proxy: Option<&Proxy>, dir: &Path) {
+    match proxy {
+        Some(proxy) => proxy.follow(dir).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Stops every node of the network in `dir` that runs.
@@ -182,7 +195,7 @@ fn prepare(up: &Up) -> Result<Net, UpError> {
     }
     let nodes = lay_out(&up.layout)?;
     say(&format!("laid out {} nodes in {shown}", nodes.len()));
-    Ok(Net { binary: up.binary.clone(), nodes })
+    Ok(Net { binary: up.binary.clone(), proxied: up.layout.proxied, nodes })
 }
 
 async fn ports_free(net: &Net) -> Result<(), UpError> {

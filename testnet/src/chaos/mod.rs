@@ -1,7 +1,9 @@
-//! Chaos: kills and pauses nodes of a running network under load, watches that the chain goes on
-//! and that every node comes back, and audits the chain at the end.
+//! Chaos: kills and pauses nodes of a running network under load, or breaks the links between them, watches that
+//! the chain goes on and that every node comes back, and audits the chain at the end.
 
 mod disks;
+mod ask;
+mod links;
 mod observe;
 mod struck;
 
@@ -14,18 +16,18 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use serde::Deserialize;
-use serde_json::json;
 
 use crate::audit::{self, Audit, AuditError};
 use crate::load::report::{Report, quantile};
 use crate::load::{self, Load, LoadError, Method, Until};
 use crate::process::{self, ProcessError, ended, running};
-use crate::rpc::{Rpc, RpcError};
+use crate::rpc::RpcError;
 use crate::state::{Net, Node, StateError, note};
 use crate::table::say;
 use crate::tracer::TracerError;
+use ask::{block_id, height_of, primary, tip};
 use observe::Observer;
 use struck::Struck;
 
@@ -39,8 +41,6 @@ const PRIMARY_GAP_MEDIAN_MAX: Duration = Duration::from_millis(1_500);
 const WATCH_BEFORE: Duration = Duration::from_millis(300);
 /// How often a returning node is asked.
 const LOOK: Duration = Duration::from_millis(10);
-/// Patience with one answer.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// A load that ends only when it is stopped.
 const ENDLESS: Duration = Duration::from_secs(24 * 3_600);
 /// Connections of the load per node.
@@ -67,6 +67,16 @@ pub(crate) enum Kind {
     FullDisk,
     /// A sync of a random validator's journal fails: the node must end, and is started again (needs strace).
     FailingDisk,
+    /// Nodes in two groups at random, cut off from each other for --struck-for.
+    Partition,
+    /// Nothing arrives from a random node at some others.
+    OneWay,
+    /// All nodes cut off one after the other, and back in another order.
+    Swizzle,
+    /// Connections of a random node reset, and refused or not, every second.
+    Flap,
+    /// 256 kbit/s and 50 to 300 ms between a random node and the others.
+    SlowLink,
 }
 
 /// A run of chaos.
@@ -82,7 +92,7 @@ pub(crate) struct Chaos {
     pub(crate) seed: u64,
     /// Transactions a second meanwhile; 0: none.
     pub(crate) load_rate: u64,
-    /// How long a primary stays killed or frozen.
+    /// How long a primary stays killed or frozen, or links broken.
     pub(crate) struck_for: Duration,
 }
 
@@ -119,6 +129,9 @@ pub(crate) enum ChaosError {
     /// A node cannot be traced.
     #[error(transparent)]
     Tracer(#[from] TracerError),
+    /// Links cannot be broken.
+    #[error("the nodes are connected directly: start them with `up --proxied`")]
+    NotProxied,
     /// A node ended after its restart.
     #[error("{0} ended by itself after its restart; its log ends:\n{1}")]
     Died(String, String),
@@ -141,6 +154,8 @@ pub(crate) struct Outcome {
     pub(crate) failures: Vec<String>,
     /// Lines of figures.
     pub(crate) figures: Vec<String>,
+    /// Largest gap between blocks of each round in which a primary was struck, in order.
+    pub(crate) gaps: Vec<Duration>,
 }
 
 impl fmt::Display for Outcome {
@@ -226,6 +241,7 @@ impl Run {
                 Kind::KillAll => self.kill_all().await?,
                 Kind::KillPrimary | Kind::PausePrimary => self.strike_primary().await?,
                 Kind::SlowDisk | Kind::FullDisk | Kind::FailingDisk => self.break_disk().await?,
+                _ => self.break_links().await?,
             };
             say(&format!("{round}/{} {told}", self.chaos.times));
             for child in &mut self.children {
@@ -274,8 +290,10 @@ impl Run {
             ended(node, BACK_WITHIN).await;
         }
         let start = Instant::now();
-        for node in &net.nodes {
-            self.restart(node.index)?;
+        let mut order: Vec<usize> = net.nodes.iter().map(|node| node.index).collect();
+        order.shuffle(&mut self.random);
+        for index in order {
+            self.restart(index)?;
         }
         for node in &net.nodes {
             while height_of(node).await <= Some(height) {
@@ -393,10 +411,17 @@ impl Run {
 
     fn figures(&mut self, report: Option<&Report>) {
         if let Some((median, max)) = median_max(&mut self.back) {
-            let line = format!("back at the tip: median {}, max {}", millis(median), millis(max));
+            let what = match self.chaos.kind {
+                Kind::KillRandom | Kind::KillAll | Kind::KillPrimary | Kind::PausePrimary => {
+                    "back at the tip"
+                }
+                _ => "new blocks everywhere after the links were whole",
+            };
+            let line = format!("{what}: median {}, max {}", millis(median), millis(max));
             self.outcome.figures.push(line);
         }
         self.outcome.figures.extend(struck::figures(&self.struck));
+        self.outcome.gaps = self.struck.iter().map(|struck| struck.largest).collect();
         let median = struck::largest(&self.struck).map(|(median, _)| median);
         if self.chaos.kind == Kind::KillPrimary
             && let Some(median) = median.filter(|gap| *gap >= PRIMARY_GAP_MEDIAN_MAX)
@@ -457,53 +482,4 @@ pub(crate) fn restart(dir: &Path, index: usize) -> Result<Child, ChaosError> {
     let child = process::start(&net.binary, net.node(index)?)?;
     note(dir, index, Some(child.id()), None)?;
     Ok(child)
-}
-
-async fn height_of(node: &Node) -> Option<u64> {
-    let mut rpc = Rpc::new(&node.rpc).patient(PATIENCE);
-    Some(rpc.status().await.ok()?.sync_info.latest_block_height)
-}
-
-/// The highest block that any of the nodes has.
-async fn tip(nodes: &[Node]) -> u64 {
-    let heights = futures::future::join_all(nodes.iter().map(height_of)).await;
-    heights.into_iter().flatten().max().unwrap_or(0)
-}
-
-#[derive(Deserialize)]
-struct CommitReply {
-    signed_header: SignedHeader,
-}
-
-#[derive(Deserialize)]
-struct SignedHeader {
-    commit: Commit,
-}
-
-#[derive(Deserialize)]
-struct Commit {
-    block_id: BlockId,
-}
-
-#[derive(Deserialize)]
-struct BlockId {
-    hash: String,
-}
-
-async fn block_id(node: &Node, height: u64) -> Result<String, RpcError> {
-    let mut rpc = Rpc::new(&node.rpc).patient(PATIENCE);
-    let reply: CommitReply = rpc.call("commit", json!({"height": height.to_string()})).await?;
-    Ok(reply.signed_header.commit.block_id.hash)
-}
-
-/// Who is primary now, and the height that is being decided.
-async fn primary(net: &Net) -> Result<(Node, u64), ChaosError> {
-    let asked = net.validators().next().ok_or(ChaosError::TooFew)?;
-    let state = match Rpc::new(&asked.rpc).patient(PATIENCE).pbft_state().await {
-        Err(error) if error.is_unknown_method() => return Err(ChaosError::NoPrimary),
-        other => other?,
-    };
-    let is_primary = |node: &&Node| node.validator.is_some() && node.validator == state.primary;
-    let primary = net.validators().find(is_primary).ok_or(ChaosError::NoPrimary)?;
-    Ok((primary.clone(), state.height))
 }

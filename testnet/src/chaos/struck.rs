@@ -12,7 +12,7 @@ const LONG_GAP: Duration = Duration::from_millis(100);
 pub(super) struct Struck {
     /// Times between blocks from the strike to the end, in order, the last one open.
     all: Vec<Duration>,
-    largest: Duration,
+    pub(super) largest: Duration,
     /// How many were over `LONG_GAP`.
     long: usize,
 }

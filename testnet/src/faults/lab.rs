@@ -1,23 +1,25 @@
 //! A network for one row: laid out in a temporary folder, loaded, broken, audited, removed.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::task::JoinHandle;
 
 use crate::audit::{self, Audit};
-use crate::chaos;
-use crate::layout::{App, Layout, Transport};
+use crate::chaos::{self, Chaos, Outcome};
+use crate::layout::{App, Layout, Transport, lay_out};
 use crate::load::report::Report;
 use crate::load::{self, Load, LoadError, Method, Until};
 use crate::process::{self, ended, running};
+use crate::proxy::{Proxy, Rules};
 use crate::rpc::{PbftState, Rpc};
 use crate::state::{Net, Node, note};
 use crate::table::say;
@@ -46,6 +48,7 @@ pub(super) struct Lab {
     pub(super) random: StdRng,
     load: Option<Loading>,
     children: Vec<Child>,
+    proxy: Option<Proxy>,
 }
 
 impl Lab {
@@ -56,7 +59,7 @@ impl Lab {
                 .with_context(|| format!("cannot remove {}", dir.display()))?;
         }
         let random = StdRng::seed_from_u64(seed);
-        Ok(Self { dir, binary, base_port, random, load: None, children: Vec::new() })
+        Ok(Self { dir, binary, base_port, random, load: None, children: Vec::new(), proxy: None })
     }
 
     /// The network's folder.
@@ -77,6 +80,7 @@ impl Lab {
             settings: Vec::new(),
             genesis_settings: Vec::new(),
             sentry: false,
+            proxied: false,
             cometbft: false,
         }
     }
@@ -239,6 +243,78 @@ impl Lab {
             bail!("the audit has findings: {}", findings.lines.join("; "));
         }
         Ok(findings.summary)
+    }
+
+    /// Starts a network of `validators` whose links are then [`Lab::links`].
+    pub(super) async fn up_proxied(&mut self, validators: usize) -> anyhow::Result<()> {
+        let ports = (0..validators).map(|index| u16::try_from(10 * index).ok());
+        let ports = ports.map(|offset| self.base_port.checked_add(offset?));
+        let ports: Option<Vec<u16>> = ports.collect();
+        self.proxy = Some(Proxy::start(&ports.context("too few ports")?)?);
+        let layout = Layout { proxied: true, ..self.layout(validators) };
+        self.up(layout).await
+    }
+
+    /// Changes the links: what is not named here passes.
+    pub(super) fn links(&self, change: impl FnOnce(&mut Rules)) -> anyhow::Result<()> {
+        let mut rules = Rules::default();
+        change(&mut rules);
+        self.proxy.as_ref().context("the nodes are connected directly")?.set(rules);
+        Ok(())
+    }
+
+    /// Starts a network of which each home was changed by `edit`, which gets `config.toml` as it would be.
+    pub(super) async fn up_edited(
+        &mut self,
+        layout: Layout,
+        edit: impl Fn(usize, String) -> String,
+    ) -> anyhow::Result<()> {
+        let nodes = lay_out(&layout)?;
+        for node in &nodes {
+            let path = node.home.join("config/config.toml");
+            let text = std::fs::read_to_string(&path)?;
+            std::fs::write(&path, edit(node.index, text))?;
+        }
+        Net { binary: self.binary.clone(), proxied: false, nodes }.store(&self.dir)?;
+        let binary = self.binary.clone();
+        let up = Up { layout, binary, reset: false, detach: true, demo_txs: 0, duration: None };
+        up::run(&up).await?;
+        Ok(())
+    }
+
+    /// Runs chaos on the network: what it saw, where it found no fault.
+    pub(super) async fn chaos(
+        &mut self,
+        kind: chaos::Kind,
+        times: u32,
+        struck_for: Duration,
+    ) -> anyhow::Result<Outcome> {
+        let dir = self.dir.clone();
+        let chaos =
+            Chaos { dir, kind, times, seed: self.random.random(), load_rate: 200, struck_for };
+        let follow = async {
+            match &self.proxy {
+                Some(proxy) => proxy.follow(&self.dir).await,
+                None => std::future::pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = chaos::run(chaos) => outcome?,
+            () = follow => bail!("the proxy ended"),
+        };
+        if !outcome.failures.is_empty() {
+            bail!("{}", outcome.failures.join("; "));
+        }
+        Ok(outcome)
+    }
+
+    /// Starts `command` in place of a node that is down.
+    pub(super) fn replace(&mut self, index: usize, mut command: Command) -> anyhow::Result<()> {
+        let log = File::options().append(true).open(self.node(index)?.log())?;
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        note(&self.dir, index, Some(child.id()), None)?;
+        self.children.push(child);
+        Ok(())
     }
 
     /// Stops what runs, and removes the folder unless it is kept.

@@ -13,9 +13,16 @@ mod kills;
 mod lab;
 mod limits;
 mod machine;
+mod liars;
+mod links;
+mod measure;
+mod netfilter;
 mod page;
+mod partitions;
+mod sets;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wrong_app;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -32,6 +39,10 @@ use lab::Lab;
 /// Every row, in the order of the table.
 const ROWS: &[&[Row]] = &[
     kills::ROWS,
+    partitions::ROWS,
+    links::ROWS,
+    liars::ROWS,
+    sets::ROWS,
     disk::ROWS,
     cells::ROWS,
     corrupt::ROWS,

@@ -132,7 +132,11 @@ pub(crate) fn genesis(layout: &Layout, keys: &[Keys]) -> Result<Value, LayoutErr
 }
 
 /// `config.toml`, with what `--set` says: only what differs from the defaults.
-pub(crate) fn config(layout: &Layout, node: &Node, peers: &[&str]) -> Result<String, LayoutError> {
+pub(crate) fn config(
+    layout: &Layout,
+    node: &Node,
+    peers: &[String],
+) -> Result<String, LayoutError> {
     let mut config = Config::default();
     let app = match layout.app {
         App::Kvstore => "kvstore",

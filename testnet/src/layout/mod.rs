@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::proxy;
 use crate::state::Node;
 use home::Keys;
 
@@ -63,6 +64,8 @@ pub(crate) struct Layout {
     pub(crate) genesis_settings: Vec<String>,
     /// Validators 0 and 1 are connected only to the first full node.
     pub(crate) sentry: bool,
+    /// Nodes dial each other at the ports of a proxy.
+    pub(crate) proxied: bool,
     /// The nodes are CometBFT's: their homes have the files that it does not make by itself.
     pub(crate) cometbft: bool,
 }
@@ -78,6 +81,17 @@ impl Layout {
         let hidden = |node: usize| self.sentry && node < 2;
         let sentry = self.validators;
         a != b && (!hidden(a) || b == sentry) && (!hidden(b) || a == sentry)
+    }
+
+    /// Where `node` dials `peer`.
+    fn address(&self, node: &Node, peer: &Node) -> Option<String> {
+        if !self.proxied {
+            return Some(peer.p2p.clone());
+        }
+        let (_, port) = node.p2p.rsplit_once(':')?;
+        let port = proxy::port(port.parse().ok()?, peer.index)?;
+        let (id, _) = peer.p2p.split_once('@')?;
+        Some(format!("{id}@127.0.0.1:{port}"))
     }
 
     fn power(&self, index: usize) -> Option<u64> {
@@ -130,7 +144,8 @@ pub(crate) fn lay_out(layout: &Layout) -> Result<Vec<Node>, LayoutError> {
     let genesis = home::genesis(layout, &keys)?;
     for (node, keys) in nodes.iter().zip(&keys) {
         let peers = nodes.iter().filter(|peer| layout.dials(node.index, peer.index));
-        let peers: Vec<&str> = peers.map(|peer| peer.p2p.as_str()).collect();
+        let peers = peers.map(|peer| layout.address(node, peer));
+        let peers = peers.collect::<Option<Vec<String>>>().unwrap_or_default();
         let config = home::config(layout, node, &peers)?;
         create(&node.home.join("config"))?;
         create(&node.home.join("data"))?;
@@ -157,6 +172,10 @@ fn check(layout: &Layout) -> Result<(), LayoutError> {
     }
     if layout.nodes() > NODES_MAX {
         return wrong(format!("at most {NODES_MAX} nodes fit on one machine"));
+    }
+    if layout.proxied && (layout.nodes() > proxy::NODES_MAX || layout.transport == Transport::Quic)
+    {
+        return wrong(format!("--proxied is for TCP and up to {} nodes", proxy::NODES_MAX));
     }
     if !layout.powers.is_empty() && layout.powers.len() != layout.validators {
         let (powers, validators) = (layout.powers.len(), layout.validators);

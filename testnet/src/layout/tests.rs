@@ -21,6 +21,7 @@ fn layout(dir: &Path) -> Layout {
         ],
         genesis_settings: vec!["tercet.min_block_interval=100ms".to_owned()],
         sentry: false,
+        proxied: false,
         cometbft: false,
     }
 }
@@ -110,6 +111,26 @@ fn only_homes_of_cometbft_have_its_signing_state() {
         let state = nodes[0].home.join("data/priv_validator_state.json");
         assert_eq!(state.exists(), cometbft);
         assert!(!cometbft || json(&state)["height"] == "0");
+    }
+}
+
+#[test]
+fn behind_a_proxy_nobody_lists_where_another_listens() {
+    let dir = tempfile::tempdir().expect("folder");
+    let nodes = lay_out(&Layout { proxied: true, ..layout(dir.path()) }).expect("laid out");
+    let ports = |node: &Node| -> Vec<String> {
+        let port = |peer: String| peer.rsplit_once(':').expect("an address").1.to_owned();
+        peers_of(node).into_iter().map(port).collect()
+    };
+    assert_eq!(ports(&nodes[0]), ["30003", "30004", "30005", "30006"]);
+    assert_eq!(ports(&nodes[4]), ["30042", "30043", "30044", "30045"]);
+    let id = |address: &str| address.split_once('@').expect("an id").0.to_owned();
+    assert_eq!(id(&peers_of(&nodes[4])[1]), id(&nodes[1].p2p));
+    for wrong in [
+        Layout { full_nodes: 5, proxied: true, ..layout(dir.path()) },
+        Layout { transport: Transport::Quic, proxied: true, ..layout(dir.path()) },
+    ] {
+        assert!(matches!(lay_out(&wrong), Err(LayoutError::Setting(_))));
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn sim(args: &SimArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs something on a thread whose panics are kept.
-fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+pub(crate) fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(THREAD.into()).spawn_scoped(scope, work)?;
         thread.join().map_err(|_| anyhow::anyhow!("the simulator itself failed"))
@@ -112,6 +112,31 @@ fn one(name: &str, scenario: &Scenario, traced: bool) -> anyhow::Result<ExitCode
     }
     missed.iter().for_each(|missed| report(name, missed, &outcome));
     Ok(ExitCode::FAILURE)
+}
+
+/// Runs a scenario as it stands, and its plan with so many further seeds where it is not expected to fail. Returns the number of runs, and of
+/// heights decided.
+///
+/// # Errors
+/// What is not as expected, with the seed.
+pub(crate) fn check(text: &str, seeds: u64) -> anyhow::Result<(u64, u64)> {
+    let scenario = Scenario::parse(text).map_err(anyhow::Error::msg)?;
+    // How often a network beyond the bound fails says nothing.
+    let seeds = if scenario.fails() { 0 } else { seeds };
+    let mut heights = 0;
+    for further in 0..=seeds {
+        let mut plan = scenario.plan.clone();
+        plan.seed += further * 1_000;
+        let seed = plan.seed;
+        let outcome = on_thread(|| run(plan, Trace::default()))?;
+        heights += outcome.heights;
+        let wrong = match further {
+            0 => scenario.judge(&outcome),
+            _ => outcome.failure.into_iter().collect(),
+        };
+        anyhow::ensure!(wrong.is_empty(), "seed {seed}: {}", wrong.join("; "));
+    }
+    Ok((seeds + 1, heights))
 }
 
 fn report(name: &str, failure: &str, outcome: &Outcome) {

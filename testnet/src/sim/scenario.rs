@@ -54,10 +54,14 @@ impl Expect {
 }
 
 impl Scenario {
+    /// Whether it is expected to fail.
+    pub(crate) fn fails(&self) -> bool {
+        self.expect.iter().any(|expect| matches!(expect, Expect::Failure(_)))
+    }
+
     /// Everything that is not as expected.
     pub(crate) fn judge(&self, outcome: &Outcome) -> Vec<String> {
-        let fails = self.expect.iter().any(|expect| matches!(expect, Expect::Failure(_)));
-        let failure = outcome.failure.clone().filter(|_| !fails);
+        let failure = outcome.failure.clone().filter(|_| !self.fails());
         let missed = self.expect.iter().filter_map(|expect| expect.missed(outcome));
         failure.into_iter().chain(missed).collect()
     }

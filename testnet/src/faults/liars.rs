@@ -1,0 +1,194 @@
+//! Byzantine validators. Real processes do not lie, so these rows run directed scenarios of the simulator, in which they do.
+
+use anyhow::Context;
+
+use super::{Needs, Row, Run, Seen};
+use crate::sim::cli::check;
+
+/// Further seeds of each scenario.
+const SEEDS: u64 = 300;
+
+/// The text of a scenario.
+macro_rules! scenario {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../scenarios/", $name, ".txt")))
+    };
+}
+
+const SCENARIOS: &[(&str, &str)] = &[
+    scenario!("alone-in-later-views"),
+    scenario!("amnesia"),
+    scenario!("bound-by-an-earlier-view"),
+    scenario!("censor"),
+    scenario!("crash-between-writes"),
+    scenario!("dead-primary"),
+    scenario!("doubled-and-reordered"),
+    scenario!("equivocating-primary"),
+    scenario!("equivocating-votes"),
+    scenario!("forged-new-view"),
+    scenario!("invalid-blocks"),
+    scenario!("late-commit"),
+    scenario!("more-than-a-third"),
+    scenario!("mutated-messages"),
+    scenario!("power-loss"),
+    scenario!("prepared-and-not-committed"),
+    scenario!("replays"),
+    scenario!("second-commit"),
+    scenario!("silent-primaries"),
+    scenario!("slow-primary"),
+    scenario!("twins"),
+    scenario!("view-change-and-new-view-lost"),
+    scenario!("view-change-storm"),
+    scenario!("withholding"),
+    scenario!("wrong-clocks"),
+];
+
+/// A row of the simulator.
+const fn row(id: &'static str, fault: &'static str, must: &'static str, run: Run) -> Row {
+    Row { id, fault, how: "simulator: scenarios named in the last column", must, run }
+}
+
+pub(super) const ROWS: &[Row] = &[
+    row(
+        "T-30b",
+        "A crash between any two writes, of one and of all",
+        "the same messages sent again, none signed anew; S; L",
+        |_| Box::pin(async { simulated(&["crash-between-writes", "power-loss"]) }),
+    ),
+    row(
+        "T-60",
+        "Forged NEW-VIEW: every part of it wrong, while views change",
+        "rejected; the forger loses its view; S; L",
+        |_| Box::pin(async { simulated(&["forged-new-view", "bound-by-an-earlier-view"]) }),
+    ),
+    row(
+        "T-61",
+        "Old messages of other views and heights again and again",
+        "nobody leaves a view for them; S; L",
+        |_| Box::pin(async { simulated(&["replays"]) }),
+    ),
+    row(
+        "T-64",
+        "A block prepared by some, then a view change with liars",
+        "proposed again in the new view; S",
+        |_| Box::pin(async { simulated(&["prepared-and-not-committed", "second-commit"]) }),
+    ),
+    row("T-65", "VIEW-CHANGE and NEW-VIEW lost", "sent again; S; L", |_| {
+        Box::pin(async { simulated(&["view-change-and-new-view-lost"]) })
+    }),
+    row(
+        "T-120a",
+        "A primary with two proposals for one view",
+        "at most one decided; the others leave it; S; L",
+        |_| Box::pin(async { simulated(&["equivocating-primary"]) }),
+    ),
+    row(
+        "T-120b",
+        "The same: evidence in a block",
+        "the same bytes at every correct replica, included",
+        |_| Box::pin(later("evidence")),
+    ),
+    row(
+        "T-121",
+        "Primaries that say nothing, two in a row among seven",
+        "one timeout each; S; L",
+        |_| Box::pin(async { simulated(&["dead-primary", "silent-primaries"]) }),
+    ),
+    row("T-122a", "A primary that proposes just too late", "the others leave it; S; L", |_| {
+        Box::pin(async { simulated(&["slow-primary"]) })
+    }),
+    row(
+        "T-122b",
+        "A primary that proposes just in time, again and again",
+        "voted out; 70 % of the throughput within ten views",
+        |_| Box::pin(later("the rule `slow-primary`, which is reserved")),
+    ),
+    row(
+        "T-123",
+        "A primary that leaves transactions out",
+        "they are decided in the next terms; S; L",
+        |_| Box::pin(async { simulated(&["censor"]) }),
+    ),
+    row(
+        "T-124",
+        "A primary whose blocks have one wrong part, each part in turn",
+        "refused by all; the others leave it; S; L",
+        |_| Box::pin(async { simulated(&["invalid-blocks"]) }),
+    ),
+    row(
+        "T-125",
+        "Votes withheld, late, or sent to some only",
+        "the others fetch what they lack; S; L",
+        |_| Box::pin(async { simulated(&["withholding", "late-commit"]) }),
+    ),
+    row(
+        "T-126a",
+        "PREPARE and COMMIT signed for two blocks of a view",
+        "counted once; S; L",
+        |_| Box::pin(async { simulated(&["equivocating-votes"]) }),
+    ),
+    row(
+        "T-126b",
+        "The same: evidence in a block",
+        "the same bytes at every correct replica, included",
+        |_| Box::pin(later("evidence")),
+    ),
+    row(
+        "T-127",
+        "Certificates with other signers, views or digests",
+        "rejected (each line of the checklist has a directed test); S; L",
+        |_| Box::pin(async { simulated(&["mutated-messages", "forged-new-view"]) }),
+    ),
+    row(
+        "T-128",
+        "View-change storm: timers that do not agree, timeouts near the delays",
+        "back-off converges; S; L",
+        |_| Box::pin(async { simulated(&["view-change-storm", "alone-in-later-views"]) }),
+    ),
+    row(
+        "T-129a",
+        "Two of four lie together, beyond the bound",
+        "the fork is seen from outside: an invariant of safety breaks",
+        |_| Box::pin(async { simulated(&["more-than-a-third"]) }),
+    ),
+    row(
+        "T-129b",
+        "The same: light clients get evidence, nodes halt",
+        "attack evidence for every light client",
+        |_| Box::pin(later("evidence and the light syncer")),
+    ),
+    row(
+        "T-130a",
+        "Amnesia: one prepares and then says that it has not",
+        "what may be decided is proposed again; S; L",
+        |_| Box::pin(async { simulated(&["amnesia"]) }),
+    ),
+    row("T-130b", "The same: proof against the liar", "shown by the VIEW-CHANGEs", |_| {
+        Box::pin(later("evidence"))
+    }),
+    row("T-132", "Twins: two correct copies with one key", "S; L", |_| {
+        Box::pin(async { simulated(&["twins"]) })
+    }),
+    row(
+        "T-134",
+        "Wrong clocks in COMMITs and proposals, jumps and drift",
+        "the median bounds the block time, which rises; S; L",
+        |_| Box::pin(async { simulated(&["wrong-clocks"]) }),
+    ),
+];
+
+async fn later(what: &str) -> Seen {
+    Err(Needs(format!("{what} (not there yet)")).into())
+}
+
+/// Runs scenarios of these names as they stand, then with further seeds.
+pub(super) fn simulated(names: &[&str]) -> Seen {
+    let mut seen = Vec::new();
+    for name in names {
+        let scenario = SCENARIOS.iter().find(|(other, _)| other == name);
+        let (_, text) = scenario.with_context(|| format!("no scenario {name}"))?;
+        let (runs, heights) = check(text, SEEDS).with_context(|| (*name).to_owned())?;
+        seen.push(format!("{name}: as expected; {runs} seeds, {heights} heights"));
+    }
+    Ok(seen.join("; "))
+}
