@@ -103,7 +103,7 @@ async fn other_chain(lab: &mut Lab) -> Seen {
     let start = std::time::Instant::now();
     let said = |index: usize| -> anyhow::Result<Option<String>> {
         let log = lab.log(index)?;
-        let line = log.lines().find(|line| line.contains("genesis") && line.contains("WARN"));
+        let line = log.lines().find(|line| line.contains("WARN refused peer"));
         Ok(line.and_then(|line| line.split_once("WARN ")).map(|(_, text)| text.to_owned()))
     };
     let (ours, theirs) = loop {
