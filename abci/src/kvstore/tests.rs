@@ -415,8 +415,9 @@ fn clones_are_the_same_store() {
 fn a_database_without_its_current_file_is_not_begun_anew() {
     let folder = TempDir::new().expect("a folder");
     drop(open(&folder));
-    std::fs::remove_file(folder.path().join("CURRENT")).expect("removed");
-    let opened = KvStore::open(folder.path(), Durability::Synced);
+    let database = folder.path().join("kvstore.db");
+    std::fs::remove_file(database.join("CURRENT")).expect("removed");
+    let opened = KvStore::open(&database, Durability::Synced);
     assert!(opened.is_err_and(|error| error.to_string().contains("remove the folder")));
 }
 

@@ -1,8 +1,8 @@
 //! Chaos: kills and pauses nodes of a running network under load, or breaks the links between them, watches that
 //! the chain goes on and that every node comes back, and audits the chain at the end.
 
-mod disks;
 mod ask;
+mod disks;
 mod links;
 mod observe;
 mod struck;

@@ -85,7 +85,7 @@ async fn garbage(lab: &mut Lab) -> Seen {
         lines.push(why);
     }
     lab.back(3).await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     let audit = lab.sound(&ALL).await?;
     let last = lines.last().cloned().unwrap_or_default();
     Ok(format!("{} refusals, such as `{last}`; {audit}", lines.len()))

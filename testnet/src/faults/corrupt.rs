@@ -165,7 +165,7 @@ async fn flipped(lab: &mut Lab) -> Seen {
     }
     fs::remove_dir_all(lab.data(3)?.join("journal"))?;
     lab.back(3).await?;
-    lab.held(3, STALE).await?;
+    lab.holds_back(3, STALE).await?;
     let passed = signs_later(lab).await?;
     let audit = lab.sound(&ALL).await?;
     Ok(format!(
@@ -178,7 +178,7 @@ async fn signs_later(lab: &mut Lab) -> anyhow::Result<u64> {
     lab.load(100, &[0, 1])?;
     lab.until(3, "signing", |state| state["hold"].is_null()).await?;
     lab.end_load().await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     Ok(lab.tip(&[0]).await)
 }
 
@@ -278,7 +278,7 @@ async fn no_current(lab: &mut Lab) -> Seen {
     }
     restore(lab)?;
     lab.back(3).await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     let audit = lab.sound(&ALL).await?;
     Ok(format!("`{}`; {audit}", lines.join("`; `")))
 }
@@ -333,7 +333,7 @@ async fn signing_state(lab: &mut Lab) -> Seen {
             _ => fs::remove_dir_all(&journal)?,
         }
         lab.back(3).await.context(name)?;
-        lab.held(3, STALE).await.context(name)?;
+        lab.holds_back(3, STALE).await.context(name)?;
         lab.signal(3, Signal::SIGKILL).await?;
         seen.push(format!("{name}: holds"));
     }

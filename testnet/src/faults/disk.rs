@@ -96,7 +96,7 @@ async fn full(lab: &mut Lab, folder: &str, size: &str) -> Seen {
     }
     disk.resize("1g")?;
     let back = lab.back(3).await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     let audit = lab.sound(&ALL).await?;
     let (mb, back) = (sent * 3 / 10, back.as_millis());
     Ok(format!("{size} full after {mb} MB: `{why}`; with space at the tip in {back} ms; {audit}"))
@@ -147,7 +147,7 @@ async fn failing_sync(lab: &mut Lab) -> Seen {
         drop(tracer);
         lab.grow(&OTHERS, 2, SOON).await?;
         lab.back(3).await?;
-        lab.signs(3, 0).await?;
+        lab.is_in_commits(3, 0).await?;
     }
     let audit = lab.sound(&ALL).await?;
     Ok(format!("`{}`; {audit}", lines.join("`; `")))
@@ -208,7 +208,7 @@ async fn read_only(lab: &mut Lab) -> Seen {
     let again = lab.refused(3, &words).await?;
     disk.repair_ext4(&image)?;
     let back = lab.back(3).await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     let audit = lab.sound(&ALL).await?;
     lab.stop(3, SOON).await?;
     let back = back.as_millis();
@@ -229,7 +229,7 @@ async fn failing_tables(lab: &mut Lab) -> Seen {
         let why = lab.ended_with(3, BROKEN).await?;
         lab.grow(&OTHERS, 3, SOON).await?;
         lab.back(3).await?;
-        lab.signs(3, 0).await?;
+        lab.is_in_commits(3, 0).await?;
         seen.push(format!("after {} MB: `{why}`", sent * 3 / 10));
     }
     let audit = lab.sound(&ALL).await?;

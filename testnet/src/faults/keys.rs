@@ -40,14 +40,14 @@ async fn connected(lab: &mut Lab) -> Seen {
     let before = lab.state(0).await?.height;
     lab.restart(4)?;
     for index in [3, 4] {
-        lab.held(index, "another node holds this validator key").await?;
+        lab.holds_back(index, "another node holds this validator key").await?;
     }
     let after = lab.state(0).await?.height;
     lab.grow(&ALL, 3, SOON).await?;
     lab.stop(4, SOON).await?;
     lab.stop(3, SOON).await?;
     lab.back(3).await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     let audit = lab.sound(&[0, 1, 2, 3]).await?;
     Ok(format!("both hold after {} blocks; {audit}", after - before))
 }
@@ -64,7 +64,7 @@ async fn apart(lab: &mut Lab) -> Seen {
         forget_peer(lab, index, other)?;
     }
     lab.back(3).await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     lab.restart(4)?;
     lab.reach(&[4], lab.tip(&[0]).await, SOON).await?;
     lab.grow(&[0, 1, 2], 200, 3 * SOON).await?;

@@ -94,7 +94,7 @@ async fn memory(lab: &mut Lab) -> Seen {
         lab.back(3).await?;
     }
     lab.reach(&[3], lab.tip(&[0]).await, SOON).await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     let audit = lab.sound(&ALL).await?;
     let end =
         if killed { format!("killed by the system after {ran} s") } else { "it ran on".to_owned() };
@@ -124,7 +124,7 @@ async fn open_files(lab: &mut Lab) -> Seen {
     drop(held);
     lab.reach(&[3], first + 50, SOON).await?;
     lab.end_load().await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     let audit = lab.sound(&ALL).await?;
     Ok(format!(
         "{connections} connections, {open} files open; 50 heights in {} ms; {audit}",
@@ -147,7 +147,7 @@ async fn processor(lab: &mut Lab) -> Seen {
     drop(group);
     let back = lab.reach(&[3], last, SOON).await?;
     lab.end_load().await?;
-    lab.signs(3, 0).await?;
+    lab.is_in_commits(3, 0).await?;
     let audit = lab.sound(&ALL).await?;
     Ok(format!(
         "{} heights in 20 s, {behind} behind, at the tip {} ms after; {audit}",

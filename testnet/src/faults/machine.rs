@@ -215,13 +215,13 @@ impl Lab {
     }
 
     /// Waits until a node says that it holds back for a reason with these words.
-    pub(super) async fn held(&self, index: usize, words: &str) -> anyhow::Result<()> {
+    pub(super) async fn holds_back(&self, index: usize, words: &str) -> anyhow::Result<()> {
         let holds = |state: &Value| state["hold"].as_str().is_some_and(|hold| hold.contains(words));
         self.until(index, words, holds).await.map(drop)
     }
 
     /// Waits until a commit holds a signature of the validator of node `index`, as node `of` shows it.
-    pub(super) async fn signs(&self, index: usize, of: usize) -> anyhow::Result<()> {
+    pub(super) async fn is_in_commits(&self, index: usize, of: usize) -> anyhow::Result<()> {
         let address = self.node(index)?.validator.context("a validator")?;
         let mut rpc = Rpc::new(&self.node(of)?.rpc).patient(PATIENCE);
         let start = Instant::now();
