@@ -24,6 +24,9 @@ pub struct SignStateError {
     pub reason: String,
 }
 
+/// What to do about a damaged one. The journal and the peers know the rest.
+const REMEDY: &str = "remove it and keep data/journal: the node signs again once the chain has passed what it may have signed";
+
 /// CometBFT's form (its `privval/file.go`, `FilePVLastSignState`). A reservation is written as if the last round of its
 /// height were signed, so that CometBFT, given the home, signs nothing up to there.
 #[derive(Serialize, Deserialize)]
@@ -70,10 +73,12 @@ impl SignState {
             Err(error) => return Err(failed(error.to_string())),
         };
         let document: Document = serde_json::from_slice(&text)
-            .map_err(|error| failed(format!("it is damaged ({error})")))?;
+            .map_err(|error| failed(format!("it is damaged ({error}): {REMEDY}")))?;
         let height = match document.height {
             Height::Number(height) => Ok(height),
-            Height::Text(text) => text.parse().map_err(|_| format!("height {text:?} is no height")),
+            Height::Text(text) => {
+                text.parse().map_err(|_| format!("height {text:?} is no height: {REMEDY}"))
+            }
         };
         Ok(Some(SignState { height: height.map_err(failed)? }))
     }

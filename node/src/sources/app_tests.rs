@@ -61,7 +61,7 @@ async fn too_many_waiting_calls_are_refused() {
 async fn an_application_that_panics_is_reported_and_asked_no_more() {
     let (app, _go, failures) = start();
     let error = query(&app, "bad").await.unwrap_err();
-    assert!(error.contains("panicked") && error.contains("for the test"), "{error}");
+    assert!(error.contains("failed in Query") && error.contains("for the test"), "{error}");
     assert_eq!(failures.recv_timeout(Duration::from_secs(5)).unwrap(), error);
     assert_eq!(query(&app, "next").await.unwrap_err(), error);
     assert_eq!(app.info().await.unwrap_err(), error);

@@ -317,7 +317,7 @@ async fn signing_state(lab: &mut Lab) -> Seen {
     {
         restore(lab)?;
         fs::write(&file, text)?;
-        let why = lab.refused(3, &["priv_validator_state.json"]).await.context(name)?;
+        let why = lab.refused(3, &["remove it and keep data/journal"]).await.context(name)?;
         seen.push(format!("{name}: `{why}`"));
     }
     let old = lab.dir().join("early");

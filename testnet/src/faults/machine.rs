@@ -265,8 +265,10 @@ impl Lab {
     pub(super) async fn ended_with(&self, index: usize, words: &[&str]) -> anyhow::Result<String> {
         self.gone(index, SOON).await?;
         let log = self.log(index)?;
+        // One that ran may say how it stops after it said why; one that did not start says nothing more.
+        let run = log.rsplit("accepting peers").next().unwrap_or_default();
         let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let why = last.split_once("ERROR ").or_else(|| last.split_once("error: "));
+        let why = last.split_once("error: ").or_else(|| run.rsplit_once("ERROR "));
         let Some((_, why)) = why else {
             bail!("node{index} ended without a reason:\n{}", self.last_lines(index)?);
         };
@@ -274,7 +276,7 @@ impl Lab {
             words.iter().any(|word| why.contains(word)),
             "node{index} ended with another reason: {why}"
         );
-        Ok(self.short(why))
+        Ok(self.short(why.lines().next().unwrap_or_default()))
     }
 
     /// A line without the folder of this run.
