@@ -23,7 +23,7 @@ use tendermint_proto::v0_38::crypto::{PublicKey as RawKey, public_key::Sum};
 use tercet_config::{Genesis, Loaded};
 use tercet_consensus::testing::{public, validators};
 
-/// Room for lists of [`tercet_consensus::validators::VALIDATORS_MAX`] elements: those of a few bytes are larger in memory.
+/// Room for lists of ten thousand elements: those of a few bytes are larger in memory.
 const LISTS_BYTES: usize = 32 << 20;
 /// Room for what is as large as its input.
 const FLAT_BYTES: usize = 256 << 10;
@@ -39,7 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("consensus", consensus, consensus_samples, LISTS_BYTES),
     target("body", body, body_samples, FLAT_BYTES),
     target("sync", sync, sync_samples, FLAT_BYTES),
-    target("transactions", transactions, transaction_samples, FLAT_BYTES),
+    target("transactions", transactions, transaction_samples, LISTS_BYTES),
     target("record", record, record_samples, LISTS_BYTES),
     target("block", block, block_samples, LISTS_BYTES),
     target("commit", commit, commit_samples, LISTS_BYTES),
