@@ -302,6 +302,13 @@ impl At {
         self.prepared.as_ref().is_none_or(same)
     }
 
+    /// Whether a refused block is a reason to leave `view` at once. Once as many views have failed as there are validators the fault is
+    /// hardly the primary's, and the timer decides, with its back-off (ADR 009).
+    pub(super) fn refusals_count(&self, view: View) -> bool {
+        let failed = view.number().saturating_sub(self.start_view().number());
+        usize::try_from(failed).is_ok_and(|failed| failed < self.start.validators.count())
+    }
+
     /// What my VIEW-CHANGE says that I have prepared.
     pub(super) fn claim(&self) -> Option<PreparedClaim> {
         self.prepared.as_ref().map(|p| PreparedClaim { view: p.view, block_id: p.block_id })

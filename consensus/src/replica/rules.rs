@@ -77,7 +77,7 @@ impl Replica {
         true
     }
 
-    /// *View change*: on proof of primary equivocation or a refused block, or when blocking power of senders have highest VIEW-CHANGE
+    /// *View change*: on proof of primary equivocation, on a refused block while not every validator has had its turn, or when blocking power of senders have highest VIEW-CHANGE
     /// >= u > max(view, promise) (the largest such u), or carried over. Timers ask for it in `record_timer`.
     fn rule_view_change(&mut self, out: &mut Vec<Action>) -> bool {
         if !self.signs() {
@@ -101,7 +101,7 @@ impl Replica {
             out.push(Action::Note(Note::Equivocation(view)));
             return self.view_change(view.next(), Cause::Primary, out);
         }
-        if let Some(block_id) = self.at.refused() {
+        if let Some(block_id) = self.at.refused().filter(|_| self.at.refusals_count(view)) {
             out.push(Action::Note(Note::Refused(block_id)));
             return self.view_change(view.next(), Cause::Primary, out);
         }

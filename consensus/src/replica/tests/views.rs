@@ -22,6 +22,26 @@ fn a_refused_block_leads_to_a_view_change() {
     assert!(votes(&out).is_empty());
 }
 
+/// ADR 009: where the blocks of all primaries are refused, as when applications disagree, views do not chase each other: the timers and
+/// their back-off decide.
+#[test]
+fn refusals_of_more_primaries_than_there_are_wait_for_the_timer() {
+    let mut b = backup();
+    let texts = ["a", "b", "c", "d", "e", "f"];
+    for (v, text) in (0..6).zip(texts) {
+        let block = b.block(0, v, text);
+        let j = (v > 0).then(|| b.free(v));
+        b.propose(v, &block, j);
+        if b.replica.at.verdicts.contains_key(&block.id()) {
+            let out = b.feed(Input::Validated { block_id: block.id(), accepted: false });
+            let at_once = if v < 4 { vec![v + 1] } else { vec![] };
+            assert_eq!(view_changes(&out), at_once, "view {v}");
+        }
+        assert_eq!(b.replica.view(), view(v));
+    }
+    assert_eq!(view_changes(&b.fire(TimerKind::Propose)), [6]);
+}
+
 /// "not asked again for a bound b that it accepted": one that it refused it is asked about again, because a refusal by the clock or
 /// for want of something is not for ever, and the others may need this replica to decide what they are bound to.
 #[test]
