@@ -190,7 +190,7 @@ async fn go(lab: &mut Lab) -> anyhow::Result<(Went, String)> {
 /// Why node 3 signs nothing.
 fn held(lab: &Lab) -> anyhow::Result<Went> {
     let log = lab.log(3)?;
-    let run = log.rsplit("accepting peers").next().unwrap_or_default();
+    let run = log.rsplit("local_peer_id=").next().unwrap_or_default();
     Ok(if run.contains("a peer shows a signature") { Went::Shown } else { Went::Held })
 }
 

@@ -70,7 +70,7 @@ async fn flagged(lab: &Lab, index: usize, secs: i64) -> anyhow::Result<()> {
 /// The one warning of a node.
 fn warning(lab: &Lab, index: usize) -> anyhow::Result<String> {
     let log = lab.log(index)?;
-    let last = log.rsplit("accepting peers").next().unwrap_or_default();
+    let last = log.rsplit("local_peer_id=").next().unwrap_or_default();
     let mut lines = last.lines().filter(|line| line.contains("this machine's clock is"));
     let line = lines.next().context("no warning")?;
     ensure!(lines.next().is_none(), "it warns more than once");

@@ -266,10 +266,10 @@ impl Lab {
         self.gone(index, SOON).await?;
         let log = self.log(index)?;
         // One that ran may say how it stops after it said why; one that did not start says nothing more.
-        let run = log.rsplit("accepting peers").next().unwrap_or_default();
+        let run = log.rsplit("local_peer_id=").next().unwrap_or_default();
         let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let why = last.split_once("error: ").or_else(|| run.rsplit_once("ERROR "));
-        let Some((_, why)) = why else {
+        let why = last.strip_prefix("error: ").or_else(|| Some(run.rsplit_once("ERROR ")?.1));
+        let Some(why) = why else {
             bail!("node{index} ended without a reason:\n{}", self.last_lines(index)?);
         };
         ensure!(
