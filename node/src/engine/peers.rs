@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::block::BlockId;
 use tercet_consensus::key::Address;
-use tercet_consensus::status::Status;
+use tercet_consensus::status::{Bitmap, Status};
 
 /// How many recent frames are remembered, so that none is relayed twice.
 const SEEN_MAX: NonZeroUsize = NonZeroUsize::new(8_192).expect("not zero");
@@ -47,6 +47,8 @@ pub struct Peer {
     pub height: Option<Height>,
     /// The validators that it is directly connected to, by its last STATUS.
     pub direct: BTreeSet<Address>,
+    /// The same as it was told, and at which height.
+    told: Option<(Height, Bitmap)>,
     /// Whether its STATUS has arrived.
     pub heard: bool,
     /// The blocks that it has, by its last STATUS.
@@ -114,6 +116,13 @@ impl Peers {
         }
     }
 
+    /// Whether the last STATUS of `peer` said the same about whom it is connected to.
+    #[must_use]
+    pub fn told(&self, peer: &PeerId, status: &Status) -> bool {
+        let told = self.by_id.get(peer).and_then(|known| known.told.as_ref());
+        told.is_some_and(|(height, direct)| (height, direct) == (&status.height, &status.direct))
+    }
+
     /// Notes what a STATUS says. Whether it is the first, or says something new about whom its sender is connected to.
     pub fn status(
         &mut self,
@@ -128,6 +137,9 @@ impl Peers {
         known.height = Some(status.height);
         known.blocks.clone_from(&status.blocks);
         let first = !std::mem::replace(&mut known.heard, true);
+        if direct.is_some() {
+            known.told = Some((status.height, status.direct.clone()));
+        }
         let direct = direct.filter(|direct| known.direct != *direct);
         let new = direct.is_some();
         if let Some(direct) = direct {

@@ -40,7 +40,8 @@ impl Engine {
 
     pub(super) fn take_status(&mut self, peer: PeerId, status: &Status) {
         let (height, now) = (self.height(), self.now.instant);
-        let direct = self.parts.sets.at(status.height).map(|info| {
+        let info = self.parts.sets.at(status.height);
+        let direct = info.filter(|_| !self.peers.told(&peer, status)).map(|info| {
             let list = (0u32..).zip(info.validators.list());
             list.filter(|(index, _)| status.direct.has(*index)).map(|(_, v)| v.address).collect()
         });

@@ -16,6 +16,9 @@ use tercet_node::wire::Consensus;
 /// A network that heals so late goes for views far above the start.
 pub(crate) const DEEP: Nanos = 20 * SECOND;
 
+/// How long it waits for a step of a second commit.
+const PATIENCE: Nanos = 3 * SECOND;
+
 /// What such a network is up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
@@ -54,7 +57,7 @@ enum Step {
     /// COMMITs of the height reach nobody, but for those of the later view, which reach one.
     Gather,
     /// The others decide in the lower view, and commit at the next height, unseen.
-    Release,
+    Release(Nanos),
     /// The one proposes.
     Strike(Nanos),
     /// It is over.
@@ -155,12 +158,27 @@ impl World {
 
     fn drawn(&mut self, height: u64, view: u32) -> Draw {
         let (rng, count) = (&mut self.rng, self.nodes.len());
+        let before =
+            view.checked_sub(1).and_then(|v| self.adversary.draws.get(&(height, v))).copied();
         *self.adversary.draws.entry((height, view)).or_insert_with(|| {
             let (one, other) = (1 << rng.index(count), 1 << rng.index(count));
             let prepares = [0, one, one, one, one, rng.next(), rng.next(), u64::MAX, u64::MAX];
             let commits = [0, 0, 0, 0, 0, one, other, rng.next(), u64::MAX];
             let proposals = [u64::MAX, u64::MAX, u64::MAX, rng.next()];
             let absent = [0, 0, one, one, other];
+            match before {
+                // Who has prepared alone is left out, and the others commit something, unseen: two certificates.
+                Some(before) if before.prepares.count_ones() == 1 && rng.percent(70) => {
+                    let (proposals, prepares, commits) = (u64::MAX, u64::MAX, 0);
+                    return Draw { proposals, prepares, commits, absent: before.prepares };
+                }
+                // Then it is heard again, and one of the others is not.
+                Some(before) if before.absent != 0 && before.commits == 0 && rng.percent(70) => {
+                    let absent = if one == before.absent { 0 } else { one };
+                    return Draw { proposals: u64::MAX, prepares: u64::MAX, commits: 0, absent };
+                }
+                _ => {}
+            }
             Draw {
                 proposals: *rng.pick(&proposals),
                 prepares: *rng.pick(&prepares),
@@ -189,13 +207,15 @@ impl World {
         let message = match &sent.wire {
             Wire::Consensus(Consensus::Message(message)) => Some(message),
             Wire::Ask(_) | Wire::Blocks { .. } | Wire::Tip { .. } => None,
+            // Nobody may wait for blocks from the one.
+            Wire::Consensus(Consensus::Status(_)) => None,
             _ => return false,
         };
         if let Some(Message::PrePrepare(message)) = message {
             self.plan_second(message.height(), message.view());
         }
         let Some(mut second) = self.adversary.second.take() else { return false };
-        let stopped = self.second_stops(&mut second, (from, to), message);
+        let stopped = self.second_stops(&mut second, (from, to), (message, sent));
         self.adversary.second = Some(second);
         stopped
     }
@@ -214,11 +234,13 @@ impl World {
             let one = set.validators.at(set.schedule.primary(next, high))?.address;
             Some((high, self.seat_of_validator(&one)?))
         };
-        // One that is in league with the network, if there is.
-        let views = [low.next(), low.next().next()];
+        // Who decides below a view that was asked for asks for the next one at the next height (carry-over), and commits there. So it takes
+        // one more. Best is a primary that is in league with the network.
+        let views = [low.next().next(), low.next().next().next()];
         let all: Vec<(View, Seat)> = views.into_iter().filter_map(primary).collect();
         let ally = all.iter().find(|(_, seat)| !self.is_correct(*seat));
-        let Some((high, one)) = ally.or(all.first()).copied() else { return };
+        let lonely = self.seats().all(|seat| self.is_correct(seat));
+        let Some((high, one)) = ally.or(all.first().filter(|_| lonely)).copied() else { return };
         if self.rng.percent(70) {
             let (step, commits) = (Step::Gather, BTreeMap::new());
             let height = height.value();
@@ -230,33 +252,41 @@ impl World {
         &mut self,
         second: &mut Second,
         (from, to): (Seat, Seat),
-        message: Option<&Message>,
+        (message, sent): (Option<&Message>, &Sent),
     ) -> bool {
         match second.step {
             Step::Done => return false,
             Step::Gather if self.is_beyond(second.one, second.height) => {
-                second.step = Step::Release;
+                self.coverage.met("adversary", "one decides in a later view");
+                second.step = Step::Release(self.now);
             }
-            Step::Strike(since) if self.now > since + 2 * SECOND => {
+            Step::Release(since) | Step::Strike(since) if self.now > since + PATIENCE => {
                 second.step = Step::Done;
                 return false;
             }
             _ => {}
         }
-        let Some(message) = message else { return from == second.one || to == second.one };
         let (height, next) = (second.height, second.height + 1);
+        let beyond = self.is_beyond(second.one, height);
+        let Some(message) = message else {
+            let between = from == second.one || to == second.one;
+            let status = matches!(sent.wire, Wire::Consensus(_));
+            return between && beyond && !(status && second.strikes());
+        };
         match message {
             Message::Vote(vote) if vote.message.phase == Phase::Commit => {
                 let vote = &vote.message;
                 if vote.height.value() == height {
                     let released = second.step != Step::Gather && vote.view == second.low;
-                    let held = to == second.one && vote.view == second.high;
-                    return !released && !held;
+                    let wanted = to == second.one && vote.view == second.high;
+                    return !(released || wanted);
                 }
                 if vote.height.value() == next {
                     self.gathered(second, vote);
                 }
-                vote.height.value() == next && !(to == second.one && second.strikes())
+                // It must not decide before the others have its proposal; a liar hears that there are COMMITs.
+                let hint = to == second.one && second.strikes() && vote.index < 2;
+                vote.height.value() == next && (self.is_correct(to) || !hint)
             }
             Message::ViewChange(message) => {
                 let change = &message.signed.message;
@@ -273,7 +303,7 @@ impl World {
                 from == second.one && is_at(message.height(), next) && !second.strikes()
             }
             Message::Prior(_) | Message::Block(_) => {
-                from == second.one && self.is_beyond(second.one, second.height) && !second.strikes()
+                from == second.one && beyond && !second.strikes()
             }
         }
     }
@@ -284,7 +314,8 @@ impl World {
         known.insert(vote.index);
         let Some(set) = self.checks.set(second.height + 1) else { return };
         let power = known.iter().map(|index| set.validators.power_at(*index)).sum();
-        if second.step == Step::Release && set.validators.is_quorum(power) {
+        let early = matches!(second.step, Step::Release(_)) && vote.view < second.high;
+        if early && set.validators.is_quorum(power) {
             second.step = Step::Strike(self.now);
             self.coverage.met("adversary", "a second commit after a decision");
         }

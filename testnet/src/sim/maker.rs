@@ -34,7 +34,7 @@ impl Maker {
             None => Some(self.rng.between(10, 100) * MS),
         };
         // Most are short; views far above the start take their time.
-        let heal = if self.rng.percent(75) { (800, 2_500) } else { (2_500, 7_000) };
+        let heal = if self.rng.percent(85) { (800, 2_500) } else { (2_500, 7_000) };
         let heal = self.rng.between(heal.0, heal.1) * MS;
         let mut plan = Plan {
             seed: self.seed,
@@ -208,8 +208,8 @@ impl Maker {
     /// A network that means ill, in some plans; it needs time, and little else beside it.
     fn adversary(&mut self, plan: &mut Plan) {
         let scheme = match self.rng.below(100) {
-            0..8 => Scheme::Views,
-            8..14 => Scheme::SecondCommit,
+            0..6 => Scheme::Views,
+            6..10 => Scheme::SecondCommit,
             _ => return,
         };
         plan.net.adversary = Some(scheme);
