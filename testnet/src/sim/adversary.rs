@@ -169,7 +169,7 @@ impl World {
             match before {
                 // Who has prepared alone is left out, and the others commit something, unseen: two certificates.
                 Some(before) if before.prepares.count_ones() == 1 && rng.percent(70) => {
-                    let (proposals, prepares, commits) = (u64::MAX, u64::MAX, 0);
+                    let (proposals, prepares, commits) = (u64::MAX, !before.prepares, 0);
                     return Draw { proposals, prepares, commits, absent: before.prepares };
                 }
                 // Then it is heard again, and one of the others is not.
