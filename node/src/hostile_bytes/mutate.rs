@@ -57,7 +57,7 @@ impl Mutator {
         (0..length).map(|_| self.0.random()).collect()
     }
 
-    /// One of the valid ones, damaged in up to [`DAMAGES_MAX`] ways.
+    /// One of the valid ones, damaged in up to `DAMAGES_MAX` ways.
     pub fn damaged(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = self.pick(corpus);
         for _ in 0..=self.below(DAMAGES_MAX) {
