@@ -29,6 +29,8 @@ pub struct Hold {
     pub restoring: bool,
     /// Decided blocks are coming in.
     pub ingesting: bool,
+    /// Peers have decided more than the height that the replica is at.
+    pub behind: bool,
     /// What the replica was told last.
     pub told: bool,
 }
@@ -60,6 +62,7 @@ impl Hold {
             key_elsewhere: false,
             restoring: false,
             ingesting: false,
+            behind: false,
             told: false,
         }
     }
@@ -88,7 +91,7 @@ impl Hold {
         self.restart = None;
     }
 
-    /// Ends the wait after a restart where peers were heard or its time has passed; blocks that come in prolong it by `timeout`.
+    /// Ends the wait after a restart where peers were heard or its time has passed; it lasts for `timeout` after the replica was behind.
     pub fn end_restart(
         &mut self,
         now: Instant,
@@ -97,7 +100,7 @@ impl Hold {
         me: Option<Address>,
     ) {
         let Some(restart) = &mut self.restart else { return };
-        if self.ingesting {
+        if self.behind {
             restart.until = restart.until.max(now + timeout);
         }
         if now >= restart.until || restart.heard_enough(replica, me) {
@@ -203,8 +206,11 @@ impl Engine {
 
     pub(super) fn update_hold(&mut self, inputs: &mut Vec<Input>) {
         let now = self.now.instant;
+        // Who is where the others are votes, however many blocks came a moment ago: a validator that a faulty one keeps a height behind,
+        // and that waits for a pause to vote, waits for ever.
         let coming = self.parts.sync.ingesting_until().is_some_and(|until| now < until);
-        self.hold.ingesting = coming || !self.ahead.is_empty();
+        self.hold.behind = self.parts.sync.is_behind();
+        self.hold.ingesting = (coming && self.hold.behind) || !self.ahead.is_empty();
         let (timeout, replica) = (self.parts.pace.timeout(), self.parts.core.replica());
         self.hold.end_restart(now, timeout, replica, self.me);
         if self.hold.stale_until.is_some_and(|until| self.height() > until) {

@@ -51,6 +51,8 @@ pub(super) struct Outside {
     pub(super) blocks_read: usize,
     /// Until when catch-up says that blocks come in.
     pub(super) ingesting_until: Option<Instant>,
+    /// Whether it says that peers have decided more.
+    pub(super) behind: bool,
     /// Transactions that wait.
     pub(super) waiting: usize,
     /// What the pool answers when it is asked whether it suspects the primary; no more than this.
@@ -101,7 +103,7 @@ impl CatchUp for Shared {
         false
     }
     fn is_behind(&self) -> bool {
-        false
+        self.lock().behind
     }
 }
 
