@@ -158,7 +158,8 @@ impl Audit {
     #[must_use]
     pub fn skips(&self, peer: PeerId, class: Class) -> bool {
         let mut inner = self.lock();
-        let skips = inner.faults.get(&peer).is_some_and(|faults| *faults >= FAULTS_MAX);
+        // The clock is read for those alone who have any: this is asked for every message.
+        let skips = inner.faults.contains_key(&peer) && inner.has_too_many(peer, Instant::now());
         if skips {
             inner.add(("of_a_dropped_peer", Some(peer), Some(class)));
         }
@@ -207,16 +208,27 @@ impl Inner {
         *self.counts.entry(key).or_default() += 1;
     }
 
-    /// Whether with this fault the peer has too many of them: once in [`FAULTS_MAX`].
-    fn is_too_much(&mut self, reason: &str, peer: PeerId, now: Instant) -> bool {
-        if !FAULTS.contains(&reason) {
-            return false;
-        }
+    /// Forgets the faults of a window that is over.
+    fn begin_window(&mut self, now: Instant) {
         let since = *self.faults_since.get_or_insert(now);
         if now.saturating_duration_since(since) >= FAULTS_WINDOW {
             self.faults_since = Some(now);
             self.faults.clear();
         }
+    }
+
+    /// Whether the peer had too many faults within this window.
+    fn has_too_many(&mut self, peer: PeerId, now: Instant) -> bool {
+        self.begin_window(now);
+        self.faults.get(&peer).is_some_and(|faults| *faults >= FAULTS_MAX)
+    }
+
+    /// Whether with this fault the peer has too many of them: once in [`FAULTS_MAX`].
+    fn is_too_much(&mut self, reason: &str, peer: PeerId, now: Instant) -> bool {
+        if !FAULTS.contains(&reason) {
+            return false;
+        }
+        self.begin_window(now);
         if self.faults.len() >= FAULTY_MAX && !self.faults.contains_key(&peer) {
             return false;
         }
@@ -300,6 +312,17 @@ mod tests {
         }
         assert!(audit.skips(peer, class) && !audit.skips(PeerId::random(), class));
         assert_eq!(audit.counts()[&("of_a_dropped_peer", Some(peer), Some(class))], 1);
+    }
+
+    /// It may come back, and be a validator: what it says then is looked at, also where nobody made another fault meanwhile.
+    #[test]
+    fn a_peer_that_was_dropped_is_heard_again() {
+        let (mut inner, now, peer) = (Inner::default(), Instant::now(), PeerId::random());
+        for _ in 0..FAULTS_MAX {
+            inner.is_too_much("bad_signature", peer, now);
+        }
+        assert!(inner.has_too_many(peer, now));
+        assert!(!inner.has_too_many(peer, now + FAULTS_WINDOW));
     }
 
     #[test]

@@ -47,6 +47,12 @@ impl Skew {
         let _ = SKEW.set((Instant::now(), self.clone()));
     }
 
+    /// Whether it is wrong at all.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        (self.clock_offset_ms, self.clock_drift_ppm) != (0, 0) || !self.clock_jump.is_empty()
+    }
+
     /// By how many milliseconds the clock is wrong after so long.
     fn shift_ms(&self, elapsed: Duration) -> i64 {
         let ran = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);

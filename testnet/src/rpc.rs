@@ -157,6 +157,13 @@ impl Rpc {
         self.call("blockchain", params).await
     }
 
+    /// `commit` of `height`, or of the highest block.
+    pub(crate) async fn commit(&mut self, height: Option<u64>) -> Result<Commit, RpcError> {
+        let params = height.map_or(json!({}), |height| json!({"height": height.to_string()}));
+        let reply: CommitReply = self.call("commit", params).await?;
+        Ok(reply.signed_header.commit)
+    }
+
     /// The view and the primary of the height that is being decided: `pbft_state`, or round and
     /// proposer of `consensus_state` where the node is CometBFT and does not know that route.
     pub(crate) async fn pbft_state(&mut self) -> Result<PbftState, RpcError> {
@@ -236,6 +243,40 @@ pub(crate) struct MetaHeader {
     /// Height.
     #[serde(deserialize_with = "quoted")]
     pub(crate) height: u64,
+}
+
+/// Reply of `commit`.
+#[derive(Deserialize)]
+struct CommitReply {
+    signed_header: SignedHeader,
+}
+
+#[derive(Deserialize)]
+struct SignedHeader {
+    commit: Commit,
+}
+
+/// The commit of a block, the part that is used here.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Commit {
+    /// The block.
+    pub(crate) block_id: BlockId,
+    /// One a validator.
+    pub(crate) signatures: Vec<CommitSig>,
+}
+
+/// The id of a block.
+#[derive(Debug, Deserialize)]
+pub(crate) struct BlockId {
+    /// Its hash in upper-case hex.
+    pub(crate) hash: String,
+}
+
+/// An entry of a commit.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CommitSig {
+    /// Address of the validator in upper-case hex, empty where it is absent.
+    pub(crate) validator_address: String,
 }
 
 /// Reply of `pbft_state`.

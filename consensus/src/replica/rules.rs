@@ -77,8 +77,9 @@ impl Replica {
         true
     }
 
-    /// *View change*: on proof of primary equivocation, on a refused block while not every validator has had its turn, or when blocking power of senders have highest VIEW-CHANGE
-    /// >= u > max(view, promise) (the largest such u), or carried over. Timers ask for it in `record_timer`.
+    /// *View change*: on proof of primary equivocation, on a refused block while not every validator has had its turn, or when blocking
+    /// power of senders have highest VIEW-CHANGE >= u > max(view, promise) (the largest such u), or carried over. Timers ask for it in
+    /// `record_timer`.
     fn rule_view_change(&mut self, out: &mut Vec<Action>) -> bool {
         if !self.signs() {
             return false;

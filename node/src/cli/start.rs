@@ -40,6 +40,9 @@ impl Start {
         self.check_genesis(&context)?;
         let Context { home, loaded } = &context;
         logging::start(&loaded.config, home.audit_log(&loaded.config).as_deref())?;
+        if self.clock.is_wrong() {
+            tracing::warn!("the clock of this node is made wrong by its flags: for tests only");
+        }
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }

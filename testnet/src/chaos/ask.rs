@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::json;
-
 use super::ChaosError;
 use crate::rpc::{Rpc, RpcError};
 use crate::state::{Net, Node};
@@ -24,31 +21,10 @@ pub(super) async fn tip(nodes: &[Node]) -> u64 {
     heights.into_iter().flatten().max().unwrap_or(0)
 }
 
-#[derive(Deserialize)]
-struct CommitReply {
-    signed_header: SignedHeader,
-}
-
-#[derive(Deserialize)]
-struct SignedHeader {
-    commit: Commit,
-}
-
-#[derive(Deserialize)]
-struct Commit {
-    block_id: BlockId,
-}
-
-#[derive(Deserialize)]
-struct BlockId {
-    hash: String,
-}
-
 /// Which block a node has at `height`.
 pub(super) async fn block_id(node: &Node, height: u64) -> Result<String, RpcError> {
     let mut rpc = Rpc::new(&node.rpc).patient(PATIENCE);
-    let reply: CommitReply = rpc.call("commit", json!({"height": height.to_string()})).await?;
-    Ok(reply.signed_header.commit.block_id.hash)
+    Ok(rpc.commit(Some(height)).await?.block_id.hash)
 }
 
 /// Who is primary now, and the height that is being decided.

@@ -226,10 +226,8 @@ impl Lab {
         let mut rpc = Rpc::new(&self.node(of)?.rpc).patient(PATIENCE);
         let start = Instant::now();
         loop {
-            let commit: Value = rpc.call("commit", json!({})).await?;
-            let signatures = commit["signed_header"]["commit"]["signatures"].as_array();
-            let mut signers = signatures.into_iter().flatten();
-            if signers.any(|entry| entry["validator_address"] == address.as_str()) {
+            let commit = rpc.commit(None).await?;
+            if commit.signatures.iter().any(|entry| entry.validator_address == address) {
                 return Ok(());
             }
             ensure!(start.elapsed() < SOON, "node{index} signs nothing within 30 s");

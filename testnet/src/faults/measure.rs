@@ -18,26 +18,6 @@ const PAGE: u64 = 20;
 const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Deserialize)]
-struct CommitReply {
-    signed_header: SignedHeader,
-}
-
-#[derive(Deserialize)]
-struct SignedHeader {
-    commit: Commit,
-}
-
-#[derive(Deserialize)]
-struct Commit {
-    signatures: Vec<Signature>,
-}
-
-#[derive(Deserialize)]
-struct Signature {
-    validator_address: String,
-}
-
-#[derive(Deserialize)]
 struct Committed {
     check_tx: Code,
     tx_result: Code,
@@ -112,9 +92,8 @@ impl Lab {
             // The last commit may still be the one that this node saw.
             let height = self.tip(&[asked]).await.saturating_sub(1);
             if height > first {
-                let reply = rpc.call("commit", json!({"height": height.to_string()})).await;
-                let CommitReply { signed_header } = reply?;
-                let mut signers = signed_header.commit.signatures.iter();
+                let commit = rpc.commit(Some(height)).await?;
+                let mut signers = commit.signatures.iter();
                 if signers.any(|signature| signature.validator_address == address) {
                     return Ok(start.elapsed());
                 }

@@ -1,9 +1,10 @@
 //! A network that means ill: until it heals it sees everything and chooses what arrives, so that replicas are often in the situations that
 //! locks, promises and the choice among certificates are there for. It forges nothing, and it loses nothing after the healing.
 
+use super::happening::What;
 use super::network::{Sent, Wire};
 use super::plan::Seat;
-use super::world::{What, World};
+use super::world::World;
 use super::{MS, Nanos, SECOND};
 use std::collections::{BTreeMap, BTreeSet};
 use tendermint::block::Height;

@@ -1,9 +1,10 @@
 //! What goes wrong: crashes, partitions and the like, and the healing.
 
+use super::happening::What;
 use super::keys::{key, peer};
 use super::met::write_name;
 use super::plan::{Fault, Kind, Seat};
-use super::world::{What, World};
+use super::world::World;
 use super::{MS, Nanos, SECOND};
 use std::rc::Rc;
 use std::sync::PoisonError;

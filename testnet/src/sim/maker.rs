@@ -46,7 +46,7 @@ impl Maker {
             faults: Vec::new(),
             empty_blocks,
             txs_every,
-            real_signatures: self.seed % 50 == 19,
+            real_signatures: self.seed % 20 == 19,
             heal: (self.rng.between(8, 14), heal),
             heights: (20, 6),
         };

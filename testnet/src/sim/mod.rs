@@ -2,7 +2,7 @@
 //! header rules and catch-up plan are the node's own; network, disk, clock, signatures, pool and application are simulated.
 //!
 //! - [`plan`], [`maker`]: a seed becomes everything random about a run.
-//! - [`world`], `turns`, `faults`: what happens.
+//! - [`world`], [`happening`], `turns`, `faults`: what happens.
 //! - [`node`], [`disk`], [`network`], [`application`], [`pool`], [`sync`], [`keys`]: one node and its surroundings.
 //! - [`byzantine`]: those who lie.
 //! - [`adversary`]: a network that means ill.
@@ -21,6 +21,7 @@ mod coverage;
 mod disk;
 mod faults;
 mod figures;
+mod happening;
 mod keys;
 mod light;
 mod liveness;

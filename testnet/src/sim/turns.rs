@@ -1,12 +1,13 @@
 //! Turns of an engine: what reaches it, and what becomes of what it says.
 
+use super::happening::What;
 use super::keys::{peer, seat_of};
 use super::met::Standing;
 use super::network::{Out, Said, Sent, Wire};
 use super::node::Batch;
 use super::plan::{Fault, Seat, When};
 use super::sync::{Outcome, Scene};
-use super::world::{What, World};
+use super::world::World;
 use super::{BASE, Nanos};
 use std::rc::Rc;
 use std::sync::PoisonError;

@@ -10,11 +10,12 @@ mod second;
 mod votes;
 mod withhold;
 
+use super::happening::What;
 use super::keys::{self, key, seat_of};
 use super::network::{Sent, Wire};
 use super::plan::Seat;
 use super::rng::Rng;
-use super::world::{What, World};
+use super::world::World;
 use super::{MS, Nanos};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
