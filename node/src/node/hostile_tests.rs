@@ -23,6 +23,7 @@ use tendermint::block::Height;
 use tercet_consensus::key::Signature;
 use tercet_consensus::message::{Message, Phase, Signed, SignedVote};
 use tercet_consensus::sign_bytes;
+use tercet_consensus::status::Status;
 use tercet_consensus::testing::messages::{Signers, block_id, view};
 
 /// More than a node queues for one peer and two nodes' buffers hold, in responses of four mebibytes.
@@ -336,8 +337,12 @@ fn what_is_said_again_is_passed_on_once() {
     on_attacked_network(async |attacked| {
         let mut listener = attacked.attacker().await;
         let mut speaker = attacked.attacker().await;
-        let status = Consensus::Status(crate::wire::samples::status());
-        let Frame::Consensus(status) = status.encode() else { panic!("its class") };
+        // Connected to nobody else: who hears of a validator directly is passed on nothing of it.
+        let direct = Default::default();
+        let status = Status { direct, ..crate::wire::samples::status() };
+        let Frame::Consensus(status) = Consensus::Status(status).encode() else {
+            panic!("its class")
+        };
         // Until it has told of itself, nothing is passed on to it.
         listener.write_frame(Class::Consensus, &status).await.expect("it is connected");
         let copies = |vote: &SignedVote| frame(Message::Vote(vote.clone()));
