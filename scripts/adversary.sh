@@ -8,7 +8,7 @@ readonly TESTNET="$TARGET_DIR/release/tercet-testnet"
 # One flaw for each of: quorum, lock, promise, certificate, order of disk and network.
 readonly FLAWS=quorum-one-lower,lock-dropped,promise-ignored,lowest-certificate-binds,vote-sent-before-its-record
 # Rows that need no root and take seconds.
-readonly ROWS=T-81
+readonly ROWS=T-57a,T-81
 
 "$TESTNET" sim --seeds 0..2000 --jobs "$(nproc)"
 "$TESTNET" exhaust views=2 crashes=1 powers=1,1,1,1/2,1,1,1 blocks=0,0/0,1

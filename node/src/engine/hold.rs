@@ -29,8 +29,10 @@ pub struct Hold {
     pub restoring: bool,
     /// Decided blocks are coming in.
     pub ingesting: bool,
-    /// Peers have decided more than the height that the replica is at.
-    pub behind: bool,
+    /// They prolong the wait after a restart.
+    pub following: bool,
+    /// Since when peers have decided no more than this replica, but for the height that it is at.
+    caught_up: Option<Instant>,
     /// What the replica was told last.
     pub told: bool,
 }
@@ -62,7 +64,8 @@ impl Hold {
             key_elsewhere: false,
             restoring: false,
             ingesting: false,
-            behind: false,
+            following: false,
+            caught_up: None,
             told: false,
         }
     }
@@ -91,7 +94,17 @@ impl Hold {
         self.restart = None;
     }
 
-    /// Ends the wait after a restart where peers were heard or its time has passed; it lasts for `timeout` after the replica was behind.
+    /// Notes whether decided blocks are `coming` in, and whether peers are ahead by more than the height that is being decided.
+    ///
+    /// Blocks that still come in once it has caught up hold it for `timeout` more: meanwhile it hears what this key signs elsewhere. Not for
+    /// longer: a validator that a faulty one keeps a height behind, block by block, would never vote again.
+    pub fn follow(&mut self, coming: bool, behind: bool, now: Instant, timeout: Duration) {
+        self.caught_up = if behind { None } else { self.caught_up.or(Some(now)) };
+        let settled = self.caught_up.is_some_and(|since| now >= since + timeout);
+        self.following = coming && !settled;
+    }
+
+    /// Ends the wait after a restart where peers were heard or its time has passed; blocks that come in prolong it by `timeout`.
     pub fn end_restart(
         &mut self,
         now: Instant,
@@ -100,7 +113,7 @@ impl Hold {
         me: Option<Address>,
     ) {
         let Some(restart) = &mut self.restart else { return };
-        if self.behind {
+        if self.following {
             restart.until = restart.until.max(now + timeout);
         }
         if now >= restart.until || restart.heard_enough(replica, me) {
@@ -206,12 +219,11 @@ impl Engine {
 
     pub(super) fn update_hold(&mut self, inputs: &mut Vec<Input>) {
         let now = self.now.instant;
-        // Who is where the others are votes, however many blocks came a moment ago: a validator that a faulty one keeps a height behind,
-        // and that waits for a pause to vote, waits for ever.
+        let timeout = self.parts.pace.timeout();
         let coming = self.parts.sync.ingesting_until().is_some_and(|until| now < until);
-        self.hold.behind = self.parts.sync.is_behind();
-        self.hold.ingesting = (coming && self.hold.behind) || !self.ahead.is_empty();
-        let (timeout, replica) = (self.parts.pace.timeout(), self.parts.core.replica());
+        self.hold.follow(coming, self.parts.sync.is_behind(), now, timeout);
+        self.hold.ingesting = self.hold.following || !self.ahead.is_empty();
+        let replica = self.parts.core.replica();
         self.hold.end_restart(now, timeout, replica, self.me);
         if self.hold.stale_until.is_some_and(|until| self.height() > until) {
             self.hold.stale_until = None;

@@ -177,15 +177,15 @@ fn a_vote_of_another_view_than_mine_is_missing_here() {
 }
 
 #[test]
-fn nobody_is_waited_for_longer_than_the_timeout_after_the_last_moment_behind() {
+fn nobody_is_waited_for_longer_than_the_timeout_unless_blocks_come_in() {
     let (_, replica, me) = setup();
     let (now, timeout) = (Instant::now(), Duration::from_secs(1));
     let mut hold = Hold::new(now + timeout, None);
-    hold.behind = true;
+    hold.following = true;
     hold.end_restart(now + timeout / 2, timeout, &replica, Some(me));
-    hold.behind = false;
+    hold.following = false;
     hold.end_restart(now + timeout, timeout, &replica, Some(me));
-    assert!(hold.until().is_some(), "it was behind until a moment ago");
+    assert!(hold.until().is_some(), "blocks came in until a moment ago");
     hold.end_restart(now + timeout * 3 / 2, timeout, &replica, Some(me));
     assert!(hold.until().is_none());
 }

@@ -93,20 +93,33 @@ fn a_block_decided_a_moment_ago_is_served_from_memory() {
     assert_eq!((served.count(), outside.blocks_read), (1, before));
 }
 
-/// "A node that is ingesting decided blocks does not vote for those heights", as long as blocks come in and peers have decided more. Who is
-/// where the others are votes, though a block came a moment ago: a validator whom a faulty one keeps a height behind, block by block, would
-/// never vote otherwise (simulator, seed 1013340).
+/// "A node that is ingesting decided blocks does not vote for those heights": while blocks come in and peers have decided more, and for a
+/// timeout after, in which it hears what this key signs elsewhere (fault table, T-57b). Not for longer: a validator whom a faulty one keeps
+/// a height behind, block by block, would never vote again (simulator, seed 1013340).
 #[test]
-fn nothing_is_signed_while_decided_blocks_come_in_and_peers_have_more() {
-    for (coming, behind) in [(true, true), (true, false), (false, true), (false, false)] {
+fn decided_blocks_that_come_in_hold_a_replica_until_it_has_caught_up_for_a_timeout() {
+    for (coming, behind, waited, votes) in [
+        (true, true, false, false),
+        (true, true, true, false),
+        (true, false, false, false),
+        (true, false, true, true),
+        (false, false, false, true),
+        (false, true, false, true),
+    ] {
         let mut rig = Rig::new(backup());
-        rig.outside.lock().ingesting_until = coming.then_some(rig.now + T);
-        rig.outside.lock().behind = behind;
-        let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+        // It was behind until now.
+        rig.outside.lock().behind = true;
         rig.turn(Vec::new());
+        rig.outside.lock().ingesting_until = coming.then_some(rig.now + 2 * T);
+        rig.outside.lock().behind = behind;
+        rig.turn(Vec::new());
+        if waited {
+            rig.after(T);
+        }
+        let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
         rig.propose(&block);
-        let voted = if coming && behind { vec![] } else { vec![Phase::Prepare] };
-        assert_eq!(rig.votes(), voted, "coming in: {coming}, behind: {behind}");
+        let voted = if votes { vec![Phase::Prepare] } else { vec![] };
+        assert_eq!(rig.votes(), voted, "coming in: {coming}, behind: {behind}, waited: {waited}");
     }
 }
 
@@ -116,9 +129,10 @@ fn nothing_is_signed_while_decided_blocks_come_in_and_peers_have_more() {
 fn the_wait_after_a_restart_ends_though_blocks_come_one_by_one() {
     let mut rig = Rig::alone(backup(), None);
     let mut last = prior();
-    for height in HEIGHT..HEIGHT + 20 {
+    for height in HEIGHT..HEIGHT + 25 {
         let block = Arc::new(SealedBlock::seal(rig.block(&last, 1)));
         last = commit(height, 0, block.id());
+        rig.outside.lock().ingesting_until = Some(rig.now + T / 2);
         rig.turn(vec![Event::Decided(vec![decided(&block)])]);
         rig.after(T / 10);
     }
