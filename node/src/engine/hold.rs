@@ -3,15 +3,16 @@
 //! Data may be older than the key's use: restored from a copy, or one of two copies. What this key signed at a height that is not
 //! decided is held by the peers, so after a restart nothing is signed before they were heard about the height where the chain is now:
 //! each STATUS says whose votes its sender holds. A claim alone stops nobody; the signature itself, which comes with the answer to
-//! STATUS, proves that the data is stale.
+//! STATUS, proves that the data is stale. So does an entry of a decided block's commit, for what nobody shows any more: where the heights
+//! go by fast, and where the other copy goes on signing.
 
-use super::journaled::RESERVATION_HEIGHTS;
+use super::journaled::{RESERVATION_HEIGHTS, step_of};
 use super::run::Engine;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::key::Address;
-use tercet_consensus::message::{Certificate, PrePrepare, Vote};
+use tercet_consensus::message::{Certificate, Decided, PrePrepare, Vote};
 use tercet_consensus::replica::{Input, Replica, VOTE_VIEWS_MAX};
 use tercet_consensus::status::{Bitmap, Status};
 use tercet_consensus::validators::ValidatorIndex;
@@ -35,6 +36,8 @@ pub struct Hold {
     caught_up: Option<Instant>,
     /// What the replica was told last.
     pub told: bool,
+    /// While it is held: the highest height at which it may have signed something.
+    signed_upto: Option<Height>,
 }
 
 /// After a restart, until peers were heard.
@@ -67,7 +70,14 @@ impl Hold {
             following: false,
             caught_up: None,
             told: false,
+            signed_upto: None,
         }
+    }
+
+    /// Notes what the replica is told; `signed_upto` is the highest height at which it may have signed something so far.
+    pub fn tell(&mut self, hold: bool, signed_upto: Height) {
+        self.told = hold;
+        self.signed_upto = hold.then(|| self.signed_upto.unwrap_or(signed_upto));
     }
 
     /// A validator's STATUS. Who is no validator of the replica's height is not heard: anyone can prove to have a key, and the wait may
@@ -180,8 +190,7 @@ fn shows_more(theirs: &Status, own: &Status, mine: ValidatorIndex) -> bool {
 }
 
 impl Engine {
-    /// A valid signature of this key that the journal lacks: the data is stale, or another node has the key. It is told on disk as well,
-    /// because after a restart the peers may show it no more.
+    /// A valid signature of this key that the journal lacks: the data is stale, or another node has the key.
     pub(super) fn note_foreign(&mut self, input: &Input, inputs: &mut Vec<Input>) {
         let (replica, height) = (self.parts.core.replica(), self.height());
         let Some(me) = self.me else { return };
@@ -191,12 +200,37 @@ impl Engine {
         };
         let here = replica.validators().index_of(&me).is_some()
             && shows_foreign(input, replica, me, |view| primary(height, view));
-        if !here && !shows_later(input, self.parts.core.signed_upto(), me, primary) {
-            return;
+        if here || shows_later(input, self.signed_upto(), me, primary) {
+            self.hold_now(inputs);
+            self.note_stale(height);
         }
-        self.hold_now(inputs);
-        let until = Height::try_from(height.value().saturating_add(RESERVATION_HEIGHTS));
-        let until = until.unwrap_or(height);
+    }
+
+    /// The same for the entries of a decided block's commit and of the commit before, where they are of heights at which this replica was
+    /// held or has not been.
+    pub(super) fn note_foreign_commits(&mut self, decided: &Decided) {
+        let Some(me) = self.me else { return };
+        let upto = self.signed_upto();
+        let commits = [decided.block.last_commit(), Some(&decided.commit)];
+        let signed = commits.into_iter().flatten().filter(|commit| {
+            commit.height > upto && commit.signatures.iter().flatten().any(|sig| sig.address == me)
+        });
+        if let Some(height) = signed.map(|commit| commit.height).max() {
+            self.note_stale(height.max(self.height()));
+        }
+    }
+
+    /// The highest height at which this journal may have led to a signature: what this key signed above it is foreign.
+    fn signed_upto(&self) -> Height {
+        self.hold.signed_upto.unwrap_or_else(|| self.parts.core.signed_upto())
+    }
+
+    /// A foreign signature was seen at `height`: nothing is signed before the chain is a reservation past it. It is told on disk as well,
+    /// because after a restart the peers may show it no more.
+    fn note_stale(&mut self, height: Height) {
+        // In whole steps, so that a copy that goes on signing costs one sync a step.
+        let until = step_of(height).1.saturating_add(RESERVATION_HEIGHTS);
+        let until = Height::try_from(until).unwrap_or(height);
         if self.hold.stale_until.is_some_and(|stale| stale >= until) {
             return;
         }
@@ -212,9 +246,10 @@ impl Engine {
 
     /// Holds the replica before the rest of this batch.
     pub(super) fn hold_now(&mut self, inputs: &mut Vec<Input>) {
-        if !std::mem::replace(&mut self.hold.told, true) {
+        if !self.hold.told {
             inputs.push(Input::Hold(true));
         }
+        self.hold.tell(true, self.parts.core.signed_upto());
     }
 
     pub(super) fn update_hold(&mut self, inputs: &mut Vec<Input>) {
@@ -232,7 +267,7 @@ impl Engine {
         self.hold.restoring = self.parts.core.is_restoring();
         let hold = self.hold.reason().is_some();
         if hold != self.hold.told {
-            self.hold.told = hold;
+            self.hold.tell(hold, self.parts.core.signed_upto());
             inputs.push(Input::Hold(hold));
         }
     }

@@ -95,6 +95,7 @@ impl Engine {
     pub(super) fn take_decided(&mut self, batch: Vec<Verified<Decided>>, inputs: &mut Vec<Input>) {
         let height = self.height();
         for decided in batch.into_iter().filter(|decided| decided.commit.height >= height) {
+            self.note_foreign_commits(&decided);
             self.ahead.add(decided);
         }
         if !self.ahead.is_empty() {

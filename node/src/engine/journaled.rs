@@ -175,7 +175,7 @@ impl Journaled {
 }
 
 /// The step of reservations that holds `height`: above the first, up to the second.
-fn step_of(height: Height) -> (u64, u64) {
+pub(super) fn step_of(height: Height) -> (u64, u64) {
     let upto = height.value().div_ceil(RESERVATION_HEIGHTS).saturating_mul(RESERVATION_HEIGHTS);
     (upto.saturating_sub(RESERVATION_HEIGHTS), upto)
 }

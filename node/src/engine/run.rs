@@ -176,8 +176,9 @@ impl Engine {
 
     /// Replays what the journal has of this height.
     fn restore(&mut self) -> Result<(), EngineError> {
-        self.hold.told = true;
-        for action in self.parts.core.restore(self.now.time)? {
+        let actions = self.parts.core.restore(self.now.time)?;
+        self.hold.tell(true, self.parts.core.signed_upto());
+        for action in actions {
             self.carry_out(action);
         }
         Ok(())
@@ -412,6 +413,7 @@ impl Engine {
     }
 
     fn decided(&mut self, decided: Decided) {
+        self.note_foreign_commits(&decided);
         let replica = self.parts.core.replica();
         let Decided { block, commit } = decided;
         if replica.saw_view_change() && replica.height() == commit.height {
@@ -433,9 +435,10 @@ impl Engine {
         let Some(start) = self.start_of(next).filter(|_| replica.is_decided()) else {
             return Ok(false);
         };
-        let mut inputs = vec![Input::Timeout(self.parts.pace.timeout()), Input::Advance(start)];
+        let mut inputs = vec![Input::Timeout(self.parts.pace.timeout())];
         self.work.new_height();
         self.update_hold(&mut inputs);
+        inputs.push(Input::Advance(start));
         self.update_work(next, &mut inputs);
         let restoring = self.parts.core.is_restoring();
         self.step(inputs)?;

@@ -6,7 +6,10 @@ use super::Event;
 use super::run::Primary;
 use crate::execution::Job;
 use crate::wire::Consensus;
-use rig::{DEAD, HEIGHT, Rig, T, backup, commit, decided, input, primary, prior, signers};
+use rig::{
+    DEAD, HEIGHT, Rig, T, backup, commit, decided, decided_by, full_commit, input, primary, prior,
+    signers,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tendermint::block::Height;
@@ -136,6 +139,56 @@ fn the_wait_after_a_restart_ends_though_blocks_come_one_by_one() {
         rig.turn(vec![Event::Decided(vec![decided(&block)])]);
         rig.after(T / 10);
     }
+    assert_eq!(rig.snapshot.load().hold, None);
+}
+
+/// Two copies of a validator that do not know each other: where the one goes on signing, the entries of decided commits hold the other, a
+/// reservation past each, however fast the heights go by (fault table, T-57b). With the other gone it signs again.
+#[test]
+fn what_this_key_signs_elsewhere_holds_a_copy_as_long_as_decided_commits_show_it() {
+    const SHOWN: u32 = 80;
+    for by_last_commit in [false, true] {
+        let mut rig = Rig::alone(backup(), None);
+        let mut last = prior();
+        let mut held = Vec::new();
+        for height in HEIGHT..HEIGHT + 4 * 64 {
+            let block = Arc::new(SealedBlock::seal(rig.block(&last, 1)));
+            let mine = height < HEIGHT + SHOWN;
+            let (full, others) =
+                (full_commit(height, 0, block.id()), commit(height, 0, block.id()));
+            let seen = if mine && !by_last_commit { full.clone() } else { others.clone() };
+            last = if mine { full } else { others };
+            rig.turn(vec![Event::Decided(vec![decided_by(&block, seen)])]);
+            rig.turn(Vec::new());
+            let hold = rig.snapshot.load().hold;
+            held.extend((hold == Some("the data is older than the key's use")).then_some(height));
+        }
+        let shown_upto = HEIGHT + SHOWN - 1;
+        assert!(held[0] <= HEIGHT + 2, "{by_last_commit}: from {}", held[0]);
+        assert!(held.is_sorted_by(|a, b| a + 1 == *b), "{by_last_commit}: without a gap");
+        let end = held.last().expect("held");
+        assert!(
+            (shown_upto + 64..=shown_upto + 2 * 64).contains(end),
+            "{by_last_commit}: to {end}"
+        );
+        let file = rig.outside.lock().file;
+        assert_eq!(file, Some(u64::from(end + 1)), "also for the next start");
+    }
+}
+
+/// What this validator itself signed before it was held, at the height where it is, holds nobody: a validator that restarts, or that was behind for
+/// a moment, finds itself in the commit of that height.
+#[test]
+fn the_own_entry_in_the_commit_of_the_height_of_the_start_is_not_foreign() {
+    let mut rig = Rig::new(backup());
+    let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    rig.propose(&block);
+    assert_eq!(rig.votes(), [Phase::Prepare]);
+    let full = full_commit(HEIGHT, 0, block.id());
+    rig.turn(vec![Event::Decided(vec![decided_by(&block, full.clone())])]);
+    let next = Arc::new(SealedBlock::seal(rig.block(&full, 1)));
+    rig.turn(vec![Event::Decided(vec![decided(&next)])]);
+    rig.turn(Vec::new());
     assert_eq!(rig.snapshot.load().hold, None);
 }
 

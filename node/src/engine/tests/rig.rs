@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tendermint::Time;
 use tendermint::block::Height;
-use tercet_consensus::block::{Block, SealedBlock};
+use tercet_consensus::block::{Block, BlockId, SealedBlock};
 use tercet_consensus::commit::{Commit, CommitSig, median_time};
 use tercet_consensus::key::Address;
 use tercet_consensus::message::{Decided, Message, Phase, Verified};
@@ -60,7 +60,8 @@ pub(super) struct Outside {
     /// Where the pool was told that the primary is, in order.
     pub(super) primaries: Vec<Primary>,
     reserved: Option<Height>,
-    file: Option<u64>,
+    /// The height in the file beside the key.
+    pub(super) file: Option<u64>,
 }
 
 /// Shared between a test and the engine's parts.
@@ -351,8 +352,15 @@ pub(super) fn input(input: Input) -> Event {
     Event::Input { input: Box::new(input), origin: None }
 }
 
-/// The commit of `block_id` at `height` in view `v`, signed by all.
-pub(super) fn commit(height: u32, v: u32, id: tercet_consensus::block::BlockId) -> Commit {
+/// The commit of `id` at `height` in view `v`, signed by all but [`backup`].
+pub(super) fn commit(height: u32, v: u32, id: BlockId) -> Commit {
+    let mut commit = full_commit(height, v, id);
+    commit.signatures[backup() as usize] = None;
+    commit
+}
+
+/// The same signed by all.
+pub(super) fn full_commit(height: u32, v: u32, id: BlockId) -> Commit {
     let s = signers(height);
     let entry = |index| {
         let vote = s.vote(Phase::Commit, index, v, id);
@@ -370,9 +378,17 @@ pub(super) fn prior() -> Commit {
 
 /// A decided block, as catch-up hands it over.
 pub(super) fn decided(block: &Arc<SealedBlock>) -> Verified<Decided> {
-    let height = u32::try_from(block.header().height.value()).expect("small");
-    let decided = Decided { block: block.clone(), commit: commit(height, 0, block.id()) };
-    signers(height).context().decided(decided, &Direct).expect("valid")
+    decided_by(block, commit(height_of(block), 0, block.id()))
+}
+
+/// The same with a commit of the caller.
+pub(super) fn decided_by(block: &Arc<SealedBlock>, commit: Commit) -> Verified<Decided> {
+    let decided = Decided { block: block.clone(), commit };
+    signers(height_of(block)).context().decided(decided, &Direct).expect("valid")
+}
+
+fn height_of(block: &SealedBlock) -> u32 {
+    u32::try_from(block.header().height.value()).expect("small")
 }
 
 fn core(s: &Signers, me: Address, outside: &Shared) -> Journaled {
