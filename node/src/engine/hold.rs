@@ -38,6 +38,10 @@ pub struct Hold {
     pub told: bool,
     /// While it is held: the highest height at which it may have signed something.
     signed_upto: Option<Height>,
+    /// The height of each validator's first STATUS, until this replica signs.
+    first: BTreeMap<Address, Height>,
+    /// [`Hold::started_at`], once it signs.
+    started_at: Option<Height>,
 }
 
 /// After a restart, until peers were heard.
@@ -71,26 +75,49 @@ impl Hold {
             caught_up: None,
             told: false,
             signed_upto: None,
+            first: BTreeMap::new(),
+            started_at: None,
         }
     }
 
     /// Notes what the replica is told; `signed_upto` is the highest height at which it may have signed something so far.
-    pub fn tell(&mut self, hold: bool, signed_upto: Height) {
+    fn tell(&mut self, hold: bool, signed_upto: Height, replica: &Replica, me: Option<Address>) {
         self.told = hold;
         self.signed_upto = hold.then(|| self.signed_upto.unwrap_or(signed_upto));
+        if !hold {
+            self.started_at = self.started_at(replica, me);
+            self.first.clear();
+        }
     }
 
     /// A validator's STATUS. Who is no validator of the replica's height is not heard: anyone can prove to have a key, and the wait may
     /// be long.
     pub fn hear(&mut self, validator: Address, status: &Status, replica: &Replica) {
-        let Some(restart) = &mut self.restart else { return };
         let is_member = |address: &Address| replica.validators().index_of(address).is_some();
         if !is_member(&validator) {
             return;
         }
+        if self.started_at.is_none() {
+            self.first.retain(|address, _| is_member(address));
+            self.first.entry(validator).or_insert(status.height);
+        }
+        let Some(restart) = &mut self.restart else { return };
         restart.heard.retain(|address, _| is_member(address));
         let new = || Heard { first: status.height, last: status.clone() };
         restart.heard.entry(validator).or_insert_with(new).last = status.clone();
+    }
+
+    /// Where the chain was when this process started: more than a third of the power of the others was there or above, so one that is
+    /// correct was. What this key signed before the start it signed no later than at the height after it. None before they were heard.
+    fn started_at(&self, replica: &Replica, me: Option<Address>) -> Option<Height> {
+        let others = || replica.validators().list().iter().filter(|v| Some(v.address) != me);
+        let power = |at_least: Height| {
+            let there = others().filter(|v| self.first.get(&v.address) >= Some(&at_least));
+            there.map(|validator| validator.power).fold(0, u64::saturating_add)
+        };
+        let total = others().map(|validator| validator.power).fold(0, u64::saturating_add);
+        let heights = self.first.values().copied();
+        self.started_at.or_else(|| heights.filter(|height| power(*height) > total / 3).max())
     }
 
     /// When the wait after a restart ends by the clock.
@@ -200,29 +227,35 @@ impl Engine {
         };
         let here = replica.validators().index_of(&me).is_some()
             && shows_foreign(input, replica, me, |view| primary(height, view));
-        if here || shows_later(input, self.signed_upto(), me, primary) {
+        if here || shows_later(input, self.parts.core.signed_upto(), me, primary) {
             self.hold_now(inputs);
             self.note_stale(height);
         }
     }
 
-    /// The same for the entries of a decided block's commit and of the commit before, where they are of heights at which this replica was
-    /// held or has not been.
+    /// Another node has the key where the commit of a decided block, or the one before, holds an entry of this key that was made after the
+    /// start of this process, and not by it. One from before may be of an earlier life of this node, which is over.
     pub(super) fn note_foreign_commits(&mut self, decided: &Decided) {
-        let Some(me) = self.me else { return };
-        let upto = self.signed_upto();
+        let (Some(me), Some((start, upto))) = (self.me, self.signed_upto()) else { return };
+        let replica = self.parts.core.replica();
         let commits = [decided.block.last_commit(), Some(&decided.commit)];
         let signed = commits.into_iter().flatten().filter(|commit| {
-            commit.height > upto && commit.signatures.iter().flatten().any(|sig| sig.address == me)
+            let mut entries = commit.present().filter_map(|index| commit.vote(index));
+            let own = entries.find(|(vote, _)| vote.validator == me);
+            own.is_some_and(|(vote, _)| {
+                vote.height > upto || (vote.height > start && is_foreign_vote(&vote, replica, me))
+            })
         });
         if let Some(height) = signed.map(|commit| commit.height).max() {
             self.note_stale(height.max(self.height()));
         }
     }
 
-    /// The highest height at which this journal may have led to a signature: what this key signed above it is foreign.
-    fn signed_upto(&self) -> Height {
-        self.hold.signed_upto.unwrap_or_else(|| self.parts.core.signed_upto())
+    /// The heights above which what this key signed was signed after the start, and by another node. None where the first is not known yet.
+    fn signed_upto(&self) -> Option<(Height, Height)> {
+        let start = self.hold.started_at(self.parts.core.replica(), self.me)?.increment();
+        let signed = self.hold.signed_upto.unwrap_or_else(|| self.parts.core.signed_upto());
+        Some((start, signed.max(start)))
     }
 
     /// A foreign signature was seen at `height`: nothing is signed before the chain is a reservation past it. It is told on disk as well,
@@ -249,7 +282,13 @@ impl Engine {
         if !self.hold.told {
             inputs.push(Input::Hold(true));
         }
-        self.hold.tell(true, self.parts.core.signed_upto());
+        self.tell_hold(true);
+    }
+
+    /// Notes what the replica is told.
+    pub(super) fn tell_hold(&mut self, hold: bool) {
+        let core = &self.parts.core;
+        self.hold.tell(hold, core.signed_upto(), core.replica(), self.me);
     }
 
     pub(super) fn update_hold(&mut self, inputs: &mut Vec<Input>) {
@@ -267,7 +306,7 @@ impl Engine {
         self.hold.restoring = self.parts.core.is_restoring();
         let hold = self.hold.reason().is_some();
         if hold != self.hold.told {
-            self.hold.tell(hold, self.parts.core.signed_upto());
+            self.tell_hold(hold);
             inputs.push(Input::Hold(hold));
         }
     }

@@ -177,7 +177,7 @@ impl Engine {
     /// Replays what the journal has of this height.
     fn restore(&mut self) -> Result<(), EngineError> {
         let actions = self.parts.core.restore(self.now.time)?;
-        self.hold.tell(true, self.parts.core.signed_upto());
+        self.tell_hold(true);
         for action in actions {
             self.carry_out(action);
         }

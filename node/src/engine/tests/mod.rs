@@ -149,22 +149,10 @@ fn what_this_key_signs_elsewhere_holds_a_copy_as_long_as_decided_commits_show_it
     const SHOWN: u32 = 80;
     for by_last_commit in [false, true] {
         let mut rig = Rig::alone(backup(), None);
-        let mut last = prior();
-        let mut held = Vec::new();
-        for height in HEIGHT..HEIGHT + 4 * 64 {
-            let block = Arc::new(SealedBlock::seal(rig.block(&last, 1)));
-            let mine = height < HEIGHT + SHOWN;
-            let (full, others) =
-                (full_commit(height, 0, block.id()), commit(height, 0, block.id()));
-            let seen = if mine && !by_last_commit { full.clone() } else { others.clone() };
-            last = if mine { full } else { others };
-            rig.turn(vec![Event::Decided(vec![decided_by(&block, seen)])]);
-            rig.turn(Vec::new());
-            let hold = rig.snapshot.load().hold;
-            held.extend((hold == Some("the data is older than the key's use")).then_some(height));
-        }
+        rig.hear(HEIGHT, &[0, 1, 2, 3]);
+        let held = rig.catch_up(4 * 64, by_last_commit, |height| height < HEIGHT + SHOWN);
         let shown_upto = HEIGHT + SHOWN - 1;
-        assert!(held[0] <= HEIGHT + 2, "{by_last_commit}: from {}", held[0]);
+        assert!(held[0] <= HEIGHT + 3, "{by_last_commit}: from {}", held[0]);
         assert!(held.is_sorted_by(|a, b| a + 1 == *b), "{by_last_commit}: without a gap");
         let end = held.last().expect("held");
         assert!(
@@ -174,6 +162,30 @@ fn what_this_key_signs_elsewhere_holds_a_copy_as_long_as_decided_commits_show_it
         let file = rig.outside.lock().file;
         assert_eq!(file, Some(u64::from(end + 1)), "also for the next start");
     }
+}
+
+/// What the key signed before the process started may be of an earlier life: a node with older data signs again as soon as it has caught
+/// up, though its own entries are in the commits on the way. Where the chain was at the start, a third of the others must have said.
+#[test]
+fn what_this_key_signed_before_the_start_holds_nobody_once_it_has_caught_up() {
+    let tip = HEIGHT + 40;
+    let held = |heard: &dyn Fn(&mut Rig), upto: u32| {
+        let mut rig = Rig::alone(backup(), None);
+        heard(&mut rig);
+        rig.catch_up(60, false, |height| height <= upto)
+    };
+    assert_eq!(held(&|rig| rig.hear(tip, &[0, 1, 2, 3]), tip + 1), NONE);
+    let first = held(&|rig| rig.hear(tip, &[0, 1, 2, 3]), tip + 2)[0];
+    assert_eq!(first, tip + 2);
+    // One of three is no more than a third: a lie about the start counts for nothing.
+    let others: Vec<_> = (0..4).filter(|index| *index != backup()).collect();
+    let lie = |rig: &mut Rig| {
+        rig.hear(tip + 1_000, &others[..1]);
+        rig.hear(tip, &others[1..]);
+    };
+    assert_eq!(held(&lie, tip + 1), NONE);
+    assert_eq!(held(&lie, tip + 2)[0], tip + 2);
+    assert_eq!(held(&|rig| rig.hear(tip, &others[..1]), tip + 2), NONE, "too few were heard");
 }
 
 /// What this validator itself signed before it was held, at the height where it is, holds nobody: a validator that restarts, or that was behind for

@@ -29,6 +29,7 @@ use tercet_consensus::key::Address;
 use tercet_consensus::message::{Decided, Message, Phase, Verified};
 use tercet_consensus::record::Record;
 use tercet_consensus::replica::{HeightStart, Input, Replica, Settings};
+use tercet_consensus::status::Status;
 use tercet_consensus::testing::cluster::header;
 use tercet_consensus::testing::messages::{CHAIN_ID, Signers, block_id, view};
 use tercet_consensus::testing::{key, public};
@@ -269,6 +270,41 @@ impl Rig {
     pub(super) fn up(&self, index: ValidatorIndex) -> Event {
         let validator = self.s.validators.at(index).map(|validator| validator.address);
         Event::PeerUp { peer: self.peers[index as usize], validator }
+    }
+
+    /// Those validators but `me` are connected and say that they are at `height`.
+    pub(super) fn hear(&mut self, height: u32, validators: &[ValidatorIndex]) {
+        let me = self.me;
+        for index in validators.iter().filter(|index| **index != me) {
+            self.turn(vec![self.up(*index)]);
+            let height = Height::from(height);
+            let status = Box::new(Status { height, ..self.engine.replica().status([]) });
+            let peer = self.peers[*index as usize];
+            self.turn(vec![Event::Status { peer, status, room: None }]);
+        }
+    }
+
+    /// Takes so many decided blocks, one by one, of which the commits of those that are `mine` are signed by all, and the others by all but
+    /// [`backup`]; `late`: that is seen in the next block's last commit alone. The heights after which it is held as stale.
+    pub(super) fn catch_up(
+        &mut self,
+        blocks: u32,
+        late: bool,
+        mine: impl Fn(u32) -> bool,
+    ) -> Vec<u32> {
+        self.outside.lock().ingesting_until = Some(self.now + T);
+        let (mut last, mut held) = (prior(), Vec::new());
+        for height in HEIGHT..HEIGHT + blocks {
+            let block = Arc::new(SealedBlock::seal(self.block(&last, 1)));
+            let others = commit(height, 0, block.id());
+            last = if mine(height) { full_commit(height, 0, block.id()) } else { others.clone() };
+            let seen = if late { others } else { last.clone() };
+            self.turn(vec![Event::Decided(vec![decided_by(&block, seen)])]);
+            self.turn(Vec::new());
+            let hold = self.snapshot.load().hold;
+            held.extend((hold == Some("the data is older than the key's use")).then_some(height));
+        }
+        held
     }
 
     /// The primary of view `v` at this height.
