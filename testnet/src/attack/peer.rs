@@ -1,8 +1,9 @@
 //! Who attacks: any number of identities that know the chain, with or without the key of a validator.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::Context as _;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -35,11 +36,14 @@ pub(super) struct Attacker {
     key_of: usize,
     key: SigningKey,
     rpc: String,
+    /// How many addresses he has, and how many connections he has made from them, in turn.
+    addresses: u16,
+    connections: Arc<AtomicU16>,
 }
 
 impl Attacker {
     /// Of `net`, on the node with this index. The key is that of the last validator that is not the victim.
-    pub(super) fn new(net: &Net, victim: usize) -> anyhow::Result<Attacker> {
+    pub(super) fn new(net: &Net, victim: usize, addresses: u16) -> anyhow::Result<Attacker> {
         let node = net.node(victim)?;
         let genesis = Genesis::read(&node.home.join("config/genesis.json"))?;
         let last = net.validators().filter(|other| other.index != victim).last();
@@ -57,6 +61,8 @@ impl Attacker {
             key_of: last.index,
             key: ValidatorKey::read(&key)?.signing_key(),
             rpc: node.rpc.clone(),
+            addresses: addresses.max(1),
+            connections: Arc::default(),
         })
     }
 
@@ -83,10 +89,23 @@ impl Attacker {
         Raw::connect(self.listen, self.settings(secret, proof)).await
     }
 
+    /// Where the next connection comes from: none of the validators is there.
+    pub(super) fn source(&self) -> IpAddr {
+        let turn = self.connections.fetch_add(1, Ordering::Relaxed) % self.addresses;
+        let [high, low] = turn.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(127, 2, high, low))
+    }
+
+    /// The same attacker with so many addresses.
+    pub(super) fn with_addresses(&self, addresses: u16) -> Attacker {
+        let connections = Arc::new(AtomicU16::new(0));
+        Attacker { addresses, connections, ..self.clone() }
+    }
+
     fn settings(&self, secret: [u8; 32], validator: Option<ValidatorProof>) -> Settings {
         Settings {
             secret,
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: SocketAddr::new(self.source(), 0),
             transport: Transport::Tcp,
             persistent: Vec::new(),
             unconditional: Default::default(),
