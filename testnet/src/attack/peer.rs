@@ -20,13 +20,15 @@ use tercet_node::network::{
 
 use super::Kind;
 use crate::rpc::Rpc;
-use crate::state::Net;
+use crate::state::{Net, Node};
 
 /// What an attacker knows.
 #[derive(Clone)]
 pub(super) struct Attacker {
     /// Where the victim listens for peers.
     pub(super) listen: SocketAddr,
+    /// The same of the other validators.
+    others: Vec<SocketAddr>,
     /// The chain.
     pub(super) chain_id: String,
     genesis_hash: [u8; 32],
@@ -49,12 +51,16 @@ impl Attacker {
         let last = net.validators().filter(|other| other.index != victim).last();
         let last = last.context("there is no other validator")?;
         let key: PathBuf = last.home.join("config/priv_validator_key.json");
-        let address = node.p2p.split_once('@').context("the victim's address")?.1;
+        let listen = |node: &Node| -> anyhow::Result<SocketAddr> {
+            Ok(node.p2p.split_once('@').context("a node's address")?.1.parse()?)
+        };
+        let others = net.validators().filter(|other| other.index != victim);
         let members = genesis.validators.iter().filter_map(|validator| {
             Some((PublicKey::ed25519(&validator.public_key)?, validator.power))
         });
         Ok(Attacker {
-            listen: address.parse()?,
+            listen: listen(node)?,
+            others: others.map(listen).collect::<anyhow::Result<_>>()?,
             chain_id: genesis.chain_id.clone(),
             genesis_hash: genesis.hash(),
             validators: Arc::new(Validators::new(members)?),
@@ -94,6 +100,11 @@ impl Attacker {
         let turn = self.connections.fetch_add(1, Ordering::Relaxed) % self.addresses;
         let [high, low] = turn.to_be_bytes();
         IpAddr::V4(Ipv4Addr::new(127, 2, high, low))
+    }
+
+    /// The same attacker, on each of the other validators.
+    pub(super) fn on_others(&self) -> impl Iterator<Item = Attacker> + '_ {
+        self.others.iter().map(|listen| Attacker { listen: *listen, ..self.clone() })
     }
 
     /// The same attacker with so many addresses.
