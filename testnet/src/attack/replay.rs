@@ -27,6 +27,8 @@ pub(super) async fn replay(attacker: &Attacker, duration: Duration) -> anyhow::R
     let said = count(&mut other);
     let (heard, before) = listen(attacker, &mut other, &said, duration / 2).await?;
     let mut mouth = attacker.connect(false).await?;
+    // It reads as well: who does not is dropped for that.
+    drop(count(&mut mouth));
     blows.connections = 3;
     let (begun, said_before) = (Instant::now(), said.load(Ordering::Relaxed));
     while begun.elapsed() < duration / 2 && !heard.is_empty() {
