@@ -23,9 +23,11 @@ const SHOWN_FOR: Duration = Duration::from_secs(1);
 /// peer.
 const COUNTERS_MAX: usize = 4_096;
 
-/// So many faults of a peer within [`FAULTS_WINDOW`] are too many.
-const FAULTS_MAX: u32 = 100;
-/// See [`FAULTS_MAX`].
+/// What the faults of a peer within [`FAULTS_WINDOW`] may cost, in the least that one of them does: to decode a short message.
+const FAULTS_COST_MAX: u32 = 10_000;
+/// What a fault costs of which nothing else is known: as much as a signature that has to be checked, and more.
+pub const FAULT_COST: u32 = 100;
+/// See [`FAULTS_COST_MAX`].
 const FAULTS_WINDOW: Duration = Duration::from_secs(10);
 /// Of so many peers faults are counted within one window.
 const FAULTY_MAX: usize = 1_024;
@@ -51,6 +53,8 @@ pub struct Discarded {
     pub peer: Option<PeerId>,
     /// Of which class, where known.
     pub class: Option<Class>,
+    /// What it cost, at most [`FAULT_COST`].
+    pub cost: u32,
 }
 
 impl Discarded {
@@ -68,28 +72,42 @@ impl Discarded {
             Reject::NoQuorum => "no_quorum",
             Reject::Justification(_) => "unjustified",
         };
-        Discarded { reason, detail: reject.to_string(), peer: Some(peer), class: Some(class) }
+        Discarded::new(reason, reject.to_string(), Some(peer), Some(class))
+    }
+
+    /// The same where it is known what it cost to find out.
+    #[must_use]
+    pub fn at_cost(self, cost: u32) -> Discarded {
+        Discarded { cost, ..self }
+    }
+
+    fn new(
+        reason: &'static str,
+        detail: String,
+        peer: Option<PeerId>,
+        class: Option<Class>,
+    ) -> Discarded {
+        Discarded { reason, detail, peer, class, cost: FAULT_COST }
     }
 
     /// A second vote of a validator for one height and view.
     #[must_use]
     pub fn equivocation(validator: Address) -> Discarded {
         let detail = format!("validator {validator} voted twice");
-        Discarded { reason: "equivocation", detail, peer: None, class: Some(Class::Consensus) }
+        Discarded::new("equivocation", detail, None, Some(Class::Consensus))
     }
 
     /// An answer that was not asked for.
     #[must_use]
     pub fn unasked(peer: PeerId, class: Class) -> Discarded {
-        let detail = "not asked for".to_owned();
-        Discarded { reason: "unasked", detail, peer: Some(peer), class: Some(class) }
+        Discarded::new("unasked", "not asked for".to_owned(), Some(peer), Some(class))
     }
 }
 
 impl From<Discard> for Discarded {
     fn from(discard: Discard) -> Discarded {
         let Discard { reason, peer, class } = discard;
-        Discarded { reason: reason.name(), detail: reason.name().to_owned(), peer, class }
+        Discarded::new(reason.name(), reason.name().to_owned(), peer, class)
     }
 }
 
@@ -107,6 +125,7 @@ struct Inner {
     suppressed: u64,
     /// When the window of `faults` began.
     faults_since: Option<Instant>,
+    /// What the faults of each peer cost.
     faults: HashMap<PeerId, u32>,
 }
 
@@ -134,10 +153,12 @@ impl fmt::Debug for Audit {
 impl Audit {
     /// Takes note of one discarded message.
     pub fn discard(&self, discarded: impl Into<Discarded>) {
-        let Discarded { reason, detail, peer, class } = discarded.into();
+        let Discarded { reason, detail, peer, class, cost } = discarded.into();
         let mut inner = self.lock();
         inner.add((reason, peer, class));
-        let expelled = peer.filter(|peer| inner.is_too_much(reason, *peer, Instant::now()));
+        let is_fault = FAULTS.contains(&reason);
+        let expelled =
+            peer.filter(|peer| is_fault && inner.is_too_much(*peer, cost, Instant::now()));
         if let Some((peer, expel)) = expelled.zip(self.0.expel.get()) {
             expel(peer);
         }
@@ -174,6 +195,11 @@ impl Audit {
             Unused::Future => "future",
         };
         self.lock().add((reason, Some(peer), Some(class)));
+    }
+
+    /// Takes note of a message whose author has signed too many.
+    pub fn too_many(&self, peer: PeerId, class: Class) {
+        self.lock().add(("too_many", Some(peer), Some(class)));
     }
 
     /// All counters.
@@ -220,21 +246,19 @@ impl Inner {
     /// Whether the peer had too many faults within this window.
     fn has_too_many(&mut self, peer: PeerId, now: Instant) -> bool {
         self.begin_window(now);
-        self.faults.get(&peer).is_some_and(|faults| *faults >= FAULTS_MAX)
+        self.faults.get(&peer).is_some_and(|cost| *cost >= FAULTS_COST_MAX)
     }
 
-    /// Whether with this fault the peer has too many of them: once in [`FAULTS_MAX`].
-    fn is_too_much(&mut self, reason: &str, peer: PeerId, now: Instant) -> bool {
-        if !FAULTS.contains(&reason) {
-            return false;
-        }
+    /// Whether with a fault of this cost the peer has too many of them: once in [`FAULTS_COST_MAX`].
+    fn is_too_much(&mut self, peer: PeerId, cost: u32, now: Instant) -> bool {
         self.begin_window(now);
         if self.faults.len() >= FAULTY_MAX && !self.faults.contains_key(&peer) {
             return false;
         }
-        let faults = self.faults.entry(peer).or_default();
-        *faults = faults.saturating_add(1);
-        faults.is_multiple_of(FAULTS_MAX)
+        let sum = self.faults.entry(peer).or_default();
+        let before = *sum / FAULTS_COST_MAX;
+        *sum = sum.saturating_add(cost);
+        *sum / FAULTS_COST_MAX > before
     }
 
     /// Whether a line may be written now; says how many were left out before it.
@@ -254,6 +278,9 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So many faults of unknown cost are too many.
+    const FAULTS_MAX: u32 = FAULTS_COST_MAX / FAULT_COST;
 
     #[test]
     fn everything_is_counted_and_the_log_is_bounded() {
@@ -289,17 +316,28 @@ mod tests {
     #[test]
     fn a_peer_with_too_many_faults_in_a_short_time_is_named() {
         let (mut inner, now, peer) = (Inner::default(), Instant::now(), PeerId::random());
-        let mut fault = |reason, at| inner.is_too_much(reason, peer, at);
-        let named = |count: u32| count.is_multiple_of(FAULTS_MAX);
         for count in 1..=3 * FAULTS_MAX {
-            assert_eq!(fault("bad_signature", now), named(count), "{count}");
+            let named = count.is_multiple_of(FAULTS_MAX);
+            assert_eq!(inner.is_too_much(peer, FAULT_COST, now), named, "{count}");
         }
-        assert_eq!(inner.faults[&peer], 3 * FAULTS_MAX);
-        let mut fault = |reason, at| inner.is_too_much(reason, peer, at);
-        // What a correct node may send, and few faults over a long time.
-        assert!((0..1_000).all(|_| !fault("unasked", now) && !fault("stale", now)));
+        assert_eq!(inner.faults[&peer], 3 * FAULTS_COST_MAX);
+        // Few faults over a long time.
         let times = (1..100).map(|n| now + FAULTS_WINDOW * n);
-        assert!(times.into_iter().all(|at| (1..FAULTS_MAX).all(|_| !fault("malformed", at))));
+        let mut fault = |at| inner.is_too_much(peer, FAULT_COST, at);
+        assert!(times.into_iter().all(|at| (1..FAULTS_MAX).all(|_| !fault(at))));
+    }
+
+    #[test]
+    fn a_fault_counts_for_what_it_cost_and_what_a_correct_node_may_send_for_nothing() {
+        let (audit, peer) = (Audit::default(), PeerId::random());
+        let discard = |reject, cost| {
+            audit.discard(Discarded::reject(reject, peer, Class::Consensus).at_cost(cost));
+        };
+        (0..1_000).for_each(|_| discard(Reject::Height, FAULT_COST));
+        (1..FAULTS_COST_MAX).for_each(|_| discard(Reject::UnknownValidator, 1));
+        assert!(!audit.skips(peer, Class::Consensus));
+        discard(Reject::UnknownValidator, 1);
+        assert!(audit.skips(peer, Class::Consensus));
     }
 
     #[test]
@@ -319,7 +357,7 @@ mod tests {
     fn a_peer_that_was_dropped_is_heard_again() {
         let (mut inner, now, peer) = (Inner::default(), Instant::now(), PeerId::random());
         for _ in 0..FAULTS_MAX {
-            inner.is_too_much("bad_signature", peer, now);
+            inner.is_too_much(peer, FAULT_COST, now);
         }
         assert!(inner.has_too_many(peer, now));
         assert!(!inner.has_too_many(peer, now + FAULTS_WINDOW));
@@ -329,7 +367,7 @@ mod tests {
     fn invented_peers_do_not_grow_the_counts_of_faults() {
         let (mut inner, now) = (Inner::default(), Instant::now());
         for _ in 0..2 * FAULTY_MAX {
-            inner.is_too_much("malformed", PeerId::random(), now);
+            inner.is_too_much(PeerId::random(), FAULT_COST, now);
         }
         assert_eq!(inner.faults.len(), FAULTY_MAX);
     }

@@ -299,6 +299,9 @@ pub(crate) struct AttackArgs {
     /// For how long.
     #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = seconds)]
     pub(crate) seconds: Duration,
+    /// From how many addresses: what was sent away from one comes back from the next.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) addresses: u16,
     /// Print the figures as JSON.
     #[arg(long)]
     pub(crate) json: bool,

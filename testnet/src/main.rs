@@ -249,6 +249,7 @@ async fn attack(args: AttackArgs) -> anyhow::Result<ExitCode> {
         kind: args.kind,
         victim: args.target,
         duration: args.seconds,
+        addresses: args.addresses,
     };
     let outcome = attack::run(&attack).await?;
     match args.json {

@@ -16,9 +16,11 @@
 //! - [`work`]: when a block is due.
 //! - `unused`: what leaves nothing behind is counted.
 //! - [`verifier`]: frames to verified inputs, off the engine's thread.
+//! - `turns`, `fresh`: whose frame is verified next, and how many of one author.
 //! - [`peers`]: what is known of each peer, and who needs a relayed message.
 
 mod clock_watch;
+mod fresh;
 pub mod heights;
 pub mod hold;
 mod ingest;
@@ -35,6 +37,7 @@ mod talk;
 #[cfg(test)]
 mod tests;
 pub mod timers;
+mod turns;
 mod unused;
 pub mod verifier;
 pub mod work;
@@ -52,6 +55,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// The most events that wait for the engine. A full queue makes the network's readers wait, which makes the peers wait.
 pub const EVENTS_MAX: usize = 16_384;
+
+/// What a message takes of the room for those that wait, and of its peer's share of it; given back when this is dropped.
+#[derive(Debug)]
+pub struct Room {
+    _bytes: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
+}
 
 /// What the engine is told.
 #[derive(Debug)]
@@ -72,7 +82,7 @@ pub enum Event {
         /// What it has.
         status: Box<Status>,
         /// What it takes of the room for messages that wait.
-        room: Option<OwnedSemaphorePermit>,
+        room: Option<Room>,
     },
     /// A peer asks for a block by id.
     FetchBlock {
@@ -83,7 +93,7 @@ pub enum Event {
         /// The block.
         block_id: BlockId,
         /// What it takes of the room for messages that wait.
-        room: Option<OwnedSemaphorePermit>,
+        room: Option<Room>,
     },
     /// The application answered.
     Executed(Box<Done>),
@@ -127,7 +137,7 @@ pub struct Origin {
     /// The frame, for relaying as it is.
     pub frame: Bytes,
     /// What it takes of the room for messages that wait, given back when this is dropped.
-    pub room: Option<OwnedSemaphorePermit>,
+    pub room: Option<Room>,
 }
 
 /// Why the engine ended.

@@ -249,7 +249,10 @@ impl Engine {
     fn take_input(&mut self, input: Input, origin: Option<Origin>, inputs: &mut Vec<Input>) {
         if let Some(origin) = &origin {
             let unused = self.count_unused(&input, origin);
-            self.relay(&input, origin);
+            // What is of no use here, anyone can make without end. Whoever lacks it asks for it.
+            if !unused {
+                self.relay(&input, origin);
+            }
             self.note_foreign(&input, inputs);
             self.note_commit(&input, unused);
         }

@@ -8,15 +8,15 @@ use std::task::Poll;
 use tendermint::block::Height;
 use tercet_consensus::block::{Block, SealedBlock};
 use tercet_consensus::commit::{Commit, CommitSig, median_time};
-use tercet_consensus::message::Phase;
+use tercet_consensus::message::{Justification, Phase, SignedVote};
 use tercet_consensus::testing::cluster::header;
-use tercet_consensus::testing::messages::{CHAIN_ID, Signers, block_id};
+use tercet_consensus::testing::messages::{CHAIN_ID, Signers, block_id, view};
 use tercet_consensus::testing::{public, sign};
 use tercet_consensus::view::View;
 
 /// Fills the inbox with frames of this size while no thread has time, and says how many were taken out of it.
 fn taken_while_busy(class: Class, bytes: usize) -> usize {
-    const FRAMES: usize = 2_000;
+    const FRAMES: usize = 20_000;
     let heights = Sets::new("test-chain", 64, Height::from(1u32)).published();
     let (events, _queue) = bounded(1);
     let verifier = Verifier::new(heights, events, Audit::default(), 1).expect("a thread");
@@ -27,7 +27,13 @@ fn taken_while_busy(class: Class, bytes: usize) -> usize {
     let (inbox, queue) = mpsc::channel(FRAMES);
     let frame = Bytes::from(vec![0; bytes]);
     for _ in 0..FRAMES {
-        let inbound = Inbound { peer: PeerId::random(), class, bytes: frame.clone(), room: None };
+        let inbound = Inbound {
+            peer: PeerId::random(),
+            class,
+            bytes: frame.clone(),
+            room: None,
+            share: None,
+        };
         inbox.try_send(inbound).expect("room");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -43,12 +49,12 @@ fn taken_while_busy(class: Class, bytes: usize) -> usize {
 #[test]
 fn what_waits_to_be_verified_is_bounded_in_bytes() {
     assert_eq!(taken_while_busy(Class::Bodies, 4 * 1024 * 1024), 16 + 1);
-    assert_eq!(taken_while_busy(Class::Consensus, 200), 1_024 + 1);
+    assert_eq!(taken_while_busy(Class::Consensus, 200), 16_384 + 1);
 }
 
 #[test]
 fn what_was_verified_takes_its_room_until_the_engine_has_taken_it() {
-    const FRAMES: usize = 2_000;
+    const FRAMES: usize = 20_000;
     const ROOM: usize = WAITING_UNITS_MAX as usize;
     let heights = Sets::new("test-chain", 64, Height::from(1u32)).published();
     let (events, queue) = bounded(FRAMES);
@@ -58,7 +64,7 @@ fn what_was_verified_takes_its_room_until_the_engine_has_taken_it() {
     let Frame::Consensus(bytes) = Consensus::FetchBlock(ask).encode() else { panic!("its class") };
     for _ in 0..FRAMES {
         let (peer, class, bytes) = (PeerId::random(), Class::Consensus, bytes.clone());
-        inbox.try_send(Inbound { peer, class, bytes, room: None }).expect("room");
+        inbox.try_send(Inbound { peer, class, bytes, room: None, share: None }).expect("room");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
@@ -121,4 +127,99 @@ fn a_last_commit_is_verified_under_the_set_of_its_own_height() {
     };
     assert_eq!(signed(&|address| address != heavy), Ok(()));
     assert_eq!(signed(&|address| address == heavy), Err(Reject::NoQuorum));
+}
+
+/// A verifier at a height of these signers, with its counters.
+fn at_height_of(signers: &Signers) -> (Verifier, Audit) {
+    let mut sets = Sets::new(CHAIN_ID, 64, signers.height);
+    sets.learn(signers.height, &Arc::new(signers.validators.clone()), 1_000);
+    sets.publish(signers.height);
+    let (events, _) = bounded(1);
+    let audit = Audit::default();
+    (Verifier::new(sets.published(), events, audit.clone(), 1).expect("a thread"), audit)
+}
+
+fn inbound(message: Message) -> Inbound {
+    let Frame::Consensus(bytes) = Consensus::Message(message).encode() else { panic!("its class") };
+    Inbound { peer: PeerId::random(), class: Class::Consensus, bytes, room: None, share: None }
+}
+
+/// Why a message is dropped, and what that cost; none where it is not.
+fn dropped(verifier: &Verifier, message: Message) -> Option<(Reject, u32)> {
+    match verifier.consensus(&inbound(message)).err()? {
+        Dropped::Rejected(reject, cost) => Some((reject, cost)),
+        Dropped::TooMany => None,
+    }
+}
+
+/// T-112: nothing is kept of them, and what is wrong without a look at the signature costs little.
+#[test]
+fn votes_of_nobody_of_another_epoch_and_of_another_chain_are_told_apart_by_what_they_cost() {
+    let (old, new) = (Signers::new(&[10; 5], 4), Signers::new(&[10; 4], 5));
+    let (verifier, _) = at_height_of(&new);
+    let gone = |v: &&tercet_consensus::validators::Validator| {
+        new.validators.index_of(&v.address).is_none()
+    };
+    let gone = old.validators.list().iter().find(gone).expect("one that is gone").address;
+    let index = old.validators.index_of(&gone).expect("a validator then");
+    let mut vote = old.vote(Phase::Commit, index, 0, block_id(1)).message;
+    vote.height = new.height;
+    let of_another_epoch = old.sign_vote(vote);
+    assert_eq!(
+        dropped(&verifier, Message::Vote(of_another_epoch)),
+        Some((Reject::UnknownValidator, 1))
+    );
+    let mut vote = new.vote(Phase::Commit, 0, 0, block_id(1));
+    let bytes = tercet_consensus::sign_bytes::vote("another-chain", &vote.message);
+    vote.signature = new.sign(0, &bytes);
+    assert_eq!(dropped(&verifier, Message::Vote(vote)), Some((Reject::Signature, FAULT_COST)));
+    let past = Signers::new(&[10; 4], 1).vote(Phase::Commit, 0, 0, block_id(1));
+    assert_eq!(
+        dropped(&verifier, Message::Vote(past)).map(|(reject, _)| reject),
+        Some(Reject::Past)
+    );
+    let large =
+        Inbound { bytes: Bytes::from(vec![0; 50 * 1024]), ..inbound(Message::Prior(commit(&old))) };
+    let Err(Dropped::Rejected(Reject::Malformed(_), cost)) = verifier.consensus(&large) else {
+        panic!("it is no message")
+    };
+    assert_eq!(cost, 51);
+}
+
+fn commit(signers: &Signers) -> Commit {
+    let signatures = vec![None; signers.validators.count()];
+    Commit { height: signers.height, view: View::ZERO, block_id: block_id(1), signatures }
+}
+
+/// T-113: a validator can sign without end.
+#[test]
+fn one_validator_cannot_have_ever_more_messages_verified_and_nobody_can_use_up_what_is_anothers() {
+    let signers = Signers::new(&[10; 4], 5);
+    let (verifier, _) = at_height_of(&signers);
+    let passes = |message| verifier.consensus(&inbound(message)).is_ok();
+    let vote = |index: u32, view| signers.vote(Phase::Commit, index, view, block_id(1));
+    // Copies, and signatures in its name that are none of its own.
+    let forged = |view| SignedVote { signature: signers.sign(1, b"x"), ..vote(0, view) };
+    for view in 0..100 {
+        assert!(passes(Message::Vote(vote(0, 0))));
+        assert!(!passes(Message::Vote(forged(view))));
+    }
+    // NEW-VIEWs of a correct primary that hold ever other VIEW-CHANGEs of another.
+    let primary = signers.schedule.primary(signers.height, view(1));
+    for n in 0..100 {
+        let other = (0..4).find(|index| *index != primary).expect("another");
+        let mut view_changes: Vec<_> = (0..3).map(|n| signers.view_change(n, 1, None)).collect();
+        let varied = signers.view_change(other, 2 + n, None);
+        view_changes.retain(|signed| signed.message.index != other);
+        view_changes.push(varied);
+        view_changes.sort_by_key(|signed| signed.message.index);
+        let justification = Justification { view_changes, certificate: None };
+        let message = signers.pre_prepare(1, block_id(1), Some(justification));
+        let _ = verifier.consensus(&inbound(Message::PrePrepare(message)));
+    }
+    assert!(passes(Message::Vote(vote(primary, 1))), "what is its own is left");
+    let mut passed = (1..1_000u32).filter(|view| passes(Message::Vote(vote(2, *view)))).count();
+    assert!((50..500).contains(&passed), "{passed}");
+    passed = (1..40u32).filter(|view| passes(Message::Vote(vote(3, *view)))).count();
+    assert_eq!(passed, 39);
 }

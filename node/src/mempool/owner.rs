@@ -32,7 +32,7 @@ const RESEND_AFTER: Duration = Duration::from_millis(100);
 /// How many transactions are looked at for that, oldest first.
 const RESEND_LOOK_MAX: usize = 8_192;
 /// How many transactions go to the primary again at a time.
-const RESEND_MAX: usize = 1_024;
+pub(super) const RESEND_MAX: usize = 1_024;
 
 /// What the owner is made of, see [`super::Parts`].
 pub(super) struct Seams {

@@ -1,6 +1,6 @@
 //! The owner's thread with an application and peers that the test plays.
 
-use super::owner::{Owner, Seams};
+use super::owner::{Owner, RESEND_MAX, Seams};
 use super::pool::Limits;
 use super::{Committed, INTAKE_BYTES_MAX, Mempool, Outbox, RelayMap, Settings};
 use crate::audit::Audit;
@@ -147,7 +147,13 @@ impl Bench {
         let (sender, inbox) = tokio::sync::mpsc::channel(64);
         for bytes in frames {
             sender
-                .try_send(Inbound { peer, class: Class::Transactions, bytes, room: None })
+                .try_send(Inbound {
+                    peer,
+                    class: Class::Transactions,
+                    bytes,
+                    room: None,
+                    share: None,
+                })
                 .unwrap();
         }
         drop(sender);
@@ -355,6 +361,34 @@ fn what_waits_goes_to_all_peers_where_the_primary_is_not_one_of_them() {
     bench.mempool.primary(Primary::Elsewhere);
     let again: BTreeSet<PeerId> = (0..3).map(|_| bench.next().0).collect();
     assert_eq!(again, bench.peers.iter().copied().collect());
+}
+
+#[test]
+fn a_new_primary_gets_no_more_than_so_many_of_the_oldest_at_once() {
+    let bench = Bench::new(settings());
+    bench.mempool.primary(Primary::Here);
+    let txs: Vec<String> = (0..RESEND_MAX + 100).map(|n| format!("a{n:04}=1")).collect();
+    for tx in &txs {
+        bench.check(tx).unwrap();
+    }
+    // All have gone to the peers once, and have waited for a block.
+    let mut gone = 0;
+    while gone < 3 * txs.len() {
+        gone += bench.next().1.len();
+    }
+    bench.commit(2, &[], 0);
+    bench.mempool.primary(Primary::Peer(bench.peers[0]));
+    bench.mempool.primary(Primary::Peer(bench.peers[1]));
+    let mut first = Vec::new();
+    loop {
+        let (to, more) = bench.next();
+        if to == bench.peers[1] {
+            break;
+        }
+        first.extend(more);
+    }
+    assert!(first.iter().zip(&txs).all(|(got, tx)| got == tx.as_bytes()), "the oldest first");
+    assert_eq!(first.len(), RESEND_MAX);
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         let ip = address::socket(remote).map(|socket| socket.ip());
-        self.gate.pending(connection, ip).map_err(ConnectionDenied::new)
+        self.gate.pending(connection, ip, Instant::now()).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
@@ -212,11 +212,12 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        let admitted = self.gate.outbound(connection, peer);
+        let ip = address::socket(remote).map(|socket| socket.ip());
+        let admitted = self.gate.outbound(connection, peer, ip);
         admitted.map(|()| Handler::new()).map_err(ConnectionDenied::new)
     }
 

@@ -2,7 +2,8 @@
 //! limits of its own unless asked, so the gate here is asked on every connection.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
@@ -13,8 +14,10 @@ use super::address::NodeId;
 
 /// Most connections to one peer at a moment: one, and room for a handover.
 const LINKS_PER_PEER_MAX: usize = 4;
-/// Most peers that are remembered as refused.
+/// Most peers that are remembered as refused, and most addresses.
 const PENALTIES_MAX: usize = 1024;
+/// Who has an IPv6 address has all of these first bits.
+const IPV6_NET_BITS: u32 = 64;
 
 /// How many connections are accepted and made.
 #[derive(Debug, Clone)]
@@ -139,6 +142,8 @@ struct Admitted {
     free: bool,
     reserved: bool,
     greeted: bool,
+    /// Proved the key of a validator.
+    validator: bool,
 }
 
 /// Counts connections. One entry a connection, removed on every way out.
@@ -148,16 +153,27 @@ pub(super) struct Gate {
     free: HashSet<NodeId>,
     admitted: HashMap<ConnectionId, Admitted>,
     penalties: HashMap<PeerId, Instant>,
+    /// Addresses of peers that were expelled, by [`place`].
+    shunned: HashMap<IpAddr, Instant>,
 }
 
 impl Gate {
     /// A gate that always lets the nodes of `free` in.
     pub(super) fn new(limits: Limits, free: HashSet<NodeId>) -> Self {
-        Self { limits, free, admitted: HashMap::new(), penalties: HashMap::new() }
+        let (admitted, penalties, shunned) = Default::default();
+        Self { limits, free, admitted, penalties, shunned }
     }
 
     /// An inbound connection starts its handshake.
-    pub(super) fn pending(&mut self, id: ConnectionId, ip: Option<IpAddr>) -> Result<(), Denied> {
+    pub(super) fn pending(
+        &mut self,
+        id: ConnectionId,
+        ip: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<(), Denied> {
+        if ip.is_some_and(|ip| self.shuns(ip, now)) {
+            return Err(Denied::Penalty);
+        }
         let pending = || self.admitted.values().filter(|a| a.inbound && !a.free && !a.greeted);
         if pending().count() >= self.limits.pending
             || pending().filter(|a| a.ip == ip).count() >= self.limits.pending_per_ip
@@ -195,24 +211,29 @@ impl Gate {
         }
         let reserved = !free && established >= self.limits.inbound;
         let peer = Some(peer);
-        let entry = Admitted { ip, peer, inbound: true, free, reserved, greeted: false };
+        let entry = Admitted { ip, peer, inbound: true, free, reserved, ..Admitted::default() };
         self.admitted.insert(id, entry);
         Ok(())
     }
 
     /// A dial succeeded.
-    pub(super) fn outbound(&mut self, id: ConnectionId, peer: PeerId) -> Result<(), Denied> {
+    pub(super) fn outbound(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        ip: Option<IpAddr>,
+    ) -> Result<(), Denied> {
         let node = NodeId::of_peer(&peer).ok_or(Denied::Key)?;
         self.check_per_peer(&peer)?;
         let free = self.free.contains(&node);
-        self.admitted.insert(id, Admitted { peer: Some(peer), free, ..Admitted::default() });
+        self.admitted.insert(id, Admitted { ip, peer: Some(peer), free, ..Admitted::default() });
         Ok(())
     }
 
     /// The hello of a connection is done.
-    pub(super) fn greeted(&mut self, id: ConnectionId) {
+    pub(super) fn greeted(&mut self, id: ConnectionId, validator: bool) {
         if let Some(entry) = self.admitted.get_mut(&id) {
-            entry.greeted = true;
+            (entry.greeted, entry.validator) = (true, validator);
         }
     }
 
@@ -239,12 +260,25 @@ impl Gate {
 
     /// Keeps `peer` out for a while.
     pub(super) fn penalise(&mut self, peer: PeerId, now: Instant, length: Duration) {
-        if self.penalties.len() >= PENALTIES_MAX {
-            self.penalties.retain(|_, until| *until > now);
+        remember(&mut self.penalties, peer, now, length);
+    }
+
+    /// Refuses connections from where this one comes, for a while and before their handshake, which costs more than what a stranger can be
+    /// expelled for: an identity is new at no price. Where others behind the same address are connected, validators or nodes that are always
+    /// let in, it has no effect.
+    pub(super) fn shun(&mut self, id: ConnectionId, now: Instant, length: Duration) {
+        if let Some(ip) = self.admitted.get(&id).and_then(|entry| entry.ip) {
+            remember(&mut self.shunned, place(ip), now, length);
         }
-        if self.penalties.len() < PENALTIES_MAX {
-            self.penalties.insert(peer, now + length);
-        }
+    }
+
+    fn shuns(&self, ip: IpAddr, now: Instant) -> bool {
+        let needed = |entry: &Admitted| {
+            (entry.validator || entry.free)
+                && entry.ip.is_some_and(|other| place(other) == place(ip))
+        };
+        self.shunned.get(&place(ip)).is_some_and(|until| *until > now)
+            && !self.admitted.values().any(needed)
     }
 
     /// From now on `node` is let in whatever the counts.
@@ -255,6 +289,27 @@ impl Gate {
     /// How many connections are counted.
     pub(super) fn len(&self) -> usize {
         self.admitted.len()
+    }
+}
+
+/// Old ones make room; where there is none, a further one is not remembered.
+fn remember<K: Eq + Hash>(kept: &mut HashMap<K, Instant>, key: K, now: Instant, length: Duration) {
+    if kept.len() >= PENALTIES_MAX {
+        kept.retain(|_, until| *until > now);
+    }
+    if kept.len() < PENALTIES_MAX {
+        kept.insert(key, now + length);
+    }
+}
+
+/// All addresses that one who has `ip` can come from.
+fn place(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => {
+            let net = u128::MAX << (u128::BITS - IPV6_NET_BITS);
+            IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & net))
+        }
+        ip => ip,
     }
 }
 
@@ -289,14 +344,14 @@ mod tests {
 
     #[test]
     fn pending_connections_are_bounded_in_total_and_per_ip() {
-        let mut gate = gate();
-        assert_eq!(gate.pending(id(1), ip(1)), Ok(()));
-        assert_eq!(gate.pending(id(2), ip(1)), Ok(()));
-        assert_eq!(gate.pending(id(3), ip(1)), Err(Denied::Pending));
-        assert_eq!(gate.pending(id(4), ip(2)), Ok(()));
-        assert_eq!(gate.pending(id(5), ip(3)), Err(Denied::Pending));
+        let (mut gate, now) = (gate(), Instant::now());
+        assert_eq!(gate.pending(id(1), ip(1), now), Ok(()));
+        assert_eq!(gate.pending(id(2), ip(1), now), Ok(()));
+        assert_eq!(gate.pending(id(3), ip(1), now), Err(Denied::Pending));
+        assert_eq!(gate.pending(id(4), ip(2), now), Ok(()));
+        assert_eq!(gate.pending(id(5), ip(3), now), Err(Denied::Pending));
         gate.ended(id(1));
-        assert_eq!(gate.pending(id(6), ip(3)), Ok(()));
+        assert_eq!(gate.pending(id(6), ip(3), now), Ok(()));
         for n in [2, 4, 6] {
             gate.ended(id(n));
         }
@@ -307,12 +362,12 @@ mod tests {
     fn a_connection_is_pending_until_its_hello_is_done() {
         let (mut gate, now) = (gate(), Instant::now());
         for n in [1, 2] {
-            gate.pending(id(n), ip(1)).unwrap();
+            gate.pending(id(n), ip(1), now).unwrap();
             gate.inbound(id(n), peer(u8::try_from(n).unwrap()), now).unwrap();
         }
-        assert_eq!(gate.pending(id(3), ip(1)), Err(Denied::Pending));
-        gate.greeted(id(1));
-        assert_eq!(gate.pending(id(3), ip(1)), Ok(()));
+        assert_eq!(gate.pending(id(3), ip(1), now), Err(Denied::Pending));
+        gate.greeted(id(1), false);
+        assert_eq!(gate.pending(id(3), ip(1), now), Ok(()));
     }
 
     #[test]
@@ -320,7 +375,7 @@ mod tests {
         let (mut gate, now) = (gate(), Instant::now());
         gate.set_free(NodeId::of_peer(&peer(9)).unwrap());
         for (n, at) in [(1, 1), (2, 2), (3, 3), (9, 4)] {
-            gate.pending(id(n), ip(at)).unwrap();
+            gate.pending(id(n), ip(at), now).unwrap();
             let outcome = gate.inbound(id(n), peer(u8::try_from(n).unwrap()), now);
             assert_eq!(outcome.is_err(), n == 3, "{n}");
             assert_eq!(gate.in_validator_slot(id(n)), n == 2, "{n}");
@@ -350,12 +405,45 @@ mod tests {
     }
 
     #[test]
+    fn where_an_expelled_stranger_came_from_is_shunned_but_not_for_validators_behind_the_same_address()
+     {
+        let (mut gate, now, second) = (gate(), Instant::now(), Duration::from_secs(1));
+        gate.pending(id(1), ip(1), now).unwrap();
+        gate.inbound(id(1), peer(1), now).unwrap();
+        gate.shun(id(1), now, second);
+        gate.ended(id(1));
+        assert_eq!(gate.pending(id(2), ip(1), now), Err(Denied::Penalty));
+        assert_eq!(gate.pending(id(3), ip(2), now), Ok(()));
+        gate.ended(id(3));
+        assert_eq!(gate.pending(id(4), ip(1), now + second), Ok(()));
+        gate.inbound(id(4), peer(4), now).unwrap();
+        for (validator, refused) in [(false, true), (true, false)] {
+            gate.greeted(id(4), validator);
+            assert_eq!(gate.pending(id(5), ip(1), now).is_err(), refused);
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_shunned_are_bounded_and_one_ipv6_network_is_one() {
+        let (mut gate, now, second) = (gate(), Instant::now(), Duration::from_secs(1));
+        for n in 0..2 * PENALTIES_MAX {
+            let ip = IpAddr::from(Ipv6Addr::from_bits(u128::try_from(n).unwrap() << 64));
+            gate.pending(id(n), Some(ip), now).unwrap();
+            gate.shun(id(n), now, second);
+            gate.ended(id(n));
+        }
+        assert_eq!(gate.shunned.len(), PENALTIES_MAX);
+        let near = IpAddr::from(Ipv6Addr::from_bits((7 << 64) + 12_345));
+        assert_eq!(gate.pending(id(0), Some(near), now), Err(Denied::Penalty));
+    }
+
+    #[test]
     fn the_links_of_one_peer_are_bounded() {
         let mut gate = gate();
         for n in 0..LINKS_PER_PEER_MAX {
-            assert_eq!(gate.outbound(id(n), peer(1)), Ok(()));
+            assert_eq!(gate.outbound(id(n), peer(1), None), Ok(()));
         }
-        assert_eq!(gate.outbound(id(9), peer(1)), Err(Denied::PerPeer));
+        assert_eq!(gate.outbound(id(9), peer(1), None), Err(Denied::PerPeer));
         assert!(!gate.may_dial());
     }
 }

@@ -195,6 +195,12 @@ pub struct Settings {
     pub knows_validator: Arc<KnowsValidator>,
 }
 
+/// So many frames of [`Class::Consensus`] of one peer may be received and not done with: the next one is read when one of them is, and until
+/// then the peer waits, by TCP. A correct peer has more under way in a burst alone, such as all votes of a large height that it passes on.
+pub const SHARE_FRAMES_MAX: usize = 128;
+/// The same of [`Class::Bodies`].
+pub const SHARE_BODIES_MAX: usize = 4;
+
 /// A frame from a peer whose hello is done. Up to 4 KiB, `bytes` has its memory to itself; longer
 /// ones may share theirs with a neighbour, so copy a part that is to be kept for long.
 #[derive(Debug)]
@@ -208,6 +214,8 @@ pub struct Inbound {
     /// What it takes of the room for frames of its class that wait, given back when this is
     /// dropped.
     pub room: Option<OwnedSemaphorePermit>,
+    /// What it takes of its peer's share, where its class has one: see [`SHARE_FRAMES_MAX`].
+    pub share: Option<OwnedSemaphorePermit>,
 }
 
 /// Where received frames and events go.

@@ -10,12 +10,12 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::address::NodeId;
 use super::hello::Hello;
 use super::limits::{ClassLimit, ClassLimits};
-use super::{Class, SendError};
+use super::{Class, SHARE_BODIES_MAX, SHARE_FRAMES_MAX, SendError};
 
 /// Bytes and frames exchanged with a peer since it connected, by class.
 #[derive(Debug, Default)]
@@ -183,6 +183,15 @@ pub(super) struct Cut {
     pub(super) penalty: bool,
 }
 
+/// How many frames of a peer may wait. Transactions and catch-up have one reader, which does a frame after the other.
+fn share_frames(class: Class) -> Option<usize> {
+    match class {
+        Class::Consensus => Some(SHARE_FRAMES_MAX),
+        Class::Bodies => Some(SHARE_BODIES_MAX),
+        Class::Transactions | Class::Sync => None,
+    }
+}
+
 /// A peer from its hello to its disconnection, whichever connection carries it.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -191,6 +200,8 @@ pub(super) struct Peer {
     pub(super) traffic: Arc<Traffic>,
     /// Whether it proved the key of a known validator when it connected.
     pub(super) validator: bool,
+    /// Its share of what may wait here, by class.
+    shares: [Option<Arc<Semaphore>>; Class::COUNT],
     id: PeerId,
     cutting: AtomicBool,
     cuts: mpsc::UnboundedSender<Cut>,
@@ -208,6 +219,7 @@ impl Peer {
             validator: false,
             lanes: Class::ALL.map(|class| Lane::new(limits.of(class))),
             traffic: Arc::default(),
+            shares: Class::ALL.map(share_frames).map(|most| Some(Arc::new(Semaphore::new(most?)))),
             id,
             cutting: AtomicBool::new(false),
             cuts,
@@ -217,6 +229,13 @@ impl Peer {
     /// The same peer, as a validator or not.
     pub(super) fn with_validator(self, validator: bool) -> Self {
         Self { validator, ..self }
+    }
+
+    /// Waits until one more frame of the peer may be read; none where its class has no shares.
+    pub(super) async fn share(&self, class: Class) -> Option<OwnedSemaphorePermit> {
+        let share = self.shares.get(class.index())?.clone()?;
+        // It fails only when the semaphore is closed, which it never is.
+        share.acquire_owned().await.ok()
     }
 
     /// Queues a frame. A peer that lets its queue overflow is cut, except for transactions, where

@@ -96,7 +96,8 @@ impl Driver {
     }
 
     fn on_hello(&mut self, id: ConnectionId, hello: Hello) {
-        self.swarm.behaviour_mut().gate.greeted(id);
+        let validator = hello.validator.is_some_and(|key| (self.knows_validator)(&key));
+        self.swarm.behaviour_mut().gate.greeted(id, validator);
         let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
         let may_stay = hello.validator.is_some_and(|key| self.may_take_slot(&peer, &key));
         if self.swarm.behaviour().gate.in_validator_slot(id) && !may_stay {
@@ -162,6 +163,9 @@ impl Driver {
         }
         let ids: Vec<ConnectionId> = self.links_of(&cut.peer).map(|(id, _)| id).collect();
         for id in ids {
+            if cut.penalty {
+                self.swarm.behaviour_mut().gate.shun(id, Instant::now(), KEPT_OUT);
+            }
             self.close(id);
         }
         let again = if cut.penalty { Again::KEPT_OUT } else { Again::Now };

@@ -3,21 +3,23 @@
 use std::collections::HashSet;
 use std::future::{Ready, ready};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
-use libp2p::core::transport::{DialOpts, PortUse};
+use libp2p::core::transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent};
 use libp2p::core::upgrade::{
     InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version,
 };
 use libp2p::core::{Endpoint, Transport as _};
 use libp2p::identity::Keypair;
 use libp2p::swarm::{Config, Stream, Swarm, SwarmEvent};
-use libp2p::{noise, tcp};
+use libp2p::{Multiaddr, noise, tcp};
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -51,13 +53,13 @@ impl Drop for Raw {
 }
 
 impl Raw {
-    /// Connects to the node that listens there, with the identity and the hello of `settings`.
+    /// Connects to the node that listens there, with the identity and the hello of `settings`, from its address.
     ///
     /// # Errors
     /// Where the node does not let it in.
     pub async fn connect(listen: SocketAddr, settings: Settings) -> io::Result<Raw> {
         let keys = Keypair::ed25519_from_bytes(settings.secret).map_err(io::Error::other)?;
-        let transport = transport::build(&keys, Transport::Tcp, &settings.timeouts);
+        let transport = transport::over(From(settings.listen.ip()), &keys, &settings.timeouts);
         let gate = Gate::new(settings.limits, HashSet::new());
         let peer = keys.public().to_peer_id();
         let swarm_config = Config::with_tokio_executor();
@@ -202,6 +204,52 @@ pub async fn below_yamux(
     let dial = transport.dial(address::multiaddr(listen, Transport::Tcp), options);
     let connected = timeout(CONNECT_MAX, dial.map_err(io::Error::other)?).await?;
     connected.map(|(_, held)| held.0).map_err(io::Error::other)
+}
+
+/// TCP connections from one address of this machine: libp2p binds none that it does not listen on.
+struct From(IpAddr);
+
+impl libp2p::core::Transport for From {
+    type Output = tcp::tokio::TcpStream;
+    type Error = io::Error;
+    type ListenerUpgrade = Ready<io::Result<Self::Output>>;
+    type Dial = BoxFuture<'static, io::Result<Self::Output>>;
+
+    fn listen_on(&mut self, _: ListenerId, to: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        Err(TransportError::MultiaddrNotSupported(to))
+    }
+
+    fn remove_listener(&mut self, _: ListenerId) -> bool {
+        false
+    }
+
+    fn dial(
+        &mut self,
+        to: Multiaddr,
+        _: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        let from = SocketAddr::new(self.0, 0);
+        let Some(to) = address::socket(&to) else {
+            return Err(TransportError::MultiaddrNotSupported(to));
+        };
+        Ok(Box::pin(async move {
+            let socket = match to {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            socket.bind(from)?;
+            let stream = socket.connect(to).await?;
+            stream.set_nodelay(true)?;
+            Ok(tcp::tokio::TcpStream(stream))
+        }))
+    }
+
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Poll::Pending
+    }
 }
 
 /// Agrees on yamux and leaves the connection as it is.

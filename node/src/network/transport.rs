@@ -52,11 +52,26 @@ fn build_tcp(
     keys: &Keypair,
     timeouts: &Timeouts,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
+    over(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)), keys, timeouts)
+}
+
+/// Noise and Yamux over any transport of bytes.
+pub(super) fn over<T>(
+    tcp: T,
+    keys: &Keypair,
+    timeouts: &Timeouts,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError>
+where
+    T: libp2p::core::Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+    T::Error: Send + Sync,
+{
     let stall = timeouts.write_stall;
-    let tcp =
-        tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)).map(move |stream, _| {
-            BufReader::with_capacity(READ_BYTES_MAX, Guarded::new(stream, stall))
-        });
+    let tcp = tcp.map(move |stream, _| {
+        BufReader::with_capacity(READ_BYTES_MAX, Guarded::new(stream, stall))
+    });
     let noise = noise::Config::new(keys).map_err(|_| StartError::Key)?;
     Ok(TransportTimeout::with_outgoing_timeout(tcp, timeouts.dial)
         .upgrade(Version::V1Lazy)

@@ -1,6 +1,6 @@
 //! Where the node stands: the engine's snapshot, the chain's state and the blocks at both ends of the store in one.
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Counter};
 use crate::engine::run::Snapshot as EngineSnapshot;
 use crate::network::{Class, NodeId};
 use crate::rpc::sources::{self, DiscardedSeen, NodeInfo, PbftState, Snapshot, Tip, ValidatorSeen};
@@ -86,16 +86,17 @@ impl sources::Status for Status {
 
     fn discarded(&self) -> Vec<DiscardedSeen> {
         let counts = self.0.audit.shown();
-        let seen = counts.iter().map(|((reason, peer, class), count)| DiscardedSeen {
+        let mut largest: Vec<(&Counter, &u64)> = counts.iter().collect();
+        largest.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        // A node id is made of a key that has to be decoded: for those that are shown alone, as there may be thousands.
+        let shown = largest.into_iter().take(DISCARDED_MAX);
+        let seen = shown.map(|((reason, peer, class), count)| DiscardedSeen {
             reason,
             class: class.map(Class::name),
             peer: peer.and_then(|peer| NodeId::of_peer(&peer)).map(|node| node.to_string()),
             count: *count,
         });
-        let mut seen: Vec<DiscardedSeen> = seen.collect();
-        seen.sort_by_key(|seen| std::cmp::Reverse(seen.count));
-        seen.truncate(DISCARDED_MAX);
-        seen
+        seen.collect()
     }
 }
 

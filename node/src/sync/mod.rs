@@ -101,3 +101,22 @@ impl SyncHandle {
         let _ = self.notices.try_send(notice);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_that_nobody_takes_are_bounded() {
+        let (notices, mut queue) = mpsc::channel(NOTICES_MAX);
+        let handle = SyncHandle { notices, told: Arc::default(), start: Instant::now() };
+        for _ in 0..NOTICES_MAX {
+            handle.tell_tip(PeerId::random());
+            handle.moved();
+        }
+        let kept = std::iter::from_fn(|| queue.try_recv().ok()).count();
+        assert_eq!(kept, NOTICES_MAX);
+        handle.moved();
+        assert!(matches!(queue.try_recv(), Ok(Notice::Moved)), "there is room again");
+    }
+}

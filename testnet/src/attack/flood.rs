@@ -1,5 +1,7 @@
 //! Floods of messages.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tendermint::Time;
@@ -17,6 +19,7 @@ use tercet_node::hostile_bytes::{TARGETS, input};
 use tercet_node::network::Class;
 use tercet_node::network::raw::{Raw, framed};
 use tercet_node::wire::{Consensus, Frame};
+use tokio::sync::mpsc;
 
 use super::Blows;
 use super::peer::Attacker;
@@ -27,38 +30,79 @@ const BATCH: usize = 64;
 const UNKNOWN_RATE: u64 = 10_000;
 /// Votes with bad signatures a second.
 const BAD_RATE: u64 = 50_000;
+/// So many of them are written at once: a connection lasts for a hundred, and for what is under way then.
+const BAD_BATCH: usize = 512;
+/// Connections that are made at a time to go on with.
+const BAD_DIALS: usize = 4;
 /// Signed in advance for one height.
 const SIGNED: u32 = 512;
 /// A pause after the victim refused a connection.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
+/// How a flood is sent.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Whether it proves a validator's key.
+    as_validator: bool,
+    /// Messages a second, where it is not as many as there can be.
+    rate: Option<u64>,
+    /// How many connections are made ahead at a time, to go on with.
+    dials: usize,
+}
+
 /// Sends what `batch` makes until the end, as a new identity whenever it is cut off.
 async fn flood(
     attacker: &Attacker,
     until: Instant,
-    as_validator: bool,
-    mut batch: impl AsyncFnMut(&Blows) -> anyhow::Result<(Class, Vec<Vec<u8>>)>,
+    plan: Plan,
+    mut batch: impl AsyncFnMut() -> anyhow::Result<(Class, Vec<Vec<u8>>)>,
 ) -> anyhow::Result<Blows> {
-    let mut blows = Blows::default();
-    while Instant::now() < until {
-        let Ok(mut raw) = attacker.connect(as_validator).await else {
-            tokio::time::sleep(REFUSED_PAUSE).await;
-            continue;
-        };
+    let (mut blows, begun) = (Blows::default(), Instant::now());
+    let refused = Arc::new(AtomicU64::new(0));
+    let mut pool = dial(attacker, plan, &refused);
+    while let Ok(Some(mut raw)) = tokio::time::timeout_at(until.into(), pool.recv()).await {
         blows.connections += 1;
-        let begun = Instant::now();
+        let from = Instant::now();
         while Instant::now() < until {
-            let (class, frames) = batch(&blows).await?;
+            let due = plan.rate.map_or(Duration::ZERO, |rate| {
+                Duration::from_secs(blows.messages) / u32::try_from(rate).unwrap_or(u32::MAX)
+            });
+            tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+            let (class, frames) = batch().await?;
             let bytes: Vec<u8> = frames.iter().flat_map(|frame| framed(frame)).collect();
             if !write(&mut raw, class, &bytes).await {
-                blows.ended(Some(begun.elapsed()));
+                blows.ended(Some(from.elapsed()));
                 break;
             }
             blows.messages += frames.len() as u64;
             blows.bytes += bytes.len() as u64;
         }
     }
+    let rate = blows.messages as f64 / begun.elapsed().as_secs_f64();
+    blows.more.insert("messages a second".to_owned(), rate);
+    let refused = refused.load(Ordering::Relaxed) as f64;
+    blows.more.insert("connections refused".to_owned(), refused);
     Ok(blows)
+}
+
+/// Connections, as they are wanted.
+fn dial(attacker: &Attacker, plan: Plan, refused: &Arc<AtomicU64>) -> mpsc::Receiver<Raw> {
+    let (ready, pool) = mpsc::channel(1);
+    for _ in 0..plan.dials {
+        let (attacker, ready, refused) = (attacker.clone(), ready.clone(), refused.clone());
+        tokio::spawn(async move {
+            while !ready.is_closed() {
+                match attacker.connect(plan.as_validator).await {
+                    Ok(raw) => drop(ready.send(raw).await),
+                    Err(_) => {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                        tokio::time::sleep(REFUSED_PAUSE).await;
+                    }
+                }
+            }
+        });
+    }
+    pool
 }
 
 /// Whether the victim took it.
@@ -120,7 +164,8 @@ pub(super) async fn protobuf(attacker: &Attacker, until: Instant) -> anyhow::Res
         })
         .collect();
     let mut seed = 0;
-    flood(attacker, until, false, async |_| {
+    let plan = Plan { as_validator: false, rate: None, dials: 1 };
+    flood(attacker, until, plan, async || {
         seed += BATCH as u64;
         let turn = usize::try_from(seed / BATCH as u64).unwrap_or(0) % targets.len();
         let (target, class, corpus) = &targets[turn];
@@ -130,20 +175,43 @@ pub(super) async fn protobuf(attacker: &Attacker, until: Instant) -> anyhow::Res
     .await
 }
 
-/// T-112.
+/// T-112: of nobody, and of a validator for a height that is long over.
 pub(super) async fn unknown_votes(attacker: &Attacker, until: Instant) -> anyhow::Result<Blows> {
     let mut clock = Clock::new(attacker).await?;
-    let begun = Instant::now();
-    flood(attacker, until, false, async |blows| {
-        let due = Duration::from_secs(blows.messages) / u32::try_from(UNKNOWN_RATE)?;
-        tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+    let member = attacker.member()?;
+    let plan = Plan { as_validator: false, rate: Some(UNKNOWN_RATE), dials: 1 };
+    flood(attacker, until, plan, async || {
         let height = clock.height().await?;
-        let frames = (0..BATCH).map(|_| {
-            let sender = (0, Address::new(rand::random()));
-            let message = vote(height, View::ZERO, sender, block_id(1));
+        let long_over = Height::try_from((height.value() / 2).max(1))?;
+        let frames = (0..BATCH).map(|n| {
+            let message = match n % 4 {
+                0 => vote(long_over, View::ZERO, member, block_id(1)),
+                _ => vote(height, View::ZERO, (0, Address::new(rand::random())), block_id(1)),
+            };
             encode(Message::Vote(Signed { message, signature: Signature([7; 64]) }))
         });
         Ok((Class::Consensus, frames.collect()))
+    })
+    .await
+}
+
+/// T-112: signed by a validator, for another chain.
+pub(super) async fn foreign_votes(attacker: &Attacker, until: Instant) -> anyhow::Result<Blows> {
+    let mut clock = Clock::new(attacker).await?;
+    let member = attacker.member()?;
+    let mut signed: (Height, Vec<Vec<u8>>) = (Height::from(0u32), Vec::new());
+    let plan = Plan { as_validator: false, rate: Some(UNKNOWN_RATE), dials: 1 };
+    flood(attacker, until, plan, async || {
+        let height = clock.height().await?;
+        if signed.0 != height {
+            let frames = (0..16).map(|n| {
+                let message = vote(height, View::ZERO, member, block_id(n));
+                let signature = attacker.sign(&sign_bytes::vote("another-chain", &message));
+                encode(Message::Vote(Signed { message, signature: Signature(signature) }))
+            });
+            signed = (height, frames.collect());
+        }
+        Ok((Class::Consensus, signed.1.iter().cycle().take(BATCH).cloned().collect()))
     })
     .await
 }
@@ -153,12 +221,10 @@ pub(super) async fn bad_signatures(attacker: &Attacker, until: Instant) -> anyho
     let mut clock = Clock::new(attacker).await?;
     let list = (0..).zip(attacker.validators.list());
     let senders: Vec<_> = list.map(|(index, member)| (index, member.address)).collect();
-    let begun = Instant::now();
-    let mut blows = flood(attacker, until, true, async |blows| {
-        let due = Duration::from_secs(blows.messages) / u32::try_from(BAD_RATE)?;
-        tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+    let plan = Plan { as_validator: true, rate: Some(BAD_RATE), dials: BAD_DIALS };
+    flood(attacker, until, plan, async || {
         let height = clock.height().await?;
-        let frames = (0..BATCH).map(|n| {
+        let frames = (0..BAD_BATCH).map(|n| {
             let message = vote(height, View::ZERO, senders[n % senders.len()], block_id(1));
             let mut signature = [0; 64];
             signature[..32].copy_from_slice(&rand::random::<[u8; 32]>());
@@ -166,10 +232,7 @@ pub(super) async fn bad_signatures(attacker: &Attacker, until: Instant) -> anyho
         });
         Ok((Class::Consensus, frames.collect()))
     })
-    .await?;
-    let rate = blows.messages as f64 / begun.elapsed().as_secs_f64();
-    blows.more.insert("messages a second".to_owned(), rate);
-    Ok(blows)
+    .await
 }
 
 /// T-113: validly signed, for the height after the next and for views and heights up to the last.
@@ -177,7 +240,8 @@ pub(super) async fn future(attacker: &Attacker, until: Instant) -> anyhow::Resul
     let mut clock = Clock::new(attacker).await?;
     let mut signed: (Height, Vec<Vec<u8>>) = (Height::from(0u32), Vec::new());
     let mut turn = 0;
-    flood(attacker, until, true, async |_| {
+    let plan = Plan { as_validator: true, rate: None, dials: 1 };
+    flood(attacker, until, plan, async || {
         let height = clock.height().await?;
         if signed.0 != height {
             signed = (height, sign_future(attacker, height)?);

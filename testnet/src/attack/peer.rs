@@ -1,8 +1,9 @@
 //! Who attacks: any number of identities that know the chain, with or without the key of a validator.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::Context as _;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -19,13 +20,15 @@ use tercet_node::network::{
 
 use super::Kind;
 use crate::rpc::Rpc;
-use crate::state::Net;
+use crate::state::{Net, Node};
 
 /// What an attacker knows.
 #[derive(Clone)]
 pub(super) struct Attacker {
     /// Where the victim listens for peers.
     pub(super) listen: SocketAddr,
+    /// The same of the other validators.
+    others: Vec<SocketAddr>,
     /// The chain.
     pub(super) chain_id: String,
     genesis_hash: [u8; 32],
@@ -35,28 +38,37 @@ pub(super) struct Attacker {
     key_of: usize,
     key: SigningKey,
     rpc: String,
+    /// How many addresses he has, and how many connections he has made from them, in turn.
+    addresses: u16,
+    connections: Arc<AtomicU16>,
 }
 
 impl Attacker {
     /// Of `net`, on the node with this index. The key is that of the last validator that is not the victim.
-    pub(super) fn new(net: &Net, victim: usize) -> anyhow::Result<Attacker> {
+    pub(super) fn new(net: &Net, victim: usize, addresses: u16) -> anyhow::Result<Attacker> {
         let node = net.node(victim)?;
         let genesis = Genesis::read(&node.home.join("config/genesis.json"))?;
         let last = net.validators().filter(|other| other.index != victim).last();
         let last = last.context("there is no other validator")?;
         let key: PathBuf = last.home.join("config/priv_validator_key.json");
-        let address = node.p2p.split_once('@').context("the victim's address")?.1;
+        let listen = |node: &Node| -> anyhow::Result<SocketAddr> {
+            Ok(node.p2p.split_once('@').context("a node's address")?.1.parse()?)
+        };
+        let others = net.validators().filter(|other| other.index != victim);
         let members = genesis.validators.iter().filter_map(|validator| {
             Some((PublicKey::ed25519(&validator.public_key)?, validator.power))
         });
         Ok(Attacker {
-            listen: address.parse()?,
+            listen: listen(node)?,
+            others: others.map(listen).collect::<anyhow::Result<_>>()?,
             chain_id: genesis.chain_id.clone(),
             genesis_hash: genesis.hash(),
             validators: Arc::new(Validators::new(members)?),
             key_of: last.index,
             key: ValidatorKey::read(&key)?.signing_key(),
             rpc: node.rpc.clone(),
+            addresses: addresses.max(1),
+            connections: Arc::default(),
         })
     }
 
@@ -83,10 +95,28 @@ impl Attacker {
         Raw::connect(self.listen, self.settings(secret, proof)).await
     }
 
+    /// Where the next connection comes from: none of the validators is there.
+    pub(super) fn source(&self) -> IpAddr {
+        let turn = self.connections.fetch_add(1, Ordering::Relaxed) % self.addresses;
+        let [high, low] = turn.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(127, 2, high, low))
+    }
+
+    /// The same attacker, on each of the other validators.
+    pub(super) fn on_others(&self) -> impl Iterator<Item = Attacker> + '_ {
+        self.others.iter().map(|listen| Attacker { listen: *listen, ..self.clone() })
+    }
+
+    /// The same attacker with so many addresses.
+    pub(super) fn with_addresses(&self, addresses: u16) -> Attacker {
+        let connections = Arc::new(AtomicU16::new(0));
+        Attacker { addresses, connections, ..self.clone() }
+    }
+
     fn settings(&self, secret: [u8; 32], validator: Option<ValidatorProof>) -> Settings {
         Settings {
             secret,
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: SocketAddr::new(self.source(), 0),
             transport: Transport::Tcp,
             persistent: Vec::new(),
             unconditional: Default::default(),

@@ -165,6 +165,8 @@ async fn all(attempts: Vec<Attempt<'_>>) -> Blows {
 /// T-111.
 pub(super) async fn lengths(attacker: &Attacker) -> anyhow::Result<Blows> {
     let limits = ClassLimits::default();
+    // All at once, which one address may not.
+    let attacker = &attacker.with_addresses(u16::MAX);
     let mut attempts: Vec<Attempt<'_>> = Vec::new();
     for class in Class::ALL {
         let most = u32::try_from(limits.of(class).frame_bytes_max)?.to_be_bytes();

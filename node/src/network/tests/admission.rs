@@ -87,7 +87,25 @@ async fn a_peer_that_is_sent_away_stays_away() {
     a.network.disconnect(peer, "bad blocks");
     assert_eq!(a.disconnected().await, (peer, "bad blocks".to_owned()));
     b.disconnected().await;
+    // It is not even asked who it is now: another identity would not help it.
+    assert_eq!(a.discarded(DiscardReason::ConnectionDenied).await.peer, None);
+}
+
+#[tokio::test]
+async fn who_is_behind_the_same_address_as_a_validator_is_kept_out_alone() {
+    let mut a = config(1);
+    a.settings.knows_validator = Arc::new(|_| true);
+    let mut a = Node::start(a).await;
+    let _validator = Node::start(config(3).with_validator(3).persistent(a.address())).await;
+    a.connected().await;
+    let mut b = Node::start(config(2).persistent(a.address())).await;
+    let peer = a.connected().await.peer;
+    b.connected().await;
+    a.network.disconnect(peer, "bad blocks");
+    assert_eq!(a.disconnected().await.0, peer);
     assert_eq!(a.discarded(DiscardReason::ConnectionDenied).await.peer, Some(peer));
+    let other = Node::start(config(4).with_validator(4).persistent(a.address())).await;
+    assert_eq!(a.connected().await.peer, other.network.local());
 }
 
 fn listening(n: u8, peer_exchange: bool) -> super::support::Config {

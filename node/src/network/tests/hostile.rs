@@ -267,6 +267,37 @@ async fn frames_that_nobody_takes_are_bounded_in_bytes() {
     }
 }
 
+#[tokio::test]
+async fn a_peer_that_floods_has_its_share_and_another_is_heard_meanwhile() {
+    for (class, share) in [(Class::Consensus, SHARE_FRAMES_MAX), (Class::Bodies, SHARE_BODIES_MAX)]
+    {
+        let mut node = Node::start(config(1)).await;
+        let mut flood = Node::start(config(2).persistent(node.address())).await;
+        let mut honest = Node::start(config(3).persistent(node.address())).await;
+        node.present(2).await;
+        for peer in [&mut flood, &mut honest] {
+            peer.connected().await;
+        }
+        let (local, sender) = (node.network.local(), flood.network.local());
+        for _ in 0..2 * share {
+            flood.network.send(local, class, Bytes::from_static(b"flood")).unwrap();
+        }
+        // None of these is done with.
+        let mut held = Vec::new();
+        for _ in 0..share {
+            held.push(node.receive(class).await);
+        }
+        honest.network.send(local, class, Bytes::from_static(b"honest")).unwrap();
+        let heard = node.receive(class).await;
+        assert_eq!(heard.bytes, b"honest"[..]);
+        assert!(held.iter().all(|inbound| inbound.peer == sender));
+        drop(held);
+        for _ in 0..share {
+            assert_eq!(node.receive(class).await.peer, sender);
+        }
+    }
+}
+
 /// Yamux frames by hand: version, type, flags, stream, length.
 fn yamux(kind: u8, flags: u16, stream: u32, length: u32) -> Vec<u8> {
     let mut bytes = vec![0, kind];
