@@ -429,10 +429,11 @@ impl Engine {
     /// Moves a decided replica to the next height, once its validators are known. True where it moved.
     fn try_advance(&mut self) -> Result<bool, EngineError> {
         let replica = self.parts.core.replica();
-        let next = replica.height().increment();
-        let Some(start) = self.start_of(next).filter(|_| replica.is_decided()) else {
+        if !replica.is_decided() {
             return Ok(false);
-        };
+        }
+        let next = replica.height().increment();
+        let Some(start) = self.start_of(next) else { return Ok(false) };
         let mut inputs = vec![Input::Timeout(self.parts.pace.timeout()), Input::Advance(start)];
         self.work.new_height();
         self.update_hold(&mut inputs);

@@ -43,9 +43,7 @@ impl Timers {
                 armed.at = now + late.min(armed.after);
             }
         }
-        let (due, later) = self.0.drain(..).partition(|armed| armed.at <= now);
-        self.0 = later;
-        due.into_iter().map(|armed: Armed| armed.timer).collect()
+        self.0.extract_if(.., |armed| armed.at <= now).map(|armed| armed.timer).collect()
     }
 }
 

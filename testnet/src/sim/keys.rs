@@ -5,7 +5,7 @@ use super::Nanos;
 use ed25519_dalek::{Signer as _, SigningKey};
 use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::sync::{Arc, Mutex, PoisonError};
 use tendermint::Time;
@@ -86,31 +86,76 @@ fn tag(secret: &[u8; 32], message: &[u8]) -> Signature {
     Signature(bytes)
 }
 
+/// A signature that was found good, with what it is for.
+struct Good {
+    public: [u8; 32],
+    message: Vec<u8>,
+    signature: Signature,
+}
+
+thread_local! {
+    /// Those of the run that are known to be good, by their first bytes: most are checked dozens of times.
+    static GOOD: RefCell<BTreeMap<u64, Good>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn first_bytes(signature: &Signature) -> u64 {
+    u64::from_ne_bytes(*signature.0.first_chunk().expect("a signature has 64 bytes"))
+}
+
+/// Remembers a good signature.
+fn remember(public: [u8; 32], message: &[u8], signature: &Signature) {
+    let good = Good { public, message: message.to_vec(), signature: *signature };
+    GOOD.with_borrow_mut(|all| all.insert(first_bytes(signature), good));
+}
+
+/// Whether a signature is known to be good, or found so by `verify` now.
+fn is_good(
+    public: [u8; 32],
+    message: &[u8],
+    signature: &Signature,
+    verify: impl FnOnce() -> bool,
+) -> bool {
+    let same = |good: &Good| {
+        good.signature == *signature && good.public == public && good.message == message
+    };
+    if GOOD.with_borrow(|all| all.get(&first_bytes(signature)).is_some_and(same)) {
+        return true;
+    }
+    let good = verify();
+    if good {
+        remember(public, message, signature);
+    }
+    good
+}
+
+/// Whether a simulated signature is good.
+fn is_good_tag(public: [u8; 32], message: &[u8], signature: &Signature) -> bool {
+    is_good(public, message, signature, || {
+        known(&public).is_some_and(|known| tag(&known.secret, message) == *signature)
+    })
+}
+
 /// Checks simulated or real signatures.
 #[derive(Debug, Default)]
 pub(crate) struct Check {
     real: bool,
-    /// Real signatures that were found good: most are seen many times.
-    good: RefCell<BTreeSet<[u8; 32]>>,
 }
 
 impl Check {
-    /// A check of real or simulated signatures.
+    /// A check of real or simulated signatures, for a run that begins.
     pub(crate) fn new(real: bool) -> Check {
-        Check { real, good: RefCell::default() }
+        GOOD.with_borrow_mut(BTreeMap::clear);
+        Check { real }
     }
 }
 
 impl SignatureCheck for Check {
     fn check(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
         let public = key.to_bytes();
-        if !self.real {
-            return known(&public).is_some_and(|known| tag(&known.secret, message) == *signature);
+        match self.real {
+            true => is_good(public, message, signature, || key.verify(message, signature)),
+            false => is_good_tag(public, message, signature),
         }
-        let hasher = Sha256::new().chain_update(public).chain_update(signature.0);
-        let id: [u8; 32] = hasher.chain_update(message).finalize().into();
-        let known = self.good.borrow().contains(&id);
-        known || (key.verify(message, signature) && self.good.borrow_mut().insert(id))
     }
 }
 
@@ -123,8 +168,9 @@ impl Verifier for Simulated {
         message: &[u8],
         signature: &tendermint::Signature,
     ) -> Result<(), Error> {
-        let good = known(&key.to_bytes()).map(|known| tag(&known.secret, message).0);
-        let same = good.is_some_and(|good| good[..] == *signature.as_bytes());
+        let public = <[u8; 32]>::try_from(key.to_bytes().as_slice()).ok();
+        let signature = Signature::from_slice(signature.as_bytes());
+        let same = public.zip(signature).is_some_and(|(p, s)| is_good_tag(p, message, &s));
         if same { Ok(()) } else { Err(Error::VerificationFailed) }
     }
 }
@@ -158,7 +204,11 @@ pub(crate) fn sign(n: usize, real: bool, request: SignRequest, now: Time) -> Sig
     let key = key(n);
     let sign = |bytes: Vec<u8>| match real {
         true => Signature(key.signing.sign(&bytes).to_bytes()),
-        false => tag(&key.secret, &bytes),
+        false => {
+            let signature = tag(&key.secret, &bytes);
+            remember(key.public.to_bytes(), &bytes, &signature);
+            signature
+        }
     };
     match request {
         SignRequest::Proposal(message) => {

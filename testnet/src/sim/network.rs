@@ -1,6 +1,7 @@
 //! The network: who is connected to whom, which links let nothing through, and what is under way.
 
 use super::plan::{Kind, Seat};
+use super::pool::Tx;
 use bytes::Bytes;
 use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ pub(crate) enum Wire {
     /// Catch-up: what can be had.
     Tip { height: u64, base: u64 },
     /// Transactions.
-    Txs(Vec<Bytes>),
+    Txs(Vec<Tx>),
 }
 
 /// The outcome of verifying a message, for every receiver that knows its height: V(h) is the same everywhere (S7).
