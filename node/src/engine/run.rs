@@ -196,7 +196,7 @@ impl Engine {
         if self.ahead.has(self.height()) {
             return self.now.instant;
         }
-        let ingesting = self.parts.sync.ingesting_until().filter(|_| self.hold.ingesting);
+        let ingesting = self.hold.ingesting.then(|| self.parts.sync.ingesting_until()).flatten();
         let deadlines = [self.timers.next(), self.hold.until(), ingesting, self.work.next_check()];
         deadlines.into_iter().flatten().fold(self.next_status, Instant::min)
     }

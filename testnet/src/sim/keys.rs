@@ -40,8 +40,10 @@ static PEERS: LazyLock<Vec<PeerId>> = LazyLock::new(|| {
     (0..KEYS_MAX).map(peer).collect()
 });
 
-static SEATS: LazyLock<BTreeMap<PeerId, usize>> =
-    LazyLock::new(|| PEERS.iter().enumerate().map(|(seat, peer)| (*peer, seat)).collect());
+/// By the last bytes of each peer id, which are those of its key.
+static SEATS: LazyLock<BTreeMap<u64, usize>> = LazyLock::new(|| {
+    PEERS.iter().enumerate().map(|(seat, peer)| (last_bytes(peer), seat)).collect()
+});
 static BY_BYTES: LazyLock<BTreeMap<[u8; 8], &'static Key>> = LazyLock::new(|| {
     let first = |key: &Key| *key.public.to_bytes().first_chunk().expect("a key has 32 bytes");
     KEYS.iter().map(|key| (first(key), key)).collect()
@@ -69,7 +71,12 @@ pub(crate) fn peer(seat: usize) -> PeerId {
 
 /// The seat of a peer.
 pub(crate) fn seat_of(peer: &PeerId) -> Option<usize> {
-    SEATS.get(peer).copied()
+    let seat = *SEATS.get(&last_bytes(peer))?;
+    (self::peer(seat) == *peer).then_some(seat)
+}
+
+fn last_bytes(peer: &PeerId) -> u64 {
+    u64::from_ne_bytes(*peer.as_ref().digest().last_chunk().expect("a peer id holds a key"))
 }
 
 /// The key whose public half begins so and is the same.
@@ -175,6 +182,9 @@ impl Verifier for Simulated {
     }
 }
 
+/// More signatures than any replica asks for in one turn: beyond, it goes round in circles.
+const IN_A_TURN_MAX: usize = 1_000;
+
 /// Requests that a signer did not answer at once.
 pub(crate) type Late = Arc<Mutex<Vec<(Nanos, SignedMessage)>>>;
 
@@ -185,6 +195,8 @@ pub(crate) struct SimSigner {
     /// What share of the requests goes wrong, in a thousand, and the randomness for it.
     pub(crate) faults: Arc<Mutex<(u64, super::rng::Rng)>>,
     late: Late,
+    /// How often it was asked in the last turn, and when that was by the node's clock.
+    asked: (Option<Time>, usize),
 }
 
 impl SimSigner {
@@ -195,7 +207,7 @@ impl SimSigner {
         faults: Arc<Mutex<(u64, super::rng::Rng)>>,
         late: Late,
     ) -> SimSigner {
-        SimSigner { key, real, faults, late }
+        SimSigner { key, real, faults, late, asked: (None, 0) }
     }
 }
 
@@ -235,6 +247,9 @@ impl Signer for SimSigner {
     }
 
     fn sign(&mut self, _: &str, request: SignRequest, now: Time) -> Option<SignedMessage> {
+        let asked = if self.asked.0 == Some(now) { self.asked.1 + 1 } else { 1 };
+        self.asked = (Some(now), asked);
+        assert!(asked <= IN_A_TURN_MAX, "a turn asks for signatures without end");
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let (share, rng) = &mut *faults;
         if !rng.permille(*share) {
