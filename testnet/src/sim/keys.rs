@@ -273,3 +273,25 @@ impl Signer for SimSigner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tercet_consensus::message::ViewChange;
+    use tercet_consensus::view::View;
+
+    /// A replica whose rules fire for ever never leaves its turn, so nothing else can end the run.
+    #[test]
+    #[should_panic(expected = "a turn asks for signatures without end")]
+    fn a_turn_that_signs_without_end_fails_the_run() {
+        let faults = Arc::new(Mutex::new((0, super::super::rng::Rng::new(0))));
+        let mut signer = SimSigner::new(0, false, faults, Late::default());
+        let (height, view) = (tendermint::block::Height::from(1u32), View::ZERO);
+        let validator = signer.address();
+        let change = ViewChange { height, view, prepared: None, validator, index: 0 };
+        let now = super::super::time_of(0, 0);
+        (0..=IN_A_TURN_MAX).for_each(|_| {
+            signer.sign(CHAIN_ID, SignRequest::ViewChange(change.clone()), now);
+        });
+    }
+}
