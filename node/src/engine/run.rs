@@ -360,9 +360,6 @@ impl Engine {
     }
 
     fn step(&mut self, inputs: Vec<Input>) -> Result<(), EngineError> {
-        if inputs.is_empty() {
-            return Ok(());
-        }
         let mut early = Vec::new();
         let late = {
             let (jobs, network, now) = (&self.parts.jobs, &self.parts.network, self.now);
