@@ -149,7 +149,7 @@ impl Verifier {
         let peer = inbound.peer;
         match Consensus::decode(inbound.bytes.clone())? {
             Consensus::Status(status) => {
-                Ok(Some(Event::Status { peer, status: Box::new(status), room: None }))
+                Ok(Some(Event::Status { peer, status: Arc::new(status), room: None }))
             }
             Consensus::FetchBlock(FetchBlock { height, block_id }) => {
                 Ok(Some(Event::FetchBlock { peer, height, block_id, room: None }))

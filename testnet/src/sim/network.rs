@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tercet_consensus::key::Address;
 use tercet_consensus::message::{Decided, Message, Phase};
 use tercet_consensus::replica::Input;
+use tercet_consensus::status::Status;
 use tercet_consensus::verify::Reject;
 use tercet_node::engine::outside::Outbox;
 use tercet_node::network::{Class, PeerId};
@@ -41,6 +42,8 @@ pub(crate) struct Sent {
     pub(crate) frame: Bytes,
     /// What verifying it said.
     pub(crate) verdict: OnceCell<Verdict>,
+    /// The STATUS that it is, as engines take it.
+    pub(crate) status: OnceCell<Arc<Status>>,
 }
 
 impl Sent {

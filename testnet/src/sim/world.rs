@@ -270,7 +270,7 @@ impl World {
         let number = self.messages - 1;
         // Engines tell copies by their frames.
         let frame = Bytes::copy_from_slice(&number.to_be_bytes());
-        let sent = Rc::new(Sent { wire, frame, verdict: OnceCell::new() });
+        let sent = Rc::new(Sent { wire, frame, verdict: OnceCell::new(), status: OnceCell::new() });
         if self.relays {
             self.sent.push(Rc::clone(&sent));
         }
