@@ -53,7 +53,7 @@ pub struct Pace {
     /// T without the scale, and when it was looked at last.
     timeout: Duration,
     fell: Option<Instant>,
-    /// T: it is asked for all the time, and changes a few times a height.
+    /// T with the scale: it is asked for all the time, and changes a few times a height.
     scaled: Duration,
 }
 
@@ -120,16 +120,16 @@ impl Pace {
     /// T: at least what was measured, and more for larger blocks than the measured ones; it rises at once and falls slowly.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        self.scaled
+        self.scaled.max(self.timeout)
     }
 
-    /// Brings T up to date.
+    /// Brings the scaled T up to date.
     fn scale(&mut self) {
         let measured = self.samples.iter().filter(|sample| sample.slowest.is_some());
         let measured = measured.filter_map(|sample| sample.bytes).max();
         let largest = self.decided.iter().copied().max().unwrap_or_default();
         self.scaled = measured.map_or(self.timeout, |measured| {
-            scaled(self.timeout, largest, measured).min(self.settings.ceiling).max(self.timeout)
+            scaled(self.timeout, largest, measured).min(self.settings.ceiling)
         });
     }
 
