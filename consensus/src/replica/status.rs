@@ -115,9 +115,8 @@ impl Replica {
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn kept(&self) -> Kept {
-        let votes = |votes: &Votes| votes.by_view().map(|(_, votes)| votes.len()).sum::<usize>();
         Kept {
-            votes: votes(&self.at.prepares) + votes(&self.at.commits),
+            votes: self.at.prepares.kept() + self.at.commits.kept(),
             pre_prepares: self.at.candidates.all().count(),
             blocks: self.at.blocks.ids().count(),
             view_changes: self.at.view_changes.kept(),

@@ -124,6 +124,12 @@ impl Votes {
             .map(|(view, in_view)| (*view, in_view.votes.values().map(|v| &**v).collect()))
     }
 
+    /// How many there are.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn kept(&self) -> usize {
+        self.views.values().map(|in_view| in_view.votes.len()).sum()
+    }
+
     /// For how many blocks votes are counted in `view`.
     #[cfg(test)]
     pub(super) fn tallies(&self, view: View) -> usize {

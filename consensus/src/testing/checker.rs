@@ -50,8 +50,8 @@ impl Seen {
 /// What was seen of all correct replicas.
 #[derive(Debug, Default)]
 pub struct Checker {
-    durable: BTreeMap<(Address, Height), Seen>,
-    released: BTreeMap<(Address, Height), Seen>,
+    durable: BTreeMap<(Height, Address), Seen>,
+    released: BTreeMap<(Height, Address), Seen>,
     /// The power of released votes, with that of the faulty.
     power: BTreeMap<(Height, View, Phase, BlockId), u64>,
     /// Blocks of prepare certificates.
@@ -59,7 +59,7 @@ pub struct Checker {
     /// Block and lowest view of commit certificates.
     committed: BTreeMap<Height, (BlockId, View)>,
     /// Who has decided which height.
-    decided_by: BTreeMap<(Address, Height), View>,
+    decided_by: BTreeMap<(Height, Address), View>,
     /// Rounds of the last commits in decided blocks.
     rounds: BTreeMap<Height, View>,
 }
@@ -84,7 +84,7 @@ impl Checker {
     /// # Panics
     /// Where S2–S6 or S11 breaks.
     pub fn persisted(&mut self, scene: &Scene<'_>, record: &Record) {
-        let key = (scene.who, record.height());
+        let key = (record.height(), scene.who);
         let signed = !matches!(record, Record::Decided { .. });
         assert!(
             !(signed && self.decided_by.contains_key(&key)),
@@ -154,7 +154,7 @@ impl Checker {
     /// # Panics
     /// Where S1–S6, S11 or a line of §8 breaks.
     pub fn released(&mut self, scene: &Scene<'_>, message: &Message) {
-        let key = (scene.who, scene.context.height);
+        let key = (scene.context.height, scene.who);
         let durable = self.durable.entry(key).or_default();
         let seen = self.released.entry(key).or_default();
         match message {
@@ -196,7 +196,7 @@ impl Checker {
     /// # Panics
     /// Where an invariant breaks.
     pub fn sent(&mut self, scene: &Scene<'_>, message: &Message) {
-        let seen = self.released.get(&(scene.who, scene.context.height));
+        let seen = self.released.get(&(scene.context.height, scene.who));
         let (own, known) = match message {
             Message::Vote(vote) => {
                 let at = (vote.message.view, vote.message.phase);
@@ -216,7 +216,7 @@ impl Checker {
             }
             Message::Block(_) | Message::Prior(_) => return,
         };
-        if own && self.decided_by.contains_key(&(scene.who, scene.context.height)) {
+        if own && self.decided_by.contains_key(&(scene.context.height, scene.who)) {
             // Signed before the decision (see `persisted`), so it may be sent again, even if a crash kept it from being sent before.
             self.resent(scene, message);
         } else if own && !known {
@@ -229,7 +229,7 @@ impl Checker {
     /// # Panics
     /// Where S4 breaks.
     pub fn resent(&self, scene: &Scene<'_>, message: &Message) {
-        let Some(durable) = self.durable.get(&(scene.who, scene.context.height)) else { return };
+        let Some(durable) = self.durable.get(&(scene.context.height, scene.who)) else { return };
         match message {
             Message::Vote(vote) if vote.message.validator == scene.who => {
                 let known = durable.votes.get(&(vote.message.view, vote.message.phase));
@@ -266,7 +266,7 @@ impl Checker {
         assert_eq!(block.id(), commit.block_id);
         commit.verify(&scene.context, &scene.check).expect("a decision's commit verifies");
         self.committed(height, commit.view, commit.block_id);
-        self.decided_by.insert((scene.who, height), commit.view);
+        self.decided_by.insert((height, scene.who), commit.view);
         let Some(last) = block.last_commit() else { return };
         assert!(last.view <= commit.view, "S9: the round fell at height {height}");
         self.rounds.insert(height, last.view);

@@ -225,7 +225,7 @@ impl Engine {
             let info = self.parts.sets.at(height)?;
             info.validators.at(info.schedule.primary(height, view)).map(|v| v.address)
         };
-        let here = replica.validators().index_of(&me).is_some()
+        let here = replica.is_validator()
             && shows_foreign(input, replica, me, |view| primary(height, view));
         if here || shows_later(input, self.parts.core.signed_upto(), me, primary) {
             self.hold_now(inputs);

@@ -45,6 +45,7 @@ pub mod work;
 use crate::execution::Done;
 use crate::network::{Class, PeerId};
 use bytes::Bytes;
+use std::sync::Arc;
 use tendermint::block::Height;
 use tercet_consensus::block::BlockId;
 use tercet_consensus::key::Address;
@@ -80,7 +81,7 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
         /// What it has.
-        status: Box<Status>,
+        status: Arc<Status>,
         /// What it takes of the room for messages that wait.
         room: Option<Room>,
     },

@@ -53,6 +53,8 @@ pub struct Pace {
     /// T without the scale, and when it was looked at last.
     timeout: Duration,
     fell: Option<Instant>,
+    /// T with the scale: it is asked for all the time, and changes a few times a height.
+    scaled: Duration,
 }
 
 impl Pace {
@@ -65,6 +67,7 @@ impl Pace {
             decided: VecDeque::new(),
             timeout: settings.initial,
             fell: None,
+            scaled: settings.initial,
         }
     }
 
@@ -78,6 +81,7 @@ impl Pace {
             self.samples.pop_front();
         }
         self.fall(now);
+        self.scale();
     }
 
     /// A COMMIT of `height` arrived; late ones, after the decision, count as well. Whose COMMIT takes longer than T is absent: nobody
@@ -91,6 +95,7 @@ impl Pace {
             }
             sample.slowest = sample.slowest.max(Some(took));
             self.timeout = self.timeout.max(self.measured().unwrap_or_default());
+            self.scale();
         }
     }
 
@@ -103,22 +108,29 @@ impl Pace {
         if let Some(sample) = self.samples.iter_mut().rev().find(|sample| sample.height == height) {
             sample.bytes = Some(bytes);
         }
+        self.scale();
     }
 
     /// The height saw a VIEW-CHANGE: it says nothing about the pace.
     pub fn view_change(&mut self, height: Height) {
         self.samples.retain(|sample| sample.height != height);
+        self.scale();
     }
 
     /// T: at least what was measured, and more for larger blocks than the measured ones; it rises at once and falls slowly.
     #[must_use]
     pub fn timeout(&self) -> Duration {
+        self.scaled.max(self.timeout)
+    }
+
+    /// Brings the scaled T up to date.
+    fn scale(&mut self) {
         let measured = self.samples.iter().filter(|sample| sample.slowest.is_some());
-        let Some(measured) = measured.filter_map(|sample| sample.bytes).max() else {
-            return self.timeout;
-        };
+        let measured = measured.filter_map(|sample| sample.bytes).max();
         let largest = self.decided.iter().copied().max().unwrap_or_default();
-        scaled(self.timeout, largest, measured).min(self.settings.ceiling).max(self.timeout)
+        self.scaled = measured.map_or(self.timeout, |measured| {
+            scaled(self.timeout, largest, measured).min(self.settings.ceiling)
+        });
     }
 
     /// clamp(grace + 4 × the longest of the last heights; floor, ceiling).

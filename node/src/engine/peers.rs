@@ -63,6 +63,8 @@ pub struct Peers {
     by_id: BTreeMap<PeerId, Peer>,
     /// The peer that last was each validator; it stays when the connection closes, to name who died.
     of_validator: BTreeMap<Address, PeerId>,
+    /// Who needs what an author signed, for those that were asked about: until somebody comes, goes or tells something else.
+    lacking: BTreeMap<Address, Vec<PeerId>>,
     seen: LruCache<u64, ()>,
     /// The frames that came at this height.
     came: HashSet<u64>,
@@ -82,6 +84,7 @@ impl Default for Peers {
         Peers {
             by_id: BTreeMap::new(),
             of_validator: BTreeMap::new(),
+            lacking: BTreeMap::new(),
             seen: LruCache::new(SEEN_MAX),
             came: HashSet::new(),
             hash: RandomState::new(),
@@ -96,6 +99,7 @@ impl Default for Peers {
 impl Peers {
     /// A peer's hello is done.
     pub fn up(&mut self, peer: PeerId, validator: Option<Address>) {
+        self.lacking.clear();
         self.by_id.insert(peer, Peer { validator, ..Peer::default() });
         if let Some(address) = validator {
             self.of_validator.insert(address, peer);
@@ -108,6 +112,7 @@ impl Peers {
 
     /// A peer is gone; what was under way to it is lost.
     pub fn down(&mut self, peer: &PeerId) {
+        self.lacking.clear();
         self.by_id.remove(peer);
         let sent: Vec<_> =
             self.bodies.iter().map(|(key, _)| *key).filter(|(to, _)| to == peer).collect();
@@ -144,6 +149,9 @@ impl Peers {
         let new = direct.is_some();
         if let Some(direct) = direct {
             known.direct = direct;
+        }
+        if first || new {
+            self.lacking.clear();
         }
         first || new
     }
@@ -210,6 +218,7 @@ impl Peers {
     pub fn new_height(&mut self) {
         self.asked.clear();
         self.came.clear();
+        self.lacking.clear();
         self.unnamed_relayed = 0;
     }
 
@@ -242,8 +251,8 @@ impl Peers {
         self.by_id.values().filter_map(|peer| peer.validator)
     }
 
-    /// To whom the transactions of each peer are passed on: the peers that are not known to be connected to it. A network in which every
-    /// validator is connected to every other passes nothing on.
+    /// To whom the transactions of each peer are passed on, where there is somebody: the peers that are not known to be connected to it. A
+    /// network in which every validator is connected to every other passes nothing on.
     #[must_use]
     pub fn relay_map(&self) -> BTreeMap<PeerId, Vec<PeerId>> {
         let knows = |a: &Peer, b: &Peer| b.validator.is_some_and(|b| a.direct.contains(&b));
@@ -253,7 +262,8 @@ impl Peers {
             });
             others.map(|(id, _)| *id).collect()
         };
-        self.by_id.iter().map(|(from, a)| (*from, lacking(from, a))).collect()
+        let all = self.by_id.iter().map(|(from, a)| (*from, lacking(from, a)));
+        all.filter(|(_, lacking)| !lacking.is_empty()).collect()
     }
 
     /// Who needs `frame`, signed by `author` and received from `from`: peers that are neither the author nor connected to it. Each frame
@@ -262,12 +272,11 @@ impl Peers {
         let needs = |peer: &Peer| {
             peer.heard && peer.validator != Some(*author) && !peer.direct.contains(author)
         };
-        let targets: Vec<PeerId> = self
-            .by_id
-            .iter()
-            .filter(|(id, peer)| *id != from && needs(peer))
-            .map(|(id, _)| *id)
-            .collect();
+        let by_id = &self.by_id;
+        let lacking = self.lacking.entry(*author).or_insert_with(|| {
+            by_id.iter().filter(|(_, peer)| needs(peer)).map(|(id, _)| *id).collect()
+        });
+        let targets: Vec<PeerId> = lacking.iter().filter(|id| *id != from).copied().collect();
         if targets.is_empty() || self.seen.put(self.hash.hash_one(frame), ()).is_some() {
             return Vec::new();
         }

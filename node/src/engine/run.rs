@@ -197,7 +197,7 @@ impl Engine {
         if self.ahead.has(self.height()) {
             return self.now.instant;
         }
-        let ingesting = self.parts.sync.ingesting_until().filter(|_| self.hold.ingesting);
+        let ingesting = self.hold.ingesting.then(|| self.parts.sync.ingesting_until()).flatten();
         let deadlines = [self.timers.next(), self.hold.until(), ingesting, self.work.next_check()];
         deadlines.into_iter().flatten().fold(self.next_status, Instant::min)
     }
@@ -434,10 +434,11 @@ impl Engine {
     /// Moves a decided replica to the next height, once its validators are known. True where it moved.
     fn try_advance(&mut self) -> Result<bool, EngineError> {
         let replica = self.parts.core.replica();
-        let next = replica.height().increment();
-        let Some(start) = self.start_of(next).filter(|_| replica.is_decided()) else {
+        if !replica.is_decided() {
             return Ok(false);
-        };
+        }
+        let next = replica.height().increment();
+        let Some(start) = self.start_of(next) else { return Ok(false) };
         let mut inputs = vec![Input::Timeout(self.parts.pace.timeout())];
         self.work.new_height();
         self.update_hold(&mut inputs);

@@ -36,6 +36,9 @@ impl Timers {
     /// Takes those that are due. One that would suspect a primary, and that this process looks at too late, is put off once, by as much as
     /// it was late and no longer than it ran: what counts is what the others did in its time, not how long this process slept.
     pub fn due(&mut self, now: Instant) -> Vec<Timer> {
+        if self.next().is_none_or(|next| now < next) {
+            return Vec::new();
+        }
         for armed in &mut self.0 {
             let late = now.saturating_duration_since(armed.at);
             if suspects(armed.timer.kind) && late >= STARVED && !armed.put_off {
@@ -43,9 +46,7 @@ impl Timers {
                 armed.at = now + late.min(armed.after);
             }
         }
-        let (due, later) = self.0.drain(..).partition(|armed| armed.at <= now);
-        self.0 = later;
-        due.into_iter().map(|armed: Armed| armed.timer).collect()
+        self.0.extract_if(.., |armed| armed.at <= now).map(|armed| armed.timer).collect()
     }
 }
 

@@ -231,7 +231,7 @@ impl Verifier {
         let decoded = Consensus::decode(inbound.bytes.clone());
         match decoded.map_err(|reject| Dropped::unchecked(reject, bytes))? {
             Consensus::Status(status) => {
-                Ok(Some(Event::Status { peer, status: Box::new(status), room: None }))
+                Ok(Some(Event::Status { peer, status: Arc::new(status), room: None }))
             }
             Consensus::FetchBlock(FetchBlock { height, block_id }) => {
                 Ok(Some(Event::FetchBlock { peer, height, block_id, room: None }))

@@ -158,6 +158,7 @@ impl World {
     }
 
     fn drawn(&mut self, height: u64, view: u32) -> Draw {
+        let ally_is_next = self.is_primary_of_ally(height, view.saturating_add(1));
         let (rng, count) = (&mut self.rng, self.nodes.len());
         let before =
             view.checked_sub(1).and_then(|v| self.adversary.draws.get(&(height, v))).copied();
@@ -178,6 +179,11 @@ impl World {
                     let absent = if one == before.absent { 0 } else { one };
                     return Draw { proposals: u64::MAX, prepares: u64::MAX, commits: 0, absent };
                 }
+                // All prepare and commit, unseen, before a primary that is in league with the network.
+                _ if ally_is_next && rng.percent(40) => {
+                    let all = u64::MAX;
+                    return Draw { proposals: all, prepares: all, commits: 0, absent: 0 };
+                }
                 _ => {}
             }
             Draw {
@@ -187,6 +193,16 @@ impl World {
                 absent: *rng.pick(&absent),
             }
         })
+    }
+
+    fn is_primary_of_ally(&self, height: u64, view: u32) -> bool {
+        let Some(set) = self.checks.set(height) else { return false };
+        let (Ok(height), Some(view)) = (Height::try_from(height), View::new(view)) else {
+            return false;
+        };
+        let primary = set.validators.at(set.schedule.primary(height, view));
+        let seat = primary.and_then(|primary| self.seat_of_validator(&primary.address));
+        seat.is_some_and(|seat| !self.is_correct(seat))
     }
 
     /// A correct replica has committed: where it is alone with that, its process may well die now.

@@ -5,7 +5,7 @@ use super::Nanos;
 use ed25519_dalek::{Signer as _, SigningKey};
 use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::sync::{Arc, Mutex, PoisonError};
 use tendermint::Time;
@@ -40,8 +40,10 @@ static PEERS: LazyLock<Vec<PeerId>> = LazyLock::new(|| {
     (0..KEYS_MAX).map(peer).collect()
 });
 
-static SEATS: LazyLock<BTreeMap<PeerId, usize>> =
-    LazyLock::new(|| PEERS.iter().enumerate().map(|(seat, peer)| (*peer, seat)).collect());
+/// By the last bytes of each peer id, which are those of its key.
+static SEATS: LazyLock<BTreeMap<u64, usize>> = LazyLock::new(|| {
+    PEERS.iter().enumerate().map(|(seat, peer)| (last_bytes(peer), seat)).collect()
+});
 static BY_BYTES: LazyLock<BTreeMap<[u8; 8], &'static Key>> = LazyLock::new(|| {
     let first = |key: &Key| *key.public.to_bytes().first_chunk().expect("a key has 32 bytes");
     KEYS.iter().map(|key| (first(key), key)).collect()
@@ -69,7 +71,12 @@ pub(crate) fn peer(seat: usize) -> PeerId {
 
 /// The seat of a peer.
 pub(crate) fn seat_of(peer: &PeerId) -> Option<usize> {
-    SEATS.get(peer).copied()
+    let seat = *SEATS.get(&last_bytes(peer))?;
+    (self::peer(seat) == *peer).then_some(seat)
+}
+
+fn last_bytes(peer: &PeerId) -> u64 {
+    u64::from_ne_bytes(*peer.as_ref().digest().last_chunk().expect("a peer id holds a key"))
 }
 
 /// The key whose public half begins so and is the same.
@@ -86,31 +93,76 @@ fn tag(secret: &[u8; 32], message: &[u8]) -> Signature {
     Signature(bytes)
 }
 
+/// A signature that was found good, with what it is for.
+struct Good {
+    public: [u8; 32],
+    message: Vec<u8>,
+    signature: Signature,
+}
+
+thread_local! {
+    /// Those of the run that are known to be good, by their first bytes: most are checked dozens of times.
+    static GOOD: RefCell<BTreeMap<u64, Good>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn first_bytes(signature: &Signature) -> u64 {
+    u64::from_ne_bytes(*signature.0.first_chunk().expect("a signature has 64 bytes"))
+}
+
+/// Remembers a good signature.
+fn remember(public: [u8; 32], message: &[u8], signature: &Signature) {
+    let good = Good { public, message: message.to_vec(), signature: *signature };
+    GOOD.with_borrow_mut(|all| all.insert(first_bytes(signature), good));
+}
+
+/// Whether a signature is known to be good, or found so by `verify` now.
+fn is_good(
+    public: [u8; 32],
+    message: &[u8],
+    signature: &Signature,
+    verify: impl FnOnce() -> bool,
+) -> bool {
+    let same = |good: &Good| {
+        good.signature == *signature && good.public == public && good.message == message
+    };
+    if GOOD.with_borrow(|all| all.get(&first_bytes(signature)).is_some_and(same)) {
+        return true;
+    }
+    let good = verify();
+    if good {
+        remember(public, message, signature);
+    }
+    good
+}
+
+/// Whether a simulated signature is good.
+fn is_good_tag(public: [u8; 32], message: &[u8], signature: &Signature) -> bool {
+    is_good(public, message, signature, || {
+        known(&public).is_some_and(|known| tag(&known.secret, message) == *signature)
+    })
+}
+
 /// Checks simulated or real signatures.
 #[derive(Debug, Default)]
 pub(crate) struct Check {
     real: bool,
-    /// Real signatures that were found good: most are seen many times.
-    good: RefCell<BTreeSet<[u8; 32]>>,
 }
 
 impl Check {
-    /// A check of real or simulated signatures.
+    /// A check of real or simulated signatures, for a run that begins.
     pub(crate) fn new(real: bool) -> Check {
-        Check { real, good: RefCell::default() }
+        GOOD.with_borrow_mut(BTreeMap::clear);
+        Check { real }
     }
 }
 
 impl SignatureCheck for Check {
     fn check(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
         let public = key.to_bytes();
-        if !self.real {
-            return known(&public).is_some_and(|known| tag(&known.secret, message) == *signature);
+        match self.real {
+            true => is_good(public, message, signature, || key.verify(message, signature)),
+            false => is_good_tag(public, message, signature),
         }
-        let hasher = Sha256::new().chain_update(public).chain_update(signature.0);
-        let id: [u8; 32] = hasher.chain_update(message).finalize().into();
-        let known = self.good.borrow().contains(&id);
-        known || (key.verify(message, signature) && self.good.borrow_mut().insert(id))
     }
 }
 
@@ -123,11 +175,15 @@ impl Verifier for Simulated {
         message: &[u8],
         signature: &tendermint::Signature,
     ) -> Result<(), Error> {
-        let good = known(&key.to_bytes()).map(|known| tag(&known.secret, message).0);
-        let same = good.is_some_and(|good| good[..] == *signature.as_bytes());
+        let public = <[u8; 32]>::try_from(key.to_bytes().as_slice()).ok();
+        let signature = Signature::from_slice(signature.as_bytes());
+        let same = public.zip(signature).is_some_and(|(p, s)| is_good_tag(p, message, &s));
         if same { Ok(()) } else { Err(Error::VerificationFailed) }
     }
 }
+
+/// More signatures than any replica asks for in one turn: beyond, it goes round in circles.
+const IN_A_TURN_MAX: usize = 1_000;
 
 /// Requests that a signer did not answer at once.
 pub(crate) type Late = Arc<Mutex<Vec<(Nanos, SignedMessage)>>>;
@@ -139,6 +195,8 @@ pub(crate) struct SimSigner {
     /// What share of the requests goes wrong, in a thousand, and the randomness for it.
     pub(crate) faults: Arc<Mutex<(u64, super::rng::Rng)>>,
     late: Late,
+    /// How often it was asked in the last turn, and when that was by the node's clock.
+    asked: (Option<Time>, usize),
 }
 
 impl SimSigner {
@@ -149,7 +207,7 @@ impl SimSigner {
         faults: Arc<Mutex<(u64, super::rng::Rng)>>,
         late: Late,
     ) -> SimSigner {
-        SimSigner { key, real, faults, late }
+        SimSigner { key, real, faults, late, asked: (None, 0) }
     }
 }
 
@@ -158,7 +216,11 @@ pub(crate) fn sign(n: usize, real: bool, request: SignRequest, now: Time) -> Sig
     let key = key(n);
     let sign = |bytes: Vec<u8>| match real {
         true => Signature(key.signing.sign(&bytes).to_bytes()),
-        false => tag(&key.secret, &bytes),
+        false => {
+            let signature = tag(&key.secret, &bytes);
+            remember(key.public.to_bytes(), &bytes, &signature);
+            signature
+        }
     };
     match request {
         SignRequest::Proposal(message) => {
@@ -185,6 +247,9 @@ impl Signer for SimSigner {
     }
 
     fn sign(&mut self, _: &str, request: SignRequest, now: Time) -> Option<SignedMessage> {
+        let asked = if self.asked.0 == Some(now) { self.asked.1 + 1 } else { 1 };
+        self.asked = (Some(now), asked);
+        assert!(asked <= IN_A_TURN_MAX, "a turn asks for signatures without end");
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let (share, rng) = &mut *faults;
         if !rng.permille(*share) {
@@ -206,5 +271,27 @@ impl Signer for SimSigner {
                 Some(sign(self.key, self.real, request, now))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tercet_consensus::message::ViewChange;
+    use tercet_consensus::view::View;
+
+    /// A replica whose rules fire for ever never leaves its turn, so nothing else can end the run.
+    #[test]
+    #[should_panic(expected = "a turn asks for signatures without end")]
+    fn a_turn_that_signs_without_end_fails_the_run() {
+        let faults = Arc::new(Mutex::new((0, super::super::rng::Rng::new(0))));
+        let mut signer = SimSigner::new(0, false, faults, Late::default());
+        let (height, view) = (tendermint::block::Height::from(1u32), View::ZERO);
+        let validator = signer.address();
+        let change = ViewChange { height, view, prepared: None, validator, index: 0 };
+        let now = super::super::time_of(0, 0);
+        (0..=IN_A_TURN_MAX).for_each(|_| {
+            signer.sign(CHAIN_ID, SignRequest::ViewChange(change.clone()), now);
+        });
     }
 }

@@ -224,8 +224,16 @@ impl Maker {
                     node.byzantine = vec![Strategy::SecondCommit];
                 }
             }
-        } else if self.rng.percent(25) {
-            plan.heal = (14, self.rng.time((DEEP, 2 * DEEP)));
+        } else {
+            if self.rng.percent(25) {
+                plan.heal = (14, self.rng.time((DEEP, 2 * DEEP)));
+            }
+            // The best ally of such a network is a primary that chooses among certificates.
+            for node in plan.nodes.iter_mut().filter(|node| !node.byzantine.is_empty()) {
+                if node.byzantine != [Strategy::Twin] && self.rng.percent(60) {
+                    node.byzantine = vec![Strategy::ForgesNewView];
+                }
+            }
         }
     }
 

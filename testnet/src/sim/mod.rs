@@ -61,9 +61,8 @@ const GENESIS_SECONDS: i64 = 1_700_000_000;
 
 /// The time of day at a moment, by a clock that is so many milliseconds wrong.
 fn time_of(now: Nanos, wrong_ms: i64) -> Time {
-    let now = i128::from(now) + i128::from(wrong_ms) * i128::from(MS);
-    let second = i128::from(SECOND);
-    let seconds = i64::try_from(now.div_euclid(second)).expect("a time");
-    let nanos = u32::try_from(now.rem_euclid(second)).expect("below a second");
+    let now = i64::try_from(now).expect("a run lasts minutes") + wrong_ms * 1_000_000;
+    let seconds = now.div_euclid(1_000_000_000);
+    let nanos = u32::try_from(now.rem_euclid(1_000_000_000)).expect("below a second");
     Time::from_unix_timestamp(GENESIS_SECONDS + seconds, nanos).expect("a time")
 }

@@ -1,12 +1,14 @@
 //! The network: who is connected to whom, which links let nothing through, and what is under way.
 
 use super::plan::{Kind, Seat};
+use super::pool::Tx;
 use bytes::Bytes;
 use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use tercet_consensus::key::Address;
 use tercet_consensus::message::{Decided, Message, Phase};
 use tercet_consensus::replica::Input;
+use tercet_consensus::status::Status;
 use tercet_consensus::verify::Reject;
 use tercet_node::engine::outside::Outbox;
 use tercet_node::network::{Class, PeerId};
@@ -25,7 +27,7 @@ pub(crate) enum Wire {
     /// Catch-up: what can be had.
     Tip { height: u64, base: u64 },
     /// Transactions.
-    Txs(Vec<Bytes>),
+    Txs(Vec<Tx>),
 }
 
 /// The outcome of verifying a message, for every receiver that knows its height: V(h) is the same everywhere (S7).
@@ -40,6 +42,8 @@ pub(crate) struct Sent {
     pub(crate) frame: Bytes,
     /// What verifying it said.
     pub(crate) verdict: OnceCell<Verdict>,
+    /// The STATUS that it is, as engines take it.
+    pub(crate) status: OnceCell<Arc<Status>>,
 }
 
 impl Sent {

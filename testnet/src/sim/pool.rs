@@ -18,6 +18,15 @@ const BLOCK_BYTES_MAX: usize = 100_000;
 const LIMITS: Limits =
     Limits { count_max: 5_000, bytes_max: 1 << 20, tx_bytes_max: 1_000, cache_max: 10_000 };
 
+/// A transaction on its way, with its hash.
+pub(crate) type Tx = (Bytes, [u8; 32]);
+
+/// A transaction that is to be sent.
+pub(crate) fn tx(bytes: Bytes) -> Tx {
+    let hash = Sha256::digest(&bytes).into();
+    (bytes, hash)
+}
+
 /// What is in a pool.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -47,8 +56,8 @@ impl SimPool {
 
 impl Waiting {
     /// Takes a transaction; false where it was here before.
-    pub(crate) fn add(&mut self, tx: &Bytes, now: Instant) -> bool {
-        let hash = Sha256::digest(tx).into();
+    pub(crate) fn add(&mut self, (tx, hash): &Tx, now: Instant) -> bool {
+        let hash = *hash;
         if self.pool.admit(hash, tx.len()).is_err() {
             return false;
         }

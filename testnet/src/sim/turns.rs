@@ -10,7 +10,7 @@ use super::sync::{Outcome, Scene};
 use super::world::World;
 use super::{BASE, Nanos};
 use std::rc::Rc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use tercet_consensus::message::Message;
 use tercet_consensus::record::Record;
 use tercet_node::engine::run::Turn;
@@ -269,14 +269,9 @@ impl World {
     pub(crate) fn deliver(&mut self, from: Seat, to: Seat, sent: &Rc<Sent>) {
         match &sent.wire {
             Wire::Consensus(Consensus::Status(status)) => {
-                self.tell(
-                    to,
-                    Event::Status {
-                        peer: peer(from),
-                        status: Box::new(status.clone()),
-                        room: None,
-                    },
-                );
+                let status = sent.status.get_or_init(|| Arc::new(status.clone()));
+                let (peer, status) = (peer(from), Arc::clone(status));
+                self.tell(to, Event::Status { peer, status, room: None });
             }
             Wire::Consensus(Consensus::FetchBlock(fetch)) => {
                 let (height, block_id) = (fetch.height, fetch.block_id);

@@ -8,6 +8,7 @@ use super::liveness::Liveness;
 use super::network::{Links, Sent, Wire};
 use super::node::Node;
 use super::plan::{Fault, Kind, Plan, Seat, When};
+use super::pool;
 use super::rng::Rng;
 use super::trace::Trace;
 use super::{BASE, MS, Nanos, time_of};
@@ -269,7 +270,7 @@ impl World {
         let number = self.messages - 1;
         // Engines tell copies by their frames.
         let frame = Bytes::copy_from_slice(&number.to_be_bytes());
-        let sent = Rc::new(Sent { wire, frame, verdict: OnceCell::new() });
+        let sent = Rc::new(Sent { wire, frame, verdict: OnceCell::new(), status: OnceCell::new() });
         if self.relays {
             self.sent.push(Rc::clone(&sent));
         }
@@ -409,6 +410,7 @@ impl World {
         let seat = *self.rng.pick(&correct);
         let tx = Bytes::from(format!("tx{}", self.txs.len()));
         self.txs.insert(tx.clone(), self.now);
+        let tx = pool::tx(tx);
         self.pool(seat, std::slice::from_ref(&tx));
         let sent = self.envelope(Wire::Txs(vec![tx]));
         for to in self.seats().filter(|to| *to != seat) {
@@ -417,7 +419,7 @@ impl World {
     }
 
     /// Transactions come to a pool.
-    pub(crate) fn pool(&mut self, seat: Seat, txs: &[Bytes]) {
+    pub(crate) fn pool(&mut self, seat: Seat, txs: &[pool::Tx]) {
         let now = self.instant();
         let mut pool = self.node(seat).pool.lock();
         let new = txs.iter().filter(|tx| pool.add(tx, now)).count();
@@ -434,7 +436,7 @@ impl World {
             if txs.is_empty() || !self.node(seat).is_up() {
                 continue;
             }
-            let sent = self.envelope(Wire::Txs(txs));
+            let sent = self.envelope(Wire::Txs(txs.into_iter().map(pool::tx).collect()));
             for to in self.seats().filter(|to| *to != seat) {
                 self.transmit(seat, to, &sent);
             }

@@ -197,7 +197,7 @@ impl Rig {
             rig.turn(vec![rig.up(*index)]);
         }
         for index in others {
-            let status = Box::new(rig.engine.replica().status([]));
+            let status = Arc::new(rig.engine.replica().status([]));
             let peer = rig.peers[index as usize];
             rig.turn(vec![Event::Status { peer, status, room: None }]);
         }

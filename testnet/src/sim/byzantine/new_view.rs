@@ -79,7 +79,7 @@ impl Liar<'_> {
     fn forged(&mut self, message: &PrePrepare, mut j: Justification) -> Option<PrePrepare> {
         let mut proposal = message.proposal.message.clone();
         let changes = &mut j.view_changes;
-        match self.world.rng.below(9) {
+        match self.world.rng.below(12) {
             0 => drop(changes.pop()),
             1 => {
                 let first = changes.first().cloned();
@@ -102,6 +102,13 @@ impl Liar<'_> {
                 if let Some(votes) = j.certificate.as_mut().map(|c| &mut c.votes) {
                     votes.pop();
                 }
+            }
+            // As if nobody had prepared anything.
+            8..11 => {
+                let block = self.own_block()?;
+                (proposal.block_id, proposal.time) = (block.id(), block.header().time);
+                (proposal.prepared_view, j.certificate) = (None, None);
+                self.send_to_some(100, Message::Block(block));
             }
             // Without any reason.
             _ => {
