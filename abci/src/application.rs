@@ -25,6 +25,13 @@ pub trait Application: Send {
     fn query(&mut self, request: RequestQuery) -> Result<ResponseQuery, AppError>;
     /// Whether a transaction may enter the pool.
     fn check_tx(&mut self, request: RequestCheckTx) -> Result<ResponseCheckTx, AppError>;
+    /// The same for many, in order; where the application is in another process, without a wait between two.
+    fn check_txs(
+        &mut self,
+        requests: Vec<RequestCheckTx>,
+    ) -> Result<Vec<ResponseCheckTx>, AppError> {
+        requests.into_iter().map(|request| self.check_tx(request)).collect()
+    }
     /// The primary asks for the transactions of its block.
     fn prepare_proposal(
         &mut self,
@@ -66,6 +73,17 @@ pub trait Application: Send {
         &mut self,
         request: RequestApplySnapshotChunk,
     ) -> Result<ResponseApplySnapshotChunk, AppError>;
+
+    /// After [`AppError::Lost`]: connects again, however long it takes. The application may be another one by now, or the same with less
+    /// than it had: whoever depends on its state asks for it anew.
+    fn reconnect(&mut self) -> Result<(), AppError> {
+        Ok(())
+    }
+
+    /// The same, at once or not at all.
+    fn try_reconnect(&mut self) -> Result<(), AppError> {
+        Ok(())
+    }
 }
 
 /// One application, once for each role, in CometBFT's order of connections.
@@ -123,4 +141,75 @@ pub enum AppError {
         /// What the panic said.
         message: String,
     },
+    /// The connection broke before the answer had come: it may have done what it was asked to, or not.
+    #[error("the connection to the application at {address} broke in {method} ({role}): {why}")]
+    Lost {
+        /// The ABCI method.
+        method: &'static str,
+        /// On whose behalf.
+        role: Role,
+        /// Where the application was.
+        address: String,
+        /// What was seen of it.
+        why: String,
+    },
+    /// The same where that is to end the node.
+    #[error(
+        "the connection to the application at {address} broke in {method} ({role}): {why}; leaving, as abci_exit_on_disconnect says"
+    )]
+    Gone {
+        /// The ABCI method.
+        method: &'static str,
+        /// On whose behalf.
+        role: Role,
+        /// Where the application was.
+        address: String,
+        /// What was seen of it.
+        why: String,
+    },
+    /// It answered with an exception.
+    #[error("the application answered {method} ({role}) with an exception: {message}")]
+    Exception {
+        /// The ABCI method.
+        method: &'static str,
+        /// On whose behalf.
+        role: Role,
+        /// What the exception said.
+        message: String,
+    },
+    /// It answered with something that is no answer to the call.
+    #[error("the application answered {method} ({role}) with something else: {what}")]
+    Answer {
+        /// The ABCI method.
+        method: &'static str,
+        /// On whose behalf.
+        role: Role,
+        /// What came.
+        what: String,
+    },
+    /// It did not answer within the time that the configuration gives it.
+    #[error(
+        "the application has not answered {method} ({role}) of height {height} after {seconds} s, and abci_call_timeout gives it no longer"
+    )]
+    Silent {
+        /// The ABCI method.
+        method: &'static str,
+        /// On whose behalf.
+        role: Role,
+        /// The height that the call was about; 0 where it was about none.
+        height: i64,
+        /// How long it had.
+        seconds: u64,
+    },
+    /// The node stops, and no longer waits.
+    #[error("the node stops")]
+    Stopped,
+}
+
+impl AppError {
+    /// Whether [`Application::reconnect`] helps.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, AppError::Lost { .. })
+    }
 }

@@ -2,13 +2,14 @@
 //!
 //! The node sees an [`Application`] for each of four roles, as CometBFT has four connections. An application written for the
 //! `tendermint-abci` crate becomes one by [`in_process`]: one clone a role, and a panic in it comes back as an [`AppError`].
-//! [`open()`] finds the application that a configuration names; [`kvstore`] is the one that comes with the node.
+//! An application in another process is reached by [`socket`]. [`open()`] finds the application that a configuration names; [`kvstore`] is the one that comes with the node.
 
 mod application;
 mod in_process;
 pub mod kvstore;
 mod noop;
 mod open;
+pub mod socket;
 
 #[cfg(test)]
 mod tests;

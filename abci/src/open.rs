@@ -1,9 +1,10 @@
 //! From the name in the configuration to an application.
 
-use crate::application::Roles;
+use crate::application::{AppError, Roles};
 use crate::in_process::in_process;
 use crate::kvstore::{Durability, KvStore};
 use crate::noop::Noop;
+use crate::socket::{self, Settings, Stop};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
@@ -13,15 +14,14 @@ const KVSTORE_FOLDER: &str = "kvstore.db";
 /// Why there is no application.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// An address, of an application in another process.
-    #[error(
-        "proxy_app = \"{0}\" is an address, and socket applications come with a later version: set kvstore, \
-         persistent_kvstore or noop"
-    )]
-    Socket(String),
     /// A name that is none.
-    #[error("proxy_app = \"{0}\" names no application: set kvstore, persistent_kvstore or noop")]
+    #[error(
+        "proxy_app = \"{0}\" names no application: set kvstore, persistent_kvstore, noop, tcp://HOST:PORT or unix://PATH"
+    )]
     Unknown(String),
+    /// The node was told to stop before the application in another process was there.
+    #[error(transparent)]
+    App(#[from] AppError),
     /// The kvstore's database did not open.
     #[error("the kvstore's database in {} cannot be opened: see to the disk; where its data is damaged, remove the folder, and the chain is executed again", folder.display())]
     Database {
@@ -49,19 +49,26 @@ pub enum OpenError {
     },
 }
 
-/// Opens the application with this name, as it stands in `proxy_app`: `kvstore`, `persistent_kvstore` or `noop`. The kvstores have
-/// their data below `data_dir`, in one folder for both, so the name can be changed.
+/// Opens the application with this name, as it stands in `proxy_app`: `kvstore`, `persistent_kvstore` or `noop`, or the address of one in
+/// another process, which is waited for until `stop` is told. The kvstores have their data below `data_dir`, in one folder for both, so
+/// the name can be changed.
 ///
 /// # Errors
-/// For other names and addresses, and where the kvstore's data cannot be opened.
-pub fn open(proxy_app: &str, data_dir: &Path) -> Result<Roles, OpenError> {
+/// For other names, and where the kvstore's data cannot be opened.
+pub fn open(
+    proxy_app: &str,
+    data_dir: &Path,
+    settings: &Settings,
+    stop: &Stop,
+) -> Result<Roles, OpenError> {
     let kvstore = |durability| KvStore::open(&data_dir.join(KVSTORE_FOLDER), durability);
     match proxy_app {
         "kvstore" => kvstore(Durability::Buffered).map(in_process),
         "persistent_kvstore" => kvstore(Durability::Synced).map(in_process),
         "noop" => Ok(in_process(Noop)),
-        // `tcp://127.0.0.1:26658`, `unix:///run/app.sock`, and `127.0.0.1:26658`, which CometBFT takes as TCP.
-        address if address.contains(':') => Err(OpenError::Socket(address.to_owned())),
-        name => Err(OpenError::Unknown(name.to_owned())),
+        address => match address.parse() {
+            Ok(address) => Ok(socket::connect(&address, settings, stop)?),
+            Err(_) => Err(OpenError::Unknown(address.to_owned())),
+        },
     }
 }

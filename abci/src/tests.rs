@@ -1,6 +1,7 @@
 //! Opening applications by name, and panics in them.
 
-use super::{AppError, OpenError, Role, Roles, in_process, open};
+use super::socket::{Settings, Stop};
+use super::{AppError, OpenError, Role, Roles, in_process};
 use bytes::Bytes;
 use std::error::Error as _;
 use std::path::Path;
@@ -9,6 +10,10 @@ use tendermint_proto::v0_38::abci::{
     ExecTxResult, RequestCheckTx, RequestFinalizeBlock, RequestInfo, RequestQuery, ResponseCheckTx,
     ResponseInfo, ResponseQuery,
 };
+
+fn open(proxy_app: &str, data_dir: &Path) -> Result<Roles, OpenError> {
+    super::open(proxy_app, data_dir, &Settings::default(), &Stop::default())
+}
 
 /// Commits a block with one transaction.
 fn commit(roles: &mut Roles, tx: &'static str) {
@@ -59,24 +64,12 @@ fn noop_executes_everything_and_keeps_nothing() {
 }
 
 #[test]
-fn an_address_is_refused_in_one_line() {
-    for address in ["tcp://127.0.0.1:26658", "unix:///run/app.sock", "127.0.0.1:26658"] {
-        let error = open(address, Path::new("/nowhere")).unwrap_err();
-        assert!(matches!(&error, OpenError::Socket(found) if found == address), "{error:?}");
-        let expected = format!(
-            "proxy_app = \"{address}\" is an address, and socket applications come with a later version: set kvstore, \
-             persistent_kvstore or noop"
-        );
-        assert_eq!(error.to_string(), expected);
-    }
-}
-
-#[test]
 fn an_unknown_name_is_answered_with_the_known_ones() {
     for name in ["", "kv", "KVSTORE", "e2e"] {
         let error = open(name, Path::new("/nowhere")).unwrap_err();
         let expected = format!(
-            "proxy_app = \"{name}\" names no application: set kvstore, persistent_kvstore or noop"
+            "proxy_app = \"{name}\" names no application: set kvstore, persistent_kvstore, noop, tcp://HOST:PORT or \
+             unix://PATH"
         );
         assert_eq!(error.to_string(), expected);
     }

@@ -13,6 +13,12 @@ pub const EMPTY_BLOCK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Config {
     /// `proxy_app`: the application.
     pub proxy_app: ProxyApp,
+    /// `abci_call_warn`: after how long an application in another process that has not answered is told in the log.
+    pub abci_call_warn: Duration,
+    /// `abci_call_timeout`: after how long the node leaves; zero: never.
+    pub abci_call_timeout: Duration,
+    /// `abci_exit_on_disconnect`: whether it leaves where the connection breaks.
+    pub abci_exit_on_disconnect: bool,
     /// `moniker`: the name that the operator gives the node.
     pub moniker: String,
     /// `db_dir`: the folder of the databases.
@@ -197,6 +203,9 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             proxy_app: ProxyApp::Kvstore,
+            abci_call_warn: Duration::from_secs(10),
+            abci_call_timeout: Duration::ZERO,
+            abci_exit_on_disconnect: false,
             moniker: "anonymous".into(),
             db_dir: "data".into(),
             log_level: LogLevel("info".into()),

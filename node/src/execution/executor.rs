@@ -1,6 +1,7 @@
 //! The thread that owns the application's consensus role. Jobs come in order and each is answered; the first failure ends it.
 
 use super::block::{check, data_bytes, data_bytes_max, header};
+use super::handshake::{Origin, resume};
 use super::requests::{self, Prepare};
 use super::updates::after_block;
 use super::{Applied, Done, ExecutionError, Job, Outcome, Refusal, State};
@@ -41,6 +42,7 @@ pub struct Executor {
     state: State,
     /// The height that the application says it has committed; above the state's only after a crash.
     app_height: u64,
+    origin: Origin,
     /// The address that proposals carry; none for a full node.
     me: Option<Address>,
     hooks: Hooks,
@@ -56,6 +58,8 @@ pub struct Parts {
     pub state: State,
     /// The height of the application after the handshake.
     pub app_height: u64,
+    /// What the handshake began with.
+    pub origin: Origin,
     /// The validator's address; none for a full node.
     pub me: Option<Address>,
     /// The rest of the node.
@@ -66,8 +70,8 @@ impl Executor {
     /// An executor.
     #[must_use]
     pub fn new(parts: Parts) -> Executor {
-        let Parts { app, chain, state, app_height, me, hooks } = parts;
-        Executor { app, chain, state, app_height, me, hooks }
+        let Parts { app, chain, state, app_height, origin, me, hooks } = parts;
+        Executor { app, chain, state, app_height, origin, me, hooks }
     }
 
     /// Works until there are no more jobs, or one fails; the failure is told as [`Done::Failed`].
@@ -80,11 +84,27 @@ impl Executor {
         }
     }
 
+    /// Does a job. Where the connection to the application breaks meanwhile, the application that is there afterwards is brought to where
+    /// the chain is, and asked again: until then nobody hears of the job, so nothing is signed that depends on it.
     pub(super) fn work(&mut self, job: Job) -> Result<(), ExecutionError> {
+        loop {
+            let error = match self.attempt(&job) {
+                Err(ExecutionError::App(error)) if error.is_lost() => error,
+                result => return result,
+            };
+            tracing::warn!("{error}; consensus waits until it is back");
+            self.app_height = resume(self.app.as_mut(), &self.chain, &self.origin)?.app_height;
+            tracing::info!(height = self.app_height, "the application is back");
+        }
+    }
+
+    fn attempt(&mut self, job: &Job) -> Result<(), ExecutionError> {
         match job {
-            Job::Propose { height, view, last_commit } => self.propose(height, view, last_commit),
-            Job::Validate(block) => self.validate(&block),
-            Job::Apply { block, commit } => self.apply(&block, &commit),
+            Job::Propose { height, view, last_commit } => {
+                self.propose(*height, *view, last_commit.clone())
+            }
+            Job::Validate(block) => self.validate(block),
+            Job::Apply { block, commit } => self.apply(block, commit),
         }
     }
 

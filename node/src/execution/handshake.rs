@@ -15,6 +15,7 @@ use super::executor::{check_sequence, known_results};
 use super::updates::{after_block, after_init};
 use super::{Applied, ExecutionError, State, requests};
 use crate::store::Chain;
+use bytes::Bytes;
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::{RequestInfo, RequestInitChain, ValidatorUpdate};
 use tendermint_proto::v0_38::crypto::{PublicKey, public_key::Sum};
@@ -29,18 +30,15 @@ const BLOCK_PROTOCOL: u64 = 11;
 /// How often a long replay says how far it is, in blocks.
 const PROGRESS_BLOCKS: u64 = 1_000;
 
-/// What the handshake starts from.
-pub struct Start<'a> {
-    /// The application's consensus role.
-    pub app: &'a mut dyn Application,
-    /// The chain.
-    pub chain: &'a Chain,
+/// What a new application is told, and what every application is told of the node.
+#[derive(Clone)]
+pub struct Origin {
     /// The state before the first block, by the genesis.
     pub genesis: State,
     /// `app_state` of the genesis, byte for byte.
-    pub app_state: Vec<u8>,
+    pub app_state: Bytes,
     /// The version that the node says it is compatible with.
-    pub version: &'a str,
+    pub version: &'static str,
 }
 
 /// Where both are after the handshake.
@@ -52,14 +50,63 @@ pub struct Ready {
     pub app_height: u64,
 }
 
-/// Brings the application to the state's height, or the state to the application's.
+/// Brings the application to the state's height, or the state to the application's, and takes the blocks that are stored but not in the
+/// state. Where the connection to the application breaks, it begins anew with the one that is there then.
 ///
 /// # Errors
 /// Where they do not belong together, the application does not answer or the disk fails.
-pub fn handshake(start: Start<'_>) -> Result<Ready, ExecutionError> {
-    let Start { app, chain, genesis, app_state, version } = start;
+pub fn start(
+    app: &mut dyn Application,
+    chain: &Chain,
+    origin: &Origin,
+) -> Result<Ready, ExecutionError> {
+    retry(app, |app| {
+        let mut ready = handshake(app, chain, origin)?;
+        catch_up(app, chain, &mut ready)?;
+        Ok(ready)
+    })
+}
+
+/// Brings an application to the state's height, or above it, that was lost in the middle and is another now or the same with less than it
+/// had.
+///
+/// # Errors
+/// As [`start`].
+pub fn resume(
+    app: &mut dyn Application,
+    chain: &Chain,
+    origin: &Origin,
+) -> Result<Ready, ExecutionError> {
+    retry(app, |app| {
+        app.reconnect()?;
+        handshake(app, chain, origin)
+    })
+}
+
+/// Tries until the connection to the application holds.
+fn retry<T>(
+    app: &mut dyn Application,
+    mut attempt: impl FnMut(&mut dyn Application) -> Result<T, ExecutionError>,
+) -> Result<T, ExecutionError> {
+    loop {
+        match attempt(app) {
+            Err(ExecutionError::App(error)) if error.is_lost() => {
+                tracing::warn!("{error}; connecting again");
+                app.reconnect()?;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn handshake(
+    app: &mut dyn Application,
+    chain: &Chain,
+    origin: &Origin,
+) -> Result<Ready, ExecutionError> {
+    let Origin { genesis, app_state, version } = origin;
     let info = app.info(RequestInfo {
-        version: version.to_owned(),
+        version: (*version).to_owned(),
         block_version: BLOCK_PROTOCOL,
         p2p_version: P2P_PROTOCOL,
         abci_version: ABCI_VERSION.to_owned(),
@@ -73,7 +120,7 @@ pub fn handshake(start: Start<'_>) -> Result<Ready, ExecutionError> {
         None => State { app_version: info.app_version, ..genesis.clone() },
     };
     if app_height == 0 {
-        let answer = app.init_chain(init_chain(&genesis, app_state))?;
+        let answer = app.init_chain(init_chain(genesis, app_state.clone()))?;
         if stored.is_none() {
             state = after_init(state, &answer)?;
         }
@@ -133,7 +180,7 @@ fn replay(
                 block.header().app_hash
             ))
         });
-        if let Some(hash) = app_hash.filter(|hash: &bytes::Bytes| hash != before) {
+        if let Some(hash) = app_hash.filter(|hash: &Bytes| hash != before) {
             return Err(wrong(&hash));
         }
         let state = validators_before(chain, block.header().height, last)?;
@@ -164,7 +211,7 @@ fn validators_before(chain: &Chain, height: Height, last: &State) -> Result<Stat
 ///
 /// # Errors
 /// Where a block does not follow, the application does not answer or the disk fails.
-pub fn catch_up(
+fn catch_up(
     app: &mut dyn Application,
     chain: &Chain,
     ready: &mut Ready,
@@ -190,13 +237,13 @@ pub fn catch_up(
     Ok(())
 }
 
-fn init_chain(genesis: &State, app_state: Vec<u8>) -> RequestInitChain {
+fn init_chain(genesis: &State, app_state: Bytes) -> RequestInitChain {
     RequestInitChain {
         time: Some(genesis.last_block_time.into()),
         chain_id: genesis.chain_id.clone(),
         consensus_params: Some(genesis.params.clone().into()),
         validators: validator_updates(&genesis.validators),
-        app_state_bytes: app_state.into(),
+        app_state_bytes: app_state,
         initial_height: i64::try_from(genesis.initial_height.value()).unwrap_or(i64::MAX),
     }
 }

@@ -1,7 +1,9 @@
 //! The executor and the handshake against a scripted application.
 
+mod lost;
+
 use super::executor::{Executor, Hooks, Parts};
-use super::handshake::{Ready, Start, catch_up, handshake};
+use super::handshake::{self, Origin, Ready};
 use super::{Done, ExecutionError, Job, Refusal, State, block, updates};
 use crate::store::Chain;
 use bytes::Bytes;
@@ -160,16 +162,11 @@ struct Rig {
 
 fn shake(app: &App, chain: &Chain) -> Result<Ready, ExecutionError> {
     let mut role = tercet_abci::in_process(app.clone()).consensus;
-    let start = Start {
-        app: role.as_mut(),
-        chain,
-        genesis: genesis(),
-        app_state: b"{}".to_vec(),
-        version: "0.38.25",
-    };
-    let mut ready = handshake(start)?;
-    catch_up(role.as_mut(), chain, &mut ready)?;
-    Ok(ready)
+    handshake::start(role.as_mut(), chain, &origin())
+}
+
+fn origin() -> Origin {
+    Origin { genesis: genesis(), app_state: Bytes::from_static(b"{}"), version: "0.38.25" }
 }
 
 impl Rig {
@@ -192,7 +189,16 @@ impl Rig {
         };
         let app_role = tercet_abci::in_process(app.clone()).consensus;
         let me = Some(public(0).address());
-        let parts = Parts { app: app_role, chain: chain.clone(), state, app_height, me, hooks };
+        let chain_too = chain.clone();
+        let parts = Parts {
+            app: app_role,
+            chain: chain_too,
+            state,
+            app_height,
+            origin: origin(),
+            me,
+            hooks,
+        };
         Ok(Rig { folder, app, chain, executor: Executor::new(parts), done, pool })
     }
 

@@ -106,7 +106,7 @@ mod tests {
         let mut pool = pool(10_000);
         let now = Instant::now() + Duration::from_secs(10);
         for n in txs {
-            pool.add(entry(&n.to_le_bytes()));
+            pool.add(entry(&n.to_le_bytes())).expect("room");
         }
         (pool, Decided { now, room: true, mine: false })
     }
@@ -155,7 +155,7 @@ mod tests {
         let mut age = Age::default();
         let mut suspected = 0;
         for n in 0..4_096u32 {
-            pool.add(entry(&n.to_le_bytes()));
+            pool.add(entry(&n.to_le_bytes())).expect("room");
             suspected += u32::from(age.block(&mut pool, decided));
             if n % 64 == 0 {
                 age.rotated(&mut pool);
@@ -169,7 +169,7 @@ mod tests {
         let (mut pool, decided) = waiting(0..2_000);
         let mut age = Age::default();
         assert_eq!(suspicions(&mut age, &mut pool, decided, 100), 1);
-        pool.add(entry(b"censored"));
+        pool.add(entry(b"censored")).expect("room");
         assert_eq!(suspicions(&mut age, &mut pool, decided, 2 * BLOCKS - 1), 0);
         assert!(age.block(&mut pool, decided));
     }
@@ -183,7 +183,7 @@ mod tests {
         assert!(committed.suspected);
         age.committed(&committed);
         assert_eq!(age.aged(), 0);
-        pool.add(entry(b"next"));
+        pool.add(entry(b"next")).expect("room");
         assert_eq!(suspicions(&mut age, &mut pool, decided, BLOCKS), 1);
     }
 

@@ -24,6 +24,9 @@ const CHUNK: usize = 64;
 /// How many transactions, or bytes of them, go out in one frame; a larger one goes alone.
 const BATCH_TXS: usize = 512;
 const BATCH_BYTES: usize = 128 * 1024;
+/// How many transactions the application is asked about at a time.
+const CHECK_MAX: usize = 256;
+const NO_ANSWER: &str = "the application gave fewer answers than it was asked for";
 /// How many transactions are rechecked at a time.
 const RECHECK_CHUNK: usize = 16;
 /// What is still here after so long goes to the primary again; below any view-change timeout, so that nobody suspects a primary for what
@@ -60,12 +63,21 @@ pub(super) struct Owner {
     fresh: HashMap<Option<PeerId>, Vec<Bytes>>,
     fresh_count: usize,
     fresh_bytes: usize,
+    /// Admitted, and to be checked together.
+    asked: Vec<Asked>,
     /// Answers that go out together: to wake many at once costs little more than to wake one.
     replies: Vec<(Reply, Result<ResponseCheckTx, PoolError>)>,
     /// What is left to recheck, and whether to begin anew after it, as another block was executed meanwhile.
     recheck: Range<u64>,
     recheck_again: bool,
     failed: bool,
+}
+
+/// A transaction that the application is asked about.
+struct Asked {
+    tx: Tx,
+    from: Option<PeerId>,
+    reply: Option<Reply>,
 }
 
 /// Whether the owner goes on.
@@ -89,6 +101,7 @@ impl Owner {
             fresh: HashMap::new(),
             fresh_count: 0,
             fresh_bytes: 0,
+            asked: Vec::new(),
             replies: Vec::new(),
             recheck: 0..0,
             recheck_again: false,
@@ -157,6 +170,7 @@ impl Owner {
             recv(queues.1) -> intake => match intake {
                 Ok(intake) => {
                     self.take(intake);
+                    self.check_asked();
                     Flow::On
                 }
                 Err(_) => Flow::Stop,
@@ -185,26 +199,27 @@ impl Owner {
 
     /// Takes a chunk of what clients and peers sent; false where nothing was there.
     fn intake(&mut self) -> bool {
-        for taken in 0..CHUNK {
-            match self.queues.intake.try_recv() {
-                Ok(intake) => self.take(intake),
-                Err(_) => return taken > 0,
-            }
+        let mut taken = 0;
+        while taken < CHUNK
+            && let Ok(intake) = self.queues.intake.try_recv()
+        {
+            self.take(intake);
+            taken += 1;
         }
-        true
+        self.check_asked();
+        taken > 0
     }
 
     fn take(&mut self, intake: Intake) {
         match intake {
             Intake::Client { tx, reply, room } => {
-                let answer = self.check(tx, None);
-                self.replies.extend(reply.map(|reply| (reply, answer)));
+                self.admit(Asked { tx, from: None, reply });
                 drop(room);
             }
             Intake::Peer { peer, txs, room } => {
                 for tx in txs {
                     // A peer's transaction that is known or refused is no fault of the peer: it cannot know.
-                    drop(self.check(tx, Some(peer)));
+                    self.admit(Asked { tx, from: Some(peer), reply: None });
                 }
                 drop(room);
             }
@@ -218,13 +233,51 @@ impl Owner {
         }
     }
 
-    fn check(&mut self, tx: Tx, from: Option<PeerId>) -> Result<ResponseCheckTx, PoolError> {
-        let Tx { bytes: tx, hash } = tx;
-        if tx.len() > self.block_bytes_max {
-            return Err(PoolError::TooLarge { max: self.block_bytes_max, size: tx.len() });
+    /// Has a transaction checked that may be.
+    fn admit(&mut self, asked: Asked) {
+        let (hash, size) = (asked.tx.hash, asked.tx.bytes.len());
+        let admitted = if size > self.block_bytes_max {
+            Err(PoolError::TooLarge { max: self.block_bytes_max, size })
+        } else {
+            self.pool.admit(hash, size)
+        };
+        match admitted {
+            Ok(()) => self.asked.push(asked),
+            Err(error) => self.replies.extend(asked.reply.map(|reply| (reply, Err(error)))),
         }
-        self.pool.admit(hash, tx.len())?;
-        let answer = self.ask(tx.clone(), CheckTxType::New)?;
+        if self.asked.len() >= CHECK_MAX {
+            self.check_asked();
+        }
+    }
+
+    /// Asks the application about all that were admitted.
+    fn check_asked(&mut self) {
+        let asked = std::mem::take(&mut self.asked);
+        if asked.is_empty() {
+            return;
+        }
+        let answers = self.ask(asked.iter().map(|asked| asked.tx.bytes.clone()), CheckTxType::New);
+        let mut answers = answers.map(Vec::into_iter);
+        for Asked { tx, from, reply } in asked {
+            let answer = match &mut answers {
+                Ok(answers) => {
+                    answers.next().ok_or_else(|| PoolError::Unavailable(NO_ANSWER.into()))
+                }
+                Err(error) => Err(error.clone()),
+            };
+            let taken = answer.and_then(|answer| self.accept(tx, from, answer));
+            self.replies.extend(reply.map(|reply| (reply, taken)));
+        }
+    }
+
+    /// Takes a transaction with what the application says of it.
+    fn accept(
+        &mut self,
+        tx: Tx,
+        from: Option<PeerId>,
+        answer: ResponseCheckTx,
+    ) -> Result<ResponseCheckTx, PoolError> {
+        let Tx { bytes: tx, hash } = tx;
         let wants_too_much = self.gas_max >= 0 && answer.gas_wanted > self.gas_max;
         if answer.code != 0 || wants_too_much {
             if !self.parts.settings.keep_invalid {
@@ -237,7 +290,7 @@ impl Owner {
             };
         }
         let now = Instant::now();
-        self.pool.add(Entry {
+        let added = self.pool.add(Entry {
             tx: tx.clone(),
             hash,
             gas: answer.gas_wanted,
@@ -248,6 +301,10 @@ impl Owner {
             suspected: false,
             aged: false,
         });
+        if let Err(error) = added {
+            self.pool.forget(&hash);
+            return Err(error);
+        }
         if self.parts.settings.broadcast {
             self.fresh_count += 1;
             self.fresh_bytes += tx.len();
@@ -256,13 +313,32 @@ impl Owner {
         Ok(answer)
     }
 
-    fn ask(&mut self, tx: Bytes, kind: CheckTxType) -> Result<ResponseCheckTx, PoolError> {
-        let request = RequestCheckTx { tx, r#type: kind.into() };
-        self.parts.app.check_tx(request).map_err(|error| {
+    /// Asks the application. One that was lost and is back is asked again, and about all that wait here: it may know less than before.
+    fn ask(
+        &mut self,
+        txs: impl Iterator<Item = Bytes>,
+        kind: CheckTxType,
+    ) -> Result<Vec<ResponseCheckTx>, PoolError> {
+        let requests: Vec<_> = txs.map(|tx| RequestCheckTx { tx, r#type: kind.into() }).collect();
+        loop {
+            let error = match self.parts.app.check_txs(requests.clone()) {
+                Ok(answers) => return Ok(answers),
+                Err(error) if error.is_lost() => {
+                    tracing::warn!("{error}; connecting again");
+                    match self.parts.app.reconnect() {
+                        Ok(()) => {
+                            self.recheck = 0..self.pool.end();
+                            continue;
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
             self.failed = true;
             (self.parts.failed)(error.to_string());
-            PoolError::Unavailable(error.to_string())
-        })
+            return Err(PoolError::Unavailable(error.to_string()));
+        }
     }
 
     /// Sends what was accepted since the last time: to the primary first, then to all others that lack it.
@@ -376,15 +452,14 @@ impl Owner {
         }
         let (page, next) = self.pool.page(self.recheck.clone(), RECHECK_CHUNK);
         self.recheck.start = next.unwrap_or(self.recheck.end);
-        for (hash, tx) in page {
-            let Ok(answer) = self.ask(tx, CheckTxType::Recheck) else { return false };
-            if answer.code != 0 {
-                if let Some(entry) = self.pool.remove(&hash) {
-                    self.age.left(&entry);
-                }
-                if !self.parts.settings.keep_invalid {
-                    self.pool.forget(&hash);
-                }
+        let txs = page.iter().map(|(_, tx)| tx.clone());
+        let Ok(answers) = self.ask(txs, CheckTxType::Recheck) else { return false };
+        for ((hash, _), _) in page.iter().zip(answers).filter(|(_, answer)| answer.code != 0) {
+            if let Some(entry) = self.pool.remove(hash) {
+                self.age.left(&entry);
+            }
+            if !self.parts.settings.keep_invalid {
+                self.pool.forget(hash);
             }
         }
         if self.recheck.is_empty() && std::mem::take(&mut self.recheck_again) {

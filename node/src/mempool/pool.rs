@@ -128,14 +128,19 @@ impl Pool {
         self.seen.put(&hash);
     }
 
-    /// Takes a transaction that the application accepted.
-    pub fn add(&mut self, entry: Entry) {
+    /// Takes a transaction that the application accepted, if there is still room.
+    ///
+    /// # Errors
+    /// Where others were taken since it was admitted, and nothing is left.
+    pub fn add(&mut self, entry: Entry) -> Result<(), PoolError> {
+        self.limits.admit(entry.tx.len(), &self.stats())?;
         if let hash_map::Entry::Vacant(place) = self.by_hash.entry(entry.hash) {
             place.insert(self.next);
             self.bytes += u64::try_from(entry.tx.len()).unwrap_or(u64::MAX);
             self.order.insert(self.next, entry);
             self.next += 1;
         }
+        Ok(())
     }
 
     /// Removes a transaction.
@@ -228,7 +233,7 @@ pub(super) mod tests {
     fn put(pool: &mut Pool, tx: &[u8], gas: i64) -> Result<(), PoolError> {
         let entry = Entry { gas, ..entry(tx) };
         pool.admit(entry.hash, tx.len())?;
-        pool.add(entry);
+        pool.add(entry).expect("room");
         Ok(())
     }
 
@@ -300,7 +305,7 @@ pub(super) mod tests {
         let mut pool = Pool::new(limits);
         put(&mut pool, b"a", 1).unwrap();
         assert!(matches!(put(&mut pool, b"a", 1), Err(PoolError::Seen)));
-        pool.add(entry(b"a"));
+        pool.add(entry(b"a")).expect("room");
         assert_eq!(pool.stats(), PoolStats { count: 1, total_bytes: 1 });
         assert!(pool.remove(&entry(b"a").hash).is_some());
         assert_eq!((pool.stats(), pool.oldest().count()), (PoolStats::default(), 0));

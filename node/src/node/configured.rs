@@ -34,6 +34,11 @@ impl Settings {
             node_secret: *node_key.secret(),
             validator_secret: validator_key.signing_key().to_bytes(),
             app: config.proxy_app.to_string(),
+            app_calls: tercet_abci::socket::Settings {
+                call_warn: config.abci_call_warn,
+                call_max: Some(config.abci_call_timeout).filter(|most| !most.is_zero()),
+                exit_on_disconnect: config.abci_exit_on_disconnect,
+            },
             network: network(&config.p2p)?,
             mempool: mempool(config),
             pace: PaceSettings {
@@ -94,7 +99,7 @@ fn chain(genesis: Genesis) -> anyhow::Result<ChainSettings> {
         tercet: genesis.tercet_raw,
     };
     let term = genesis.tercet.primary_term;
-    Ok(ChainSettings { genesis: state, app_state, genesis_hash, term, shown })
+    Ok(ChainSettings { genesis: state, app_state: app_state.into(), genesis_hash, term, shown })
 }
 
 fn network(p2p: &P2pConfig) -> anyhow::Result<NetworkSettings> {

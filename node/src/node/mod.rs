@@ -32,7 +32,7 @@ use crate::store::Chain;
 use crate::sync::{self, SyncHandle};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use ed25519_dalek::SigningKey;
 use peers::{Peers, start_network};
 use std::net::SocketAddr;
@@ -42,6 +42,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use stores::{Opened, Stores};
 use tendermint::block::Height;
+use tercet_abci::socket::Stop;
 use tercet_abci::{Application, Roles};
 use tercet_consensus::key::{Address, PublicKey};
 use tokio::runtime::{Builder, Runtime};
@@ -58,6 +59,8 @@ const INBOX_MAX: usize = 1_024;
 const BODIES_MAX: usize = 8;
 /// The most threads for peers, for clients, and for signatures, each.
 const THREADS_MAX: usize = 4;
+/// How long a node that stops waits for answers of an application in another process.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How long the parts may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -66,8 +69,17 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// # Errors
 /// Where it cannot start: configuration, genesis, disk, ports, application.
 pub fn run(settings: Settings) -> anyhow::Result<End> {
-    let (name, data) = (settings.app.clone(), settings.data.clone());
-    let mut node = Node::start(settings, || Ok(tercet_abci::open(&name, &data)?))?;
+    let (name, data, calls) =
+        (settings.app.clone(), settings.data.clone(), settings.app_calls.clone());
+    let stop = Stop::default();
+    let open = || Ok(tercet_abci::open(&name, &data, &calls, &stop)?);
+    let mut node = match Node::start(settings, &stop, open) {
+        Ok(node) => node,
+        Err(_) if stop.is_told() => {
+            return Ok(End::Asked("a signal before the application was there"));
+        }
+        Err(error) => return Err(error),
+    };
     let end = node.wait();
     match &end {
         End::Asked(signal) => tracing::info!("{signal}: stopping"),
@@ -80,6 +92,7 @@ pub fn run(settings: Settings) -> anyhow::Result<End> {
 /// A running node.
 pub struct Node {
     running: Running,
+    stop: Stop,
     ended: mpsc::UnboundedReceiver<End>,
     signals: Signals,
     network_runtime: Runtime,
@@ -87,25 +100,35 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node that drives the application that `app` opens, once this process has the home for itself.
+    /// Starts a node that drives the application that `app` opens, once this process has the home for itself. A signal tells `stop`
+    /// meanwhile, and [`Node::stop`] does.
     ///
     /// # Errors
     /// Where it cannot start: configuration, genesis, disk, ports, application.
     pub fn start(
         settings: Settings,
+        stop: &Stop,
         app: impl FnOnce() -> anyhow::Result<Roles>,
     ) -> anyhow::Result<Node> {
         let (ends, ended) = Ends::new();
         let network_runtime = runtime("network", threads(4))?;
         let rpc_runtime = runtime("rpc", threads(4))?;
-        let signals = {
+        let (signals, mut early) = {
             let _inside = network_runtime.enter();
-            Signals::new()?
+            (Signals::new()?, Signals::new()?)
         };
         let stores = Stores::open(&settings)?;
+        let stop = stop.clone();
+        // The application may be waited for: a signal ends that.
+        let ends_waiting = stop.clone();
+        let listening = network_runtime.spawn(async move {
+            early.asked().await;
+            ends_waiting.tell();
+        });
         let parts = (stores, app()?);
         let running = start(&settings, parts, &ends, (&network_runtime, &rpc_runtime))?;
-        Ok(Node { running, ended, signals, network_runtime, rpc_runtime })
+        listening.abort();
+        Ok(Node { running, stop, ended, signals, network_runtime, rpc_runtime })
     }
 
     /// Where the RPC listens; none without one, or on a Unix socket.
@@ -128,7 +151,7 @@ impl Node {
     /// Stops in order: clients first, then the engine (which ends the executor and catch-up), then the pool and peers. Returns when no
     /// thread uses a database any more, which would crash a process that ends.
     pub fn stop(self) {
-        let Node { running, network_runtime, rpc_runtime, .. } = self;
+        let Node { running, stop, network_runtime, rpc_runtime, .. } = self;
         let Running { network, mempool, events, threads, sync, rpc, .. } = running;
         let until = Instant::now() + STOP_MAX;
         let left = |most: Duration| until.saturating_duration_since(Instant::now()).min(most);
@@ -146,7 +169,11 @@ impl Node {
             }
             drop(done);
         });
-        let _ = finished.recv_timeout(left(STOP_MAX / 2));
+        // What the application is asked is answered, if that takes no longer than a moment; then nobody waits for it any more.
+        if finished.recv_timeout(left(ANSWER_MAX)) == Err(RecvTimeoutError::Timeout) {
+            stop.tell();
+            let _ = finished.recv_timeout(left(STOP_MAX / 2));
+        }
         ends::shut_down(network_runtime, sync, until);
     }
 }
@@ -308,6 +335,7 @@ impl Shared<'_> {
             chain: self.chain.clone(),
             state: ready.state.clone(),
             app_height: ready.app_height,
+            origin: stores::origin(self.settings),
             me: Some(self.me()),
             hooks,
         });

@@ -6,6 +6,7 @@ use crate::execution::State;
 use crate::mempool;
 use crate::network::{PeerAddress, Transport};
 use crate::rpc;
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub validator_secret: [u8; 32],
     /// `proxy_app`.
     pub app: String,
+    /// How an application in another process is called.
+    pub app_calls: tercet_abci::socket::Settings,
     /// Peers.
     pub network: NetworkSettings,
     /// The pool.
@@ -46,7 +49,7 @@ pub struct ChainSettings {
     /// The state before the first block.
     pub genesis: State,
     /// `app_state`, byte for byte.
-    pub app_state: Vec<u8>,
+    pub app_state: Bytes,
     /// The hash that peers compare.
     pub genesis_hash: [u8; 32],
     /// Genesis parameter `primary_term`.

@@ -2,7 +2,7 @@
 
 use super::{Settings, ends};
 use crate::engine::journaled::{Reservation, compare};
-use crate::execution::handshake::{Ready, Start, catch_up, handshake};
+use crate::execution::handshake::{self, Origin, Ready};
 use crate::rpc::COMPATIBLE_VERSION;
 use crate::store::{Chain, Journal};
 use anyhow::Context as _;
@@ -74,15 +74,17 @@ fn ready(
              chain has passed that height. Only if nothing that this key signed is of use any more, `tercet reset --unsafe` begins anew"
         );
     }
-    let mut ready = handshake(Start {
-        app,
-        chain: &chain,
+    let ready = handshake::start(app, &chain, &origin(settings))?;
+    Ok(Opened { journal, chain, stale_until, ready })
+}
+
+/// What the application is told of the chain and the node.
+pub(super) fn origin(settings: &Settings) -> Origin {
+    Origin {
         genesis: settings.chain.genesis.clone(),
         app_state: settings.chain.app_state.clone(),
         version: COMPATIBLE_VERSION,
-    })?;
-    catch_up(app, &chain, &mut ready)?;
-    Ok(Opened { journal, chain, stale_until, ready })
+    }
 }
 
 /// Compares the journal's watermark with the file's, and completes an interrupted write.

@@ -37,7 +37,7 @@ pub struct App(Sender<Call>);
 
 impl App {
     /// Starts the thread. `failed` is told once where the application does not answer; its state is unknown then, so it is asked
-    /// nothing more.
+    /// nothing more. Where the connection to it is lost, calls are refused until it is back.
     ///
     /// # Errors
     /// Where no thread can be started.
@@ -86,14 +86,16 @@ impl sources::App for App {
 
 fn run(mut app: Box<dyn Application>, calls: &Receiver<Call>, failed: &Failed) {
     for call in calls {
+        let app = app.as_mut();
         let done = match call {
-            Call::Query(request, reply) => answer(reply, || app.query(request)),
-            Call::Info(reply) => answer(reply, || app.info(request_info())),
-            Call::CheckTx(tx, reply) => answer(reply, || {
+            Call::Query(request, reply) => answer(reply, app, |app| app.query(request)),
+            Call::Info(reply) => answer(reply, app, |app| app.info(request_info())),
+            Call::CheckTx(tx, reply) => answer(reply, app, |app| {
                 app.check_tx(RequestCheckTx { tx, r#type: CheckTxType::New.into() })
             }),
         };
-        if let Err(error) = done {
+        if let Err(error) = done.or_else(|error| if error.is_lost() { Ok(()) } else { Err(error) })
+        {
             failed(error.to_string());
             refuse(calls, &error);
             return;
@@ -114,11 +116,15 @@ fn refuse(calls: &Receiver<Call>, error: &AppError) {
 }
 
 /// Makes a call and hands its answer over, unless nobody waits for it any more.
-fn answer<T>(reply: Reply<T>, call: impl FnOnce() -> Result<T, AppError>) -> Result<(), AppError> {
+fn answer<T>(
+    reply: Reply<T>,
+    app: &mut dyn Application,
+    call: impl FnOnce(&mut dyn Application) -> Result<T, AppError>,
+) -> Result<(), AppError> {
     if reply.is_closed() {
         return Ok(());
     }
-    let answer = call();
+    let answer = app.try_reconnect().and_then(|()| call(app));
     let failure = answer.as_ref().err().cloned();
     // Who asked may have left in the meantime.
     let _ = reply.send(answer.map_err(|error| error.to_string()));

@@ -19,6 +19,7 @@ use tendermint_proto::v0_38::abci::{
     ExecTxResult, RequestFinalizeBlock, RequestInfo, RequestInitChain, ResponseCommit,
     ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
 };
+use tercet_abci::socket::Stop;
 use tercet_consensus::key::{Address, PublicKey};
 use tercet_consensus::validators::Validators;
 use tercet_node::engine::pace::PaceSettings;
@@ -188,7 +189,8 @@ impl Net {
     pub(crate) fn start(&mut self, index: usize) {
         let settings = self.settings(index);
         let roles = tercet_abci::in_process(self.apps[index].clone());
-        self.nodes[index] = Some(Node::start(settings, || Ok(roles)).expect("the node starts"));
+        self.nodes[index] =
+            Some(Node::start(settings, &Stop::default(), || Ok(roles)).expect("the node starts"));
     }
 
     /// Starts all nodes.
@@ -289,6 +291,7 @@ impl Net {
             node_secret: secret(2, index),
             validator_secret: secret(1, self.keys[index]),
             app: "in process".into(),
+            app_calls: Default::default(),
             network: self.network(index),
             mempool: mempool::Settings {
                 limits: mempool::pool::Limits {
@@ -376,7 +379,7 @@ impl Net {
             app_state: None,
             tercet: None,
         };
-        ChainSettings { genesis, app_state: Vec::new(), genesis_hash: [7; 32], term: 64, shown }
+        ChainSettings { genesis, app_state: Bytes::new(), genesis_hash: [7; 32], term: 64, shown }
     }
 }
 

@@ -14,6 +14,7 @@ use tendermint_proto::v0_38::abci::{
     ResponseQuery,
 };
 use tercet_abci::kvstore::{Durability, KvStore};
+use tercet_abci::socket::Stop;
 use tercet_config::{Home, Loaded};
 use tercet_node::node::{Node, Settings};
 
@@ -85,7 +86,7 @@ fn node(home: &Path) -> anyhow::Result<ExitCode> {
     let loaded = Loaded::from_home(&home)?;
     let settings = Settings::of(&home, &loaded.config)?;
     let data = settings.data.join("kvstore.db");
-    let mut node = Node::start(settings, || {
+    let mut node = Node::start(settings, &Stop::default(), || {
         let right = KvStore::open(&data, Durability::Synced)?;
         Ok(tercet_abci::in_process(Wrong { right, spoilt: Arc::default() }))
     })?;

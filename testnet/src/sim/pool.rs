@@ -61,7 +61,7 @@ impl Waiting {
         if self.pool.admit(hash, tx.len()).is_err() {
             return false;
         }
-        self.pool.add(Entry {
+        let entry = Entry {
             tx: tx.clone(),
             hash,
             gas: 1,
@@ -71,8 +71,8 @@ impl Waiting {
             left_out: 0,
             suspected: false,
             aged: false,
-        });
-        true
+        };
+        self.pool.add(entry).is_ok()
     }
 
     /// A block was executed; `mine`: this node proposed it.

@@ -1,0 +1,276 @@
+//! An application whose connection breaks in the middle of a call.
+
+use super::{CHAIN_ID, commit, genesis, hash, origin, public};
+use crate::execution::executor::{Executor, Hooks, Parts};
+use crate::execution::handshake::{self, Ready};
+use crate::execution::{Done, ExecutionError, Job};
+use crate::store::Chain;
+use bytes::Bytes;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use tendermint::block::Height;
+use tendermint_proto::v0_38::abci::{
+    ExecTxResult, RequestApplySnapshotChunk, RequestCheckTx, RequestExtendVote,
+    RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestLoadSnapshotChunk,
+    RequestOfferSnapshot, RequestPrepareProposal, RequestProcessProposal, RequestQuery,
+    RequestVerifyVoteExtension, ResponseApplySnapshotChunk, ResponseCheckTx, ResponseCommit,
+    ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+    ResponseListSnapshots, ResponseLoadSnapshotChunk, ResponseOfferSnapshot,
+    ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery, ResponseVerifyVoteExtension,
+};
+use tercet_abci::{AppError, Application, Role};
+use tercet_consensus::view::View;
+
+/// Where the connection breaks: in the call of this method that is the `nth`, before or after the application has done what it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Break {
+    method: &'static str,
+    nth: usize,
+    done: bool,
+}
+
+/// What the application that is there afterwards knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// All: the connection alone broke.
+    Everything,
+    /// What it had committed: it was restarted.
+    Committed,
+    /// Nothing: it has no disk.
+    Nothing,
+}
+
+/// Its hash is the number of its transactions.
+#[derive(Default)]
+struct Counter {
+    /// Height and number, committed.
+    committed: (i64, u64),
+    executed: Option<(i64, u64)>,
+    /// Heights that it executed though they did not follow what it had committed.
+    disorder: Vec<i64>,
+    chain: String,
+}
+
+struct Fragile {
+    app: Arc<Mutex<Counter>>,
+    breaks: Vec<Break>,
+    after: After,
+    connected: bool,
+}
+
+impl Fragile {
+    fn call<R>(
+        &mut self,
+        method: &'static str,
+        call: impl FnOnce(&mut Counter) -> R,
+    ) -> Result<R, AppError> {
+        let lost = || AppError::Lost {
+            method,
+            role: Role::Consensus,
+            address: "tcp://app".into(),
+            why: "it was killed".into(),
+        };
+        if !self.connected {
+            return Err(lost());
+        }
+        let at = self.breaks.iter_mut().find(|at| at.method == method);
+        let breaks = at.and_then(|at| {
+            at.nth = at.nth.checked_sub(1)?;
+            (at.nth == 0).then_some(at.done)
+        });
+        let mut app = self.app.lock().expect("no test panics while it holds this");
+        if breaks == Some(false) {
+            self.connected = false;
+            return Err(lost());
+        }
+        let answer = call(&mut app);
+        if breaks == Some(true) {
+            self.connected = false;
+            return Err(lost());
+        }
+        Ok(answer)
+    }
+}
+
+impl Application for Fragile {
+    fn info(&mut self, _: RequestInfo) -> Result<ResponseInfo, AppError> {
+        self.call("Info", |app| ResponseInfo {
+            last_block_height: app.committed.0,
+            last_block_app_hash: hash(app.committed.1),
+            ..ResponseInfo::default()
+        })
+    }
+
+    fn init_chain(&mut self, request: RequestInitChain) -> Result<ResponseInitChain, AppError> {
+        self.call("InitChain", |app| {
+            app.chain = request.chain_id;
+            ResponseInitChain { app_hash: hash(0), ..ResponseInitChain::default() }
+        })
+    }
+
+    fn prepare_proposal(
+        &mut self,
+        request: RequestPrepareProposal,
+    ) -> Result<ResponsePrepareProposal, AppError> {
+        self.call("PrepareProposal", |_| ResponsePrepareProposal { txs: request.txs })
+    }
+
+    fn process_proposal(
+        &mut self,
+        _: RequestProcessProposal,
+    ) -> Result<ResponseProcessProposal, AppError> {
+        self.call("ProcessProposal", |_| ResponseProcessProposal { status: 1 })
+    }
+
+    fn finalize_block(
+        &mut self,
+        request: RequestFinalizeBlock,
+    ) -> Result<ResponseFinalizeBlock, AppError> {
+        self.call("FinalizeBlock", |app| {
+            let (height, txs) = app.committed;
+            if request.height != height + 1 || app.chain != CHAIN_ID {
+                app.disorder.push(request.height);
+            }
+            let txs = txs + request.txs.len() as u64;
+            app.executed = Some((request.height, txs));
+            ResponseFinalizeBlock {
+                tx_results: vec![ExecTxResult::default(); request.txs.len()],
+                app_hash: hash(txs),
+                ..ResponseFinalizeBlock::default()
+            }
+        })
+    }
+
+    fn commit(&mut self) -> Result<ResponseCommit, AppError> {
+        self.call("Commit", |app| {
+            match app.executed.take() {
+                Some(executed) => app.committed = executed,
+                None => app.disorder.push(app.committed.0),
+            }
+            ResponseCommit::default()
+        })
+    }
+
+    fn reconnect(&mut self) -> Result<(), AppError> {
+        if std::mem::replace(&mut self.connected, true) {
+            return Ok(());
+        }
+        let mut app = self.app.lock().expect("no test panics while it holds this");
+        match self.after {
+            After::Everything => {}
+            After::Committed => app.executed = None,
+            After::Nothing => {
+                *app = Counter { disorder: app.disorder.clone(), ..Counter::default() }
+            }
+        }
+        Ok(())
+    }
+
+    fn query(&mut self, _: RequestQuery) -> Result<ResponseQuery, AppError> {
+        unreachable!("another role's")
+    }
+    fn check_tx(&mut self, _: RequestCheckTx) -> Result<ResponseCheckTx, AppError> {
+        unreachable!("another role's")
+    }
+    fn extend_vote(&mut self, _: RequestExtendVote) -> Result<ResponseExtendVote, AppError> {
+        unreachable!("not asked for")
+    }
+    fn verify_vote_extension(
+        &mut self,
+        _: RequestVerifyVoteExtension,
+    ) -> Result<ResponseVerifyVoteExtension, AppError> {
+        unreachable!("not asked for")
+    }
+    fn list_snapshots(&mut self) -> Result<ResponseListSnapshots, AppError> {
+        unreachable!("another role's")
+    }
+    fn offer_snapshot(
+        &mut self,
+        _: RequestOfferSnapshot,
+    ) -> Result<ResponseOfferSnapshot, AppError> {
+        unreachable!("another role's")
+    }
+    fn load_snapshot_chunk(
+        &mut self,
+        _: RequestLoadSnapshotChunk,
+    ) -> Result<ResponseLoadSnapshotChunk, AppError> {
+        unreachable!("another role's")
+    }
+    fn apply_snapshot_chunk(
+        &mut self,
+        _: RequestApplySnapshotChunk,
+    ) -> Result<ResponseApplySnapshotChunk, AppError> {
+        unreachable!("another role's")
+    }
+}
+
+/// What can be seen of four heights: the application hashes in the states, the heights that the rest of the node heard of, and where the
+/// application is.
+type Seen = (Vec<Vec<u8>>, Vec<Height>, (i64, u64));
+
+/// Four heights with three transactions each, of which each is proposed, judged and applied.
+fn run(breaks: &[Break], after: After) -> Result<Seen, ExecutionError> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let chain = Chain::open(&folder.path().join("chain")).expect("a chain");
+    let app = Arc::new(Mutex::new(Counter::default()));
+    let mut role = Fragile { app: app.clone(), breaks: breaks.to_vec(), after, connected: true };
+    let Ready { state, app_height } = handshake::start(&mut role, &chain, &origin())?;
+    let (sender, done) = channel();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = heard.clone();
+    let hooks = Hooks {
+        reap: Box::new(|_, _| vec![Bytes::from_static(b"tx"); 3]),
+        done: Box::new(move |done| sender.send(done).expect("the test listens")),
+        committed: Box::new(move |block, _| {
+            hears.lock().expect("whole").push(block.header().height);
+        }),
+        retain: Box::new(|_| {}),
+    };
+    let me = Some(public(0).address());
+    let app_role = Box::new(role);
+    let parts = Parts { app: app_role, chain, state, app_height, origin: origin(), me, hooks };
+    let mut executor = Executor::new(parts);
+    let (mut last_commit, mut hashes) = (None, vec![genesis().app_hash]);
+    for height in 1..=4u32 {
+        let height = Height::from(height);
+        executor.work(Job::Propose { height, view: View::ZERO, last_commit })?;
+        let Ok(Done::Proposed { block, .. }) = done.try_recv() else { panic!("not proposed") };
+        executor.work(Job::Validate(block.clone()))?;
+        let Ok(Done::Validated { result, .. }) = done.try_recv() else { panic!("not judged") };
+        assert_eq!(result, Ok(()));
+        executor.work(Job::Apply { block: block.clone(), commit: commit(&block) })?;
+        let Ok(Done::Applied(outcome)) = done.try_recv() else { panic!("not applied") };
+        hashes.push(outcome.applied.state.app_hash.clone());
+        last_commit = Some(commit(&block));
+        assert!(done.try_recv().is_err(), "told once");
+    }
+    let app = app.lock().expect("whole");
+    assert!(app.disorder.is_empty(), "{breaks:?} {after:?}");
+    let heard = heard.lock().expect("whole").clone();
+    Ok((hashes, heard, app.committed))
+}
+
+/// Whatever call the connection breaks in, before the application has done what it asks or after, and whatever the application that is there
+/// afterwards still knows: the chain is the same, each height is told once, and the application has executed each once on what it had.
+#[test]
+fn an_application_that_is_lost_in_any_call_is_brought_back_and_asked_again() {
+    let undisturbed = run(&[], After::Everything).expect("nothing fails");
+    assert_eq!(undisturbed.2, (4, 12));
+    let methods =
+        ["Info", "InitChain", "PrepareProposal", "ProcessProposal", "FinalizeBlock", "Commit"];
+    for after in [After::Everything, After::Committed, After::Nothing] {
+        for (method, done) in methods.iter().flat_map(|m| [(*m, false), (*m, true)]) {
+            for nth in 1..=3 {
+                let at = Break { method, nth, done };
+                let seen = run(&[at], after).expect("it is brought back");
+                assert_eq!(seen, undisturbed, "{at:?} {after:?}");
+                // And once more while it is brought back.
+                for again in ["Info", "FinalizeBlock", "Commit"] {
+                    let breaks = [at, Break { method: again, nth: nth + 1, done }];
+                    let seen = run(&breaks, after).expect("it is brought back");
+                    assert_eq!(seen, undisturbed, "{breaks:?} {after:?}");
+                }
+            }
+        }
+    }
+}
