@@ -278,7 +278,7 @@ impl Rig {
         for index in validators.iter().filter(|index| **index != me) {
             self.turn(vec![self.up(*index)]);
             let height = Height::from(height);
-            let status = Box::new(Status { height, ..self.engine.replica().status([]) });
+            let status = Arc::new(Status { height, ..self.engine.replica().status([]) });
             let peer = self.peers[*index as usize];
             self.turn(vec![Event::Status { peer, status, room: None }]);
         }
