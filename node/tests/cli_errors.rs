@@ -298,7 +298,6 @@ fn an_unknown_configuration_key() {
 fn what_is_not_supported() {
     let home = Home::new();
     for (flag, value, reason) in [
-        ("--proxy_app", "tcp://127.0.0.1:26658", "set kvstore, persistent_kvstore or noop"),
         ("--proxy_app", "mine", "proxy_app"),
         ("--priv_validator_laddr", "tcp://127.0.0.1:1", "remote signers"),
         ("--p2p.persistent_peers", "nobody", "id@host:port"),
@@ -307,6 +306,23 @@ fn what_is_not_supported() {
         let error = home.refuses(&[flag, value]);
         assert!(error.contains(reason), "{error}");
     }
+}
+
+/// It is no error that the application is not there yet: the node says so and waits, and a signal ends that.
+#[test]
+fn an_application_that_is_not_there_is_waited_for_until_the_node_is_asked_to_stop() {
+    let home = Home::new();
+    let address = format!("unix://{}", home.file("app.sock").display());
+    let (rpc, more) = (home.rpc(), ["--proxy_app", &address]);
+    let mut child = tercet(&home.start_args(&rpc, &more)).spawn().expect("it runs");
+    let (sender, log) = channel();
+    forward(child.stdout.take().expect("its output"), "", sender.clone());
+    forward(child.stderr.take().expect("its errors"), ERRORS, sender);
+    let peers = SocketAddr::from(([127, 0, 0, 1], 0));
+    let node = Node { child: Some(child), rpc: home.file("rpc.sock"), peers, log };
+    let line = node.log_line(|line| line.contains("cannot be reached"));
+    assert!(line.contains(&address) && line.contains("start it"), "{line}");
+    node.stop();
 }
 
 #[test]
