@@ -2,13 +2,13 @@
 
 use std::fmt;
 use tendermint_proto::v0_38::abci::{
-    RequestApplySnapshotChunk, RequestCheckTx, RequestExtendVote, RequestFinalizeBlock,
-    RequestInfo, RequestInitChain, RequestLoadSnapshotChunk, RequestOfferSnapshot,
-    RequestPrepareProposal, RequestProcessProposal, RequestQuery, RequestVerifyVoteExtension,
-    ResponseApplySnapshotChunk, ResponseCheckTx, ResponseCommit, ResponseExtendVote,
-    ResponseFinalizeBlock, ResponseInfo, ResponseInitChain, ResponseListSnapshots,
-    ResponseLoadSnapshotChunk, ResponseOfferSnapshot, ResponsePrepareProposal,
-    ResponseProcessProposal, ResponseQuery, ResponseVerifyVoteExtension,
+    RequestApplySnapshotChunk, RequestCheckTx, RequestEcho, RequestExtendVote,
+    RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestLoadSnapshotChunk,
+    RequestOfferSnapshot, RequestPrepareProposal, RequestProcessProposal, RequestQuery,
+    RequestVerifyVoteExtension, ResponseApplySnapshotChunk, ResponseCheckTx, ResponseCommit,
+    ResponseEcho, ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+    ResponseListSnapshots, ResponseLoadSnapshotChunk, ResponseOfferSnapshot,
+    ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery, ResponseVerifyVoteExtension,
 };
 
 /// An application, as one role of the node sees it. Calls of one role come in order; calls of different roles may come at once.
@@ -17,6 +17,10 @@ use tendermint_proto::v0_38::abci::{
 /// Every call fails with [`AppError`] where the application did not answer; its state is unknown then, so the node must not go on
 /// as if the call had not been made.
 pub trait Application: Send {
+    /// Says it back.
+    fn echo(&mut self, request: RequestEcho) -> Result<ResponseEcho, AppError> {
+        Ok(ResponseEcho { message: request.message })
+    }
     /// Where the application is: asked at every start.
     fn info(&mut self, request: RequestInfo) -> Result<ResponseInfo, AppError>;
     /// Once a chain, before its first block.

@@ -5,12 +5,15 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
+use tercet_abci::kvstore::{Durability, KvStore};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -322,6 +325,83 @@ fn an_application_that_is_not_there_is_waited_for_until_the_node_is_asked_to_sto
     let node = Node { child: Some(child), rpc: home.file("rpc.sock"), peers, log };
     let line = node.log_line(|line| line.contains("cannot be reached"));
     assert!(line.contains(&address) && line.contains("start it"), "{line}");
+    node.stop();
+}
+
+/// Stands between a node and its application, and breaks all connections again and again, each time after some more was said.
+struct Breaker {
+    server: PathBuf,
+    open: Mutex<Vec<UnixStream>>,
+    /// How often it has broken them.
+    broken: AtomicUsize,
+    /// What may still be said until it does.
+    left: AtomicUsize,
+}
+
+impl Breaker {
+    /// What is said before each break: few pieces at first.
+    fn pieces(broken: usize) -> usize {
+        const PIECES: [usize; 12] = [6, 7, 9, 11, 13, 15, 17, 20, 23, 27, 31, 40];
+        PIECES.get(broken).copied().unwrap_or(usize::MAX)
+    }
+
+    fn listen(server: PathBuf, at: &std::path::Path) -> Arc<Breaker> {
+        let listener = UnixListener::bind(at).expect("a socket");
+        let left = AtomicUsize::new(Breaker::pieces(0));
+        let breaker = Breaker { server, open: Mutex::default(), broken: AtomicUsize::new(0), left };
+        let breaker = Arc::new(breaker);
+        let accepts = breaker.clone();
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let far = UnixStream::connect(&accepts.server).expect("it listens");
+                let clone = |stream: &UnixStream| stream.try_clone().expect("a clone");
+                accepts.open.lock().expect("whole").extend([clone(&near), clone(&far)]);
+                for (from, to) in [(clone(&near), clone(&far)), (far, near)] {
+                    let breaker = accepts.clone();
+                    std::thread::spawn(move || breaker.copy(from, to));
+                }
+            }
+        });
+        breaker
+    }
+
+    fn copy(&self, mut from: UnixStream, mut to: UnixStream) {
+        let mut piece = [0; 4096];
+        while let Ok(bytes @ 1..) = from.read(&mut piece) {
+            if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                let broken = self.broken.fetch_add(1, Ordering::AcqRel) + 1;
+                self.left.store(Breaker::pieces(broken), Ordering::Release);
+                for stream in self.open.lock().expect("whole").drain(..) {
+                    // The other end may have closed it.
+                    let _ = stream.shutdown(std::net::Shutdown::Both);
+                }
+            } else if to.write_all(&piece[..bytes]).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Whatever is being said when a connection to the application breaks, it is made again, and nothing is lost: the application has executed
+/// every block once, as both show.
+#[test]
+fn connections_to_the_application_that_break_lose_nothing() {
+    let (home, folder) = (Home::new(), tempfile::tempdir().expect("a folder"));
+    let app = KvStore::open(folder.path(), Durability::Buffered).expect("a kvstore");
+    let (inner, outer) = (folder.path().join("inner.sock"), folder.path().join("outer.sock"));
+    let server = format!("unix://{}", inner.display()).parse().expect("an address");
+    let server = tercet_abci::socket::Server::bind(&server).expect("a socket");
+    std::thread::spawn(move || server.serve(&app));
+    let breaker = Breaker::listen(inner, &outer);
+    let node = Node::start(&home, &["--proxy_app", &format!("unix://{}", outer.display())]);
+    for n in 0..40 {
+        let sent = done(&["tx", "send", &format!("key{n}={n}"), "--node", &home.rpc()]);
+        assert!(sent.starts_with("committed at height"), "{sent}");
+    }
+    assert_eq!(breaker.broken.load(Ordering::Acquire), 12, "it broke them every time");
+    node.log_line(|line| line.contains("the application is back"));
+    let info = node.post(br#"{"jsonrpc":"2.0","id":1,"method":"abci_info","params":{}}"#);
+    assert!(info.contains(r#"{\"size\":40}"#), "{info}");
     node.stop();
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -52,6 +52,20 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// Listens there; the file of a Unix socket on which nobody listens any more is removed.
+    pub(super) fn listen(&self) -> io::Result<Listener> {
+        match self {
+            Address::Tcp(address) => TcpListener::bind(address.as_str()).map(Listener::Tcp),
+            Address::Unix(path) => {
+                let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+                if UnixStream::connect(path).is_err_and(refused) {
+                    std::fs::remove_file(path)?;
+                }
+                UnixListener::bind(path).map(Listener::Unix)
+            }
+        }
+    }
+
     pub(super) fn connect(&self) -> io::Result<Stream> {
         match self {
             Address::Tcp(address) => {
@@ -72,6 +86,34 @@ impl Address {
     }
 }
 
+/// Where connections of either kind come from.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    pub(super) fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Listener::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
+        }
+    }
+
+    /// Where it listens, with the port that it got.
+    pub(super) fn address(&self, asked: &Address) -> io::Result<Address> {
+        match self {
+            Listener::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?.to_string())),
+            Listener::Unix(_) => Ok(asked.clone()),
+        }
+    }
+}
+
 /// A connection of either kind.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -80,6 +122,13 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    pub(super) fn try_clone(&self) -> io::Result<Stream> {
+        match self {
+            Stream::Tcp(stream) => stream.try_clone().map(Stream::Tcp),
+            Stream::Unix(stream) => stream.try_clone().map(Stream::Unix),
+        }
+    }
+
     /// Neither a read nor a write takes longer than this.
     pub(super) fn set_timeouts(&self, timeout: Duration) -> io::Result<()> {
         match self {

@@ -1,19 +1,16 @@
-//! Frames on a connection: each message after its length as an unsigned varint (CometBFT `libs/protoio`).
+//! A connection to an application, as its client sees it: what leaves and what comes, without a wait that nobody can end.
 
 use super::address::{Address, Stream};
-use bytes::{Buf, Bytes, BytesMut};
+use super::frames::{self, NoFrame, VARINT_BYTES_MAX};
+use bytes::BytesMut;
 use prost::Message;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 use tendermint_proto::v0_38::abci::{Request, Response};
 
-/// The largest response in bytes (CometBFT `abci/client`, `maxMsgSize` of the socket's reader).
-pub const RESPONSE_BYTES_MAX: usize = 104_857_600;
 /// How often a wait looks around.
 const TICK: Duration = Duration::from_millis(100);
 const CHUNK: usize = 64 * 1024;
-/// The most bytes of a varint.
-const VARINT_BYTES_MAX: usize = 10;
 
 /// Why a connection is of no use any more.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +21,12 @@ pub(super) enum Fault {
     /// It broke.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A frame that is none.
+    /// A response that is none.
     #[error("what came is no response of ABCI: {0}")]
     Malformed(String),
-    /// The response is larger than allowed.
-    #[error("a response of {0} bytes is larger than {RESPONSE_BYTES_MAX}")]
-    TooLarge(u64),
+    /// A frame that is none.
+    #[error(transparent)]
+    Frame(#[from] NoFrame),
     /// Whoever waits gave up.
     #[error("gave up")]
     GaveUp,
@@ -91,7 +88,7 @@ impl Connection {
     /// The next response.
     pub(super) fn receive(&mut self, patience: &mut dyn Patience) -> Result<Response, Fault> {
         loop {
-            if let Some(frame) = self.frame()? {
+            if let Some(frame) = frames::take(&mut self.inbox)? {
                 let response = Response::decode(frame);
                 return response.map_err(|error| Fault::Malformed(error.to_string()));
             }
@@ -112,23 +109,6 @@ impl Connection {
             Err(error) if is_tick(&error) => Ok(false),
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn frame(&mut self) -> Result<Option<Bytes>, Fault> {
-        let mut rest = &self.inbox[..];
-        let length = match prost::encoding::decode_varint(&mut rest) {
-            Ok(length) => length,
-            Err(_) if self.inbox.len() < VARINT_BYTES_MAX => return Ok(None),
-            Err(error) => return Err(Fault::Malformed(error.to_string())),
-        };
-        let size = usize::try_from(length).ok().filter(|size| *size <= RESPONSE_BYTES_MAX);
-        let size = size.ok_or(Fault::TooLarge(length))?;
-        if rest.len() < size {
-            return Ok(None);
-        }
-        let prefix = self.inbox.len() - rest.len();
-        self.inbox.advance(prefix);
-        Ok(Some(self.inbox.split_to(size).freeze()))
     }
 }
 

@@ -8,13 +8,16 @@
 
 mod address;
 mod connection;
+mod frames;
+mod server;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use address::{Address, NoAddress};
-pub use connection::RESPONSE_BYTES_MAX;
+pub use frames::MESSAGE_BYTES_MAX;
+pub use server::Server;
 
 use crate::application::{AppError, Application, Role, Roles};
 use connection::{Connection, Fault};
@@ -25,13 +28,14 @@ use std::time::{Duration, Instant};
 use tendermint_proto::v0_38::abci::request::Value as Call;
 use tendermint_proto::v0_38::abci::response::Value as Answer;
 use tendermint_proto::v0_38::abci::{
-    Request, RequestApplySnapshotChunk, RequestCheckTx, RequestCommit, RequestExtendVote,
-    RequestFinalizeBlock, RequestFlush, RequestInfo, RequestInitChain, RequestListSnapshots,
-    RequestLoadSnapshotChunk, RequestOfferSnapshot, RequestPrepareProposal, RequestProcessProposal,
-    RequestQuery, RequestVerifyVoteExtension, ResponseApplySnapshotChunk, ResponseCheckTx,
-    ResponseCommit, ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
-    ResponseListSnapshots, ResponseLoadSnapshotChunk, ResponseOfferSnapshot,
-    ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery, ResponseVerifyVoteExtension,
+    Request, RequestApplySnapshotChunk, RequestCheckTx, RequestCommit, RequestEcho,
+    RequestExtendVote, RequestFinalizeBlock, RequestFlush, RequestInfo, RequestInitChain,
+    RequestListSnapshots, RequestLoadSnapshotChunk, RequestOfferSnapshot, RequestPrepareProposal,
+    RequestProcessProposal, RequestQuery, RequestVerifyVoteExtension, ResponseApplySnapshotChunk,
+    ResponseCheckTx, ResponseCommit, ResponseEcho, ResponseExtendVote, ResponseFinalizeBlock,
+    ResponseInfo, ResponseInitChain, ResponseListSnapshots, ResponseLoadSnapshotChunk,
+    ResponseOfferSnapshot, ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery,
+    ResponseVerifyVoteExtension,
 };
 
 /// The longest wait between two attempts to connect.
@@ -84,21 +88,31 @@ impl Stop {
 /// [`AppError::Stopped`] where `stop` was told meanwhile.
 pub fn connect(address: &Address, settings: &Settings, stop: &Stop) -> Result<Roles, AppError> {
     let role = |role| {
-        let mut socket = Socket {
-            address: address.clone(),
-            settings: settings.clone(),
-            stop: stop.clone(),
-            role,
-            connection: None,
-        };
-        socket.open()?;
-        Ok(Box::new(socket) as Box<dyn Application>)
+        let mut app = closed(role, address, settings, stop);
+        app.reconnect().map(|()| app)
     };
     Ok(Roles {
         query: role(Role::Query)?,
         snapshot: role(Role::Snapshot)?,
         mempool: role(Role::Mempool)?,
         consensus: role(Role::Consensus)?,
+    })
+}
+
+/// One role alone, which is not connected before [`Application::reconnect`].
+#[must_use]
+pub fn closed(
+    role: Role,
+    address: &Address,
+    settings: &Settings,
+    stop: &Stop,
+) -> Box<dyn Application> {
+    Box::new(Socket {
+        address: address.clone(),
+        settings: settings.clone(),
+        stop: stop.clone(),
+        role,
+        connection: None,
     })
 }
 
@@ -228,7 +242,7 @@ impl Socket {
                 seconds: watch.since.elapsed().as_secs(),
             },
             Fault::Closed | Fault::Io(_) => self.lost(method, &fault.to_string()),
-            Fault::Malformed(_) | Fault::TooLarge(_) => self.wrong(method, &fault.to_string()),
+            Fault::Malformed(_) | Fault::Frame(_) => self.wrong(method, &fault.to_string()),
         }
     }
 
@@ -270,6 +284,7 @@ macro_rules! method {
 }
 
 impl Application for Socket {
+    method!(echo, "Echo", Echo, RequestEcho, ResponseEcho);
     method!(info, "Info", Info, RequestInfo, ResponseInfo);
     method!(init_chain, "InitChain", InitChain, RequestInitChain, ResponseInitChain);
     method!(query, "Query", Query, RequestQuery, ResponseQuery);

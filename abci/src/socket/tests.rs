@@ -176,7 +176,7 @@ fn an_answer_that_is_none_is_told() {
         }),
         ("larger than 104857600", |stream| {
             let mut prefix = Vec::new();
-            prost::encoding::encode_varint(RESPONSE_BYTES_MAX as u64 + 1, &mut prefix);
+            prost::encoding::encode_varint(MESSAGE_BYTES_MAX as u64 + 1, &mut prefix);
             let _ = stream.write_all(&prefix);
         }),
         ("no response of ABCI", |stream| {

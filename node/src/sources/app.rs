@@ -88,10 +88,10 @@ fn run(mut app: Box<dyn Application>, calls: &Receiver<Call>, failed: &Failed) {
     for call in calls {
         let app = app.as_mut();
         let done = match call {
-            Call::Query(request, reply) => answer(reply, app, |app| app.query(request)),
+            Call::Query(request, reply) => answer(reply, app, |app| app.query(request.clone())),
             Call::Info(reply) => answer(reply, app, |app| app.info(request_info())),
             Call::CheckTx(tx, reply) => answer(reply, app, |app| {
-                app.check_tx(RequestCheckTx { tx, r#type: CheckTxType::New.into() })
+                app.check_tx(RequestCheckTx { tx: tx.clone(), r#type: CheckTxType::New.into() })
             }),
         };
         if let Err(error) = done.or_else(|error| if error.is_lost() { Ok(()) } else { Err(error) })
@@ -119,12 +119,14 @@ fn refuse(calls: &Receiver<Call>, error: &AppError) {
 fn answer<T>(
     reply: Reply<T>,
     app: &mut dyn Application,
-    call: impl FnOnce(&mut dyn Application) -> Result<T, AppError>,
+    call: impl Fn(&mut dyn Application) -> Result<T, AppError>,
 ) -> Result<(), AppError> {
     if reply.is_closed() {
         return Ok(());
     }
-    let answer = app.try_reconnect().and_then(|()| call(app));
+    let mut attempt = || app.try_reconnect().and_then(|()| call(app));
+    // That a connection broke while nothing was asked shows at the next call; what is asked here changes nothing, so it is asked again.
+    let answer = attempt().or_else(|error| if error.is_lost() { attempt() } else { Err(error) });
     let failure = answer.as_ref().err().cloned();
     // Who asked may have left in the meantime.
     let _ = reply.send(answer.map_err(|error| error.to_string()));
