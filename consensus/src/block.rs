@@ -278,9 +278,15 @@ fn raw(block: &Block) -> RawBlock {
     }
 }
 
+/// The highest height that is taken from others, 2^62: one can be counted on from it, which from the highest of all, 2^63−1, is an overflow.
+pub const HEIGHT_MAX: u64 = 1 << 62;
+
 fn cook(raw: RawBlock) -> Result<Block, Reject> {
     let header = raw.header.ok_or(Reject::Malformed("a block without a header"))?;
     let header = Header::try_from(header).map_err(|_| Reject::Malformed("header"))?;
+    if header.height.value() > HEIGHT_MAX {
+        return Err(Reject::Malformed("header"));
+    }
     let last_commit = match raw.last_commit {
         None => return Err(Reject::Malformed("a block without a last commit")),
         Some(commit) if commit.height == 0 => None,

@@ -1,6 +1,6 @@
 //! Blocks: the encoding is canonical and complete, and no bytes cost more than they weigh.
 
-use crate::block::{Block, SealedBlock, TRANSACTIONS_MAX, evidence_hash, tx_hashes};
+use crate::block::{Block, HEIGHT_MAX, SealedBlock, TRANSACTIONS_MAX, evidence_hash, tx_hashes};
 use crate::commit::{Commit, CommitSig};
 use crate::message::Phase;
 use crate::testing::cluster::header;
@@ -104,6 +104,29 @@ fn another_encoding_of_the_same_block_is_refused() {
     let mut twice = block.bytes().to_vec();
     twice.extend([0x12, 0x00]);
     assert!(SealedBlock::decode(Bytes::from(twice), MAX).is_err(), "an empty second data field");
+}
+
+/// A height that cannot be counted on from ends whoever tries: neither the block's nor that of its last commit is taken.
+#[test]
+fn heights_at_the_end_of_the_numbers_are_refused() {
+    let limit = Height::try_from(HEIGHT_MAX).unwrap();
+    let last = Height::try_from(i64::MAX as u64).unwrap();
+    for (block_height, commit_height, taken) in
+        [(limit, limit, true), (limit.increment(), limit, false), (limit, limit.increment(), false)]
+            .into_iter()
+            .chain([(last, limit, false), (limit, last, false)])
+    {
+        let sealed = sealed(Vec::new(), Some(commit(&[0, 1, 2])));
+        let mut block = sealed.block().clone();
+        block.header.height = block_height;
+        block.last_commit.as_mut().unwrap().height = commit_height;
+        let bytes = SealedBlock::seal(block).bytes().clone();
+        assert_eq!(
+            SealedBlock::decode(bytes, MAX).is_ok(),
+            taken,
+            "{block_height} {commit_height}"
+        );
+    }
 }
 
 #[test]

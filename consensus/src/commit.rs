@@ -1,7 +1,7 @@
 //! Commit(h): the quorum of COMMITs that decided a height, in the form of Tendermint's extended commit (a commit with room for vote
 //! extensions), its hash, its full verification and the block time that follows from it.
 
-use crate::block::BlockId;
+use crate::block::{BlockId, HEIGHT_MAX};
 use crate::key::{Address, Signature};
 use crate::message::{Extension, Phase, Vote};
 use crate::validators::{ValidatorIndex, Validators};
@@ -108,9 +108,12 @@ impl Commit {
     /// From Tendermint's type. A vote for nil stands as absent is refused: this chain has none.
     ///
     /// # Errors
-    /// Where an entry is for nil or has no signature.
+    /// Where an entry is for nil or has no signature, or the height is above [`HEIGHT_MAX`].
     pub fn from_tendermint(commit: &tendermint::block::Commit) -> Result<Commit, Reject> {
         use tendermint::block::CommitSig as Sig;
+        if commit.height.value() > HEIGHT_MAX {
+            return Err(Reject::Malformed("commit height"));
+        }
         let entry = |sig: &Sig| match sig {
             Sig::BlockIdFlagAbsent => Ok(None),
             Sig::BlockIdFlagNil { .. } => Err(Reject::Malformed("nothing is voted nil")),

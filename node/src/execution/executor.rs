@@ -104,6 +104,12 @@ impl Executor {
                 self.propose(*height, *view, last_commit.clone())
             }
             Job::Validate(block) => self.validate(block),
+            Job::Revive(back) => {
+                self.app.info(self.origin.info())?;
+                // Who asked may have ended in the meantime.
+                let _ = back.send(());
+                Ok(())
+            }
             Job::Apply { block, commit } => self.apply(block, commit),
         }
     }

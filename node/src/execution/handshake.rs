@@ -41,6 +41,18 @@ pub struct Origin {
     pub version: &'static str,
 }
 
+impl Origin {
+    /// What an application is told of the node when it is asked where it is.
+    pub(super) fn info(&self) -> RequestInfo {
+        RequestInfo {
+            version: self.version.to_owned(),
+            block_version: BLOCK_PROTOCOL,
+            p2p_version: P2P_PROTOCOL,
+            abci_version: ABCI_VERSION.to_owned(),
+        }
+    }
+}
+
 /// Where both are after the handshake.
 #[derive(Debug)]
 pub struct Ready {
@@ -104,13 +116,8 @@ fn handshake(
     chain: &Chain,
     origin: &Origin,
 ) -> Result<Ready, ExecutionError> {
-    let Origin { genesis, app_state, version } = origin;
-    let info = app.info(RequestInfo {
-        version: (*version).to_owned(),
-        block_version: BLOCK_PROTOCOL,
-        p2p_version: P2P_PROTOCOL,
-        abci_version: ABCI_VERSION.to_owned(),
-    })?;
+    let Origin { genesis, app_state, .. } = origin;
+    let info = app.info(origin.info())?;
     let mut app_height = u64::try_from(info.last_block_height)
         .map_err(|_| ExecutionError::Handshake("the application's height is negative".into()))?;
     let before_first = genesis.initial_height.value().saturating_sub(1);

@@ -44,6 +44,8 @@ pub enum Job {
     },
     /// Check a proposed block: its header, then the application.
     Validate(Arc<SealedBlock>),
+    /// Answer once the application is there and where the chain is: another role has lost its connection to it.
+    Revive(crossbeam_channel::Sender<()>),
     /// Execute a decided block; it and its commit are durable.
     Apply {
         /// The block.

@@ -170,9 +170,14 @@ pub struct Parts {
     pub audit: Audit,
     /// The height of the last executed block.
     pub height: Height,
+    /// Has an application brought back to where the chain is that this role has lost; the answer comes, or the sender goes, once it is.
+    pub revive: Revive,
     /// Ends the process: the application failed.
     pub failed: Box<dyn Fn(String) + Send>,
 }
+
+/// See [`Parts::revive`].
+pub type Revive = Box<dyn Fn() -> Receiver<()> + Send>;
 
 /// How transactions leave for peers.
 trait Outbox: Send {
@@ -216,10 +221,10 @@ impl Mempool {
     /// # Errors
     /// Where no thread can be started.
     pub fn start(parts: Parts) -> std::io::Result<(Mempool, JoinHandle<()>)> {
-        let Parts { settings, app, network, relay, events, audit, height, failed } = parts;
+        let Parts { settings, app, network, relay, events, audit, height, revive, failed } = parts;
         let limits = settings.limits;
         let outbox = Box::new(network);
-        let seams = Seams { settings, app, outbox, relay, events, height, failed };
+        let seams = Seams { settings, app, outbox, relay, events, height, revive, failed };
         let (mempool, queues) = Mempool::door(limits, audit);
         let owner = Owner::new(seams, queues, mempool.counters.clone());
         let name = std::thread::Builder::new().name("mempool".into());

@@ -2,14 +2,16 @@
 
 use super::age::{Age, Decided};
 use super::pool::{Entry, Pool};
-use super::{Committed, Control, Counters, Intake, Outbox, Queues, RelayMap, Reply, Settings, Tx};
+use super::{
+    Committed, Control, Counters, Intake, Outbox, Queues, RelayMap, Reply, Revive, Settings, Tx,
+};
 use crate::engine::Event;
 use crate::engine::run::Primary;
 use crate::network::PeerId;
 use crate::rpc::sources::PoolError;
 use crate::wire;
 use bytes::Bytes;
-use crossbeam_channel::{Sender, TryRecvError, after, never, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, after, never, select};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::{CheckTxType, RequestCheckTx, ResponseCheckTx};
-use tercet_abci::Application;
+use tercet_abci::{AppError, Application};
 
 /// How many transactions or frames are checked before the engine's questions are looked at again.
 const CHUNK: usize = 64;
@@ -26,6 +28,7 @@ const BATCH_TXS: usize = 512;
 const BATCH_BYTES: usize = 128 * 1024;
 /// How many transactions the application is asked about at a time.
 const CHECK_MAX: usize = 256;
+const AWAY: &str = "the connection to the application broke, and it is not back yet: send the transaction again later";
 const NO_ANSWER: &str = "the application gave fewer answers than it was asked for";
 /// How many transactions are rechecked at a time.
 const RECHECK_CHUNK: usize = 16;
@@ -45,6 +48,7 @@ pub(super) struct Seams {
     pub(super) relay: RelayMap,
     pub(super) events: Sender<Event>,
     pub(super) height: Height,
+    pub(super) revive: Revive,
     pub(super) failed: Box<dyn Fn(String) + Send>,
 }
 
@@ -63,6 +67,8 @@ pub(super) struct Owner {
     fresh: HashMap<Option<PeerId>, Vec<Bytes>>,
     fresh_count: usize,
     fresh_bytes: usize,
+    /// The connection to the application broke: nobody asks it until this says that it is where the chain is.
+    away: Option<Receiver<()>>,
     /// Admitted, and to be checked together.
     asked: Vec<Asked>,
     /// Answers that go out together: to wake many at once costs little more than to wake one.
@@ -101,6 +107,7 @@ impl Owner {
             fresh: HashMap::new(),
             fresh_count: 0,
             fresh_bytes: 0,
+            away: None,
             asked: Vec::new(),
             replies: Vec::new(),
             recheck: 0..0,
@@ -125,6 +132,7 @@ impl Owner {
         if matches!(self.controls(), Flow::Stop) {
             return Flow::Stop;
         }
+        self.look_for_application();
         let took = self.intake();
         self.answer();
         if !took || self.fresh_count >= BATCH_TXS || self.fresh_bytes >= BATCH_BYTES {
@@ -158,9 +166,14 @@ impl Owner {
         let queues = (self.queues.control.clone(), self.queues.intake.clone());
         let empty = self.pool.stats().count == 0;
         let again = if empty { never() } else { after(RESEND_AFTER) };
+        let back = self.away.clone().unwrap_or_else(never);
         select! {
             recv(again) -> _ => {
                 self.resend_waiting();
+                Flow::On
+            }
+            recv(back) -> _ => {
+                self.back();
                 Flow::On
             }
             recv(queues.0) -> control => match control {
@@ -236,7 +249,9 @@ impl Owner {
     /// Has a transaction checked that may be.
     fn admit(&mut self, asked: Asked) {
         let (hash, size) = (asked.tx.hash, asked.tx.bytes.len());
-        let admitted = if size > self.block_bytes_max {
+        let admitted = if self.away.is_some() {
+            Err(PoolError::Unavailable(AWAY.to_owned()))
+        } else if size > self.block_bytes_max {
             Err(PoolError::TooLarge { max: self.block_bytes_max, size })
         } else {
             self.pool.admit(hash, size)
@@ -265,7 +280,14 @@ impl Owner {
                 }
                 Err(error) => Err(error.clone()),
             };
-            let taken = answer.and_then(|answer| self.accept(tx, from, answer));
+            let hash = tx.hash;
+            let taken = match answer {
+                Ok(answer) => self.accept(tx, from, answer),
+                Err(error) => {
+                    self.pool.forget(&hash);
+                    Err(error)
+                }
+            };
             self.replies.extend(reply.map(|reply| (reply, taken)));
         }
     }
@@ -313,31 +335,42 @@ impl Owner {
         Ok(answer)
     }
 
-    /// Asks the application. One that was lost and is back is asked again, and about all that wait here: it may know less than before.
+    /// Asks the application. Where the connection breaks, what it was asked about is not asked again: it may be what it died of.
     fn ask(
         &mut self,
         txs: impl Iterator<Item = Bytes>,
         kind: CheckTxType,
     ) -> Result<Vec<ResponseCheckTx>, PoolError> {
-        let requests: Vec<_> = txs.map(|tx| RequestCheckTx { tx, r#type: kind.into() }).collect();
-        loop {
-            let error = match self.parts.app.check_txs(requests.clone()) {
-                Ok(answers) => return Ok(answers),
-                Err(error) if error.is_lost() => {
-                    tracing::warn!("{error}; connecting again");
-                    match self.parts.app.reconnect() {
-                        Ok(()) => {
-                            self.recheck = 0..self.pool.end();
-                            continue;
-                        }
-                        Err(error) => error,
-                    }
-                }
-                Err(error) => error,
-            };
-            self.failed = true;
-            (self.parts.failed)(error.to_string());
-            return Err(PoolError::Unavailable(error.to_string()));
+        let requests = txs.map(|tx| RequestCheckTx { tx, r#type: kind.into() }).collect();
+        self.parts.app.check_txs(requests).map_err(|error| {
+            if error.is_lost() {
+                tracing::warn!("{error}; no transactions are taken until it is back");
+                self.away = Some((self.parts.revive)());
+            } else {
+                self.fail(&error);
+            }
+            PoolError::Unavailable(error.to_string())
+        })
+    }
+
+    fn fail(&mut self, error: &AppError) {
+        self.failed = true;
+        (self.parts.failed)(error.to_string());
+    }
+
+    /// Goes on where the application is back.
+    fn look_for_application(&mut self) {
+        if self.away.as_ref().is_some_and(|away| away.try_recv() != Err(TryRecvError::Empty)) {
+            self.back();
+        }
+    }
+
+    /// The application is back, perhaps with less than it knew: it is asked about all that wait here.
+    fn back(&mut self) {
+        self.away = None;
+        match self.parts.app.reconnect() {
+            Ok(()) => self.recheck = 0..self.pool.end(),
+            Err(error) => self.fail(&error),
         }
     }
 
@@ -447,7 +480,7 @@ impl Owner {
 
     /// Rechecks a few transactions; false where none was left to recheck.
     fn recheck_some(&mut self) -> bool {
-        if self.recheck.is_empty() {
+        if self.recheck.is_empty() || self.away.is_some() {
             return false;
         }
         let (page, next) = self.pool.page(self.recheck.clone(), RECHECK_CHUNK);

@@ -23,7 +23,7 @@ use crate::engine::{EVENTS_MAX, Event};
 use crate::execution::executor::Parts as ExecutorParts;
 use crate::execution::handshake::Ready;
 use crate::execution::{Done, Executor, Hooks, Job, State, block};
-use crate::mempool::{Committed, Mempool, RelayMap};
+use crate::mempool::{Committed, Mempool, RelayMap, Revive};
 use crate::network::{self, Network};
 use crate::rpc::sources::{NodeInfo, Sources};
 use crate::rpc::{COMPATIBLE_VERSION, Server, Waiters};
@@ -252,7 +252,7 @@ fn start(
         expelling.disconnect(peer, "it sends what no correct node sends");
     });
     let shared = Shared { settings, ends, public, chain, events, audit, network };
-    let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state)?;
+    let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state, revive(&jobs))?;
     let hooks = shared.hooks(&mempool, &waiters);
     let executor = shared.executor(consensus, &ready, hooks, job_queue)?;
     let (sync, syncing) = {
@@ -286,6 +286,17 @@ fn start(
     Ok(Running { network, mempool, events, threads, sync: syncing, rpc, rpc_address })
 }
 
+/// Has the executor bring the application back, in its turn.
+fn revive(jobs: &Sender<Job>) -> Revive {
+    let jobs = jobs.clone();
+    Box::new(move || {
+        let (done, back) = bounded(1);
+        // Where the executor has ended, the node ends.
+        drop(jobs.send(Job::Revive(done)));
+        back
+    })
+}
+
 /// What many parts need.
 struct Shared<'a> {
     settings: &'a Settings,
@@ -307,6 +318,7 @@ impl Shared<'_> {
         app: Box<dyn Application>,
         relay: RelayMap,
         state: &State,
+        revive: Revive,
     ) -> std::io::Result<(Mempool, JoinHandle<()>)> {
         let failed = self.ends.on_application_failure();
         let (mempool, thread) = Mempool::start(crate::mempool::Parts {
@@ -317,6 +329,7 @@ impl Shared<'_> {
             events: self.events.clone(),
             audit: self.audit.clone(),
             height: state.last_height.unwrap_or(self.settings.chain.initial_height()),
+            revive,
             failed: Box::new(move |reason| failed(reason)),
         })?;
         mempool.gas_max(state.params.block.max_gas);

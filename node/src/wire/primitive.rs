@@ -5,7 +5,7 @@ use tendermint::block::Height;
 use tendermint::block::parts::Header as PartSetHeader;
 use tendermint::{Hash, Time};
 use tendermint_proto::google::protobuf::Timestamp;
-use tercet_consensus::block::BlockId;
+use tercet_consensus::block::{BlockId, HEIGHT_MAX};
 use tercet_consensus::key::{Address, Signature};
 use tercet_consensus::validators::{VALIDATORS_MAX, ValidatorIndex};
 use tercet_consensus::verify::Reject;
@@ -44,9 +44,10 @@ fn hash(bytes: &[u8]) -> Result<Hash, Reject> {
     bytes.try_into().map(Hash::Sha256).map_err(|_| Reject::Malformed("hash"))
 }
 
-/// A height, below 2^63.
+/// A height, at most [`HEIGHT_MAX`].
 pub(super) fn height(value: u64) -> Result<Height, Reject> {
-    Height::try_from(value).map_err(|_| Reject::Malformed("height"))
+    let height = Height::try_from(value).ok().filter(|height| height.value() <= HEIGHT_MAX);
+    height.ok_or(Reject::Malformed("height"))
 }
 
 /// A view, below 2^31.
@@ -91,6 +92,15 @@ pub(super) fn signature_bytes(signature: &Signature) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One more than a height is asked for everywhere, of the STATUS of a stranger too.
+    #[test]
+    fn a_height_that_cannot_be_counted_on_from_is_rejected() {
+        assert_eq!(height(HEIGHT_MAX).map(|height| height.value()), Ok(HEIGHT_MAX));
+        for value in [HEIGHT_MAX + 1, i64::MAX as u64, u64::MAX] {
+            assert_eq!(height(value), Err(Reject::Malformed("height")));
+        }
+    }
 
     #[test]
     fn a_time_outside_of_the_calendar_or_with_wrong_nanoseconds_is_rejected() {

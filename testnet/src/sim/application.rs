@@ -156,6 +156,8 @@ impl App {
                 Some(Done::Validated { block_id: block.id(), result })
             }
             Job::Apply { block, commit } => self.apply(block, commit, around).map(Done::Applied),
+            // The mempool's, of which there is none here.
+            Job::Revive(_) => None,
         }
     }
 
