@@ -179,8 +179,18 @@ pub(super) struct Cut {
     /// Of which [`Peer::presence`], so that a late wish does not hit a peer that came back.
     pub(super) presence: u64,
     pub(super) reason: String,
-    /// Whether to keep it out for a while.
-    pub(super) penalty: bool,
+    pub(super) penalty: Penalty,
+}
+
+/// What is kept out for a while after a peer was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Penalty {
+    /// Nothing.
+    None,
+    /// The peer.
+    Peer,
+    /// The peer, and whoever comes from the same place.
+    Place,
 }
 
 /// How many frames of a peer may wait. Transactions and catch-up have one reader, which does a frame after the other.
@@ -243,13 +253,13 @@ impl Peer {
     pub(super) fn send(&self, class: Class, frame: Bytes) -> Result<(), SendError> {
         let outcome = self.lanes[class.index()].push(frame);
         if outcome == Err(SendError::Full) && class != Class::Transactions {
-            self.cut(format!("it does not read: its {class} queue is full"), false);
+            self.cut(format!("it does not read: its {class} queue is full"), Penalty::None);
         }
         outcome
     }
 
     /// Asks once for the end of this peer; so the queue of wishes is bounded by the peers.
-    pub(super) fn cut(&self, reason: String, penalty: bool) {
+    pub(super) fn cut(&self, reason: String, penalty: Penalty) {
         if !self.cutting.swap(true, Ordering::Relaxed) {
             let cut = Cut { peer: self.id, presence: self.presence, reason, penalty };
             // It fails only when the network has stopped, and then there is nothing to cut.
