@@ -239,10 +239,11 @@ impl Verifier {
             Consensus::Message(message) => {
                 let heights = self.heights.load();
                 let signer = signer(&message, &heights);
-                if let Some((height, author)) = signer
-                    && !lock(&self.fresh).allows(height, author, Instant::now())
-                {
-                    return Err(Dropped::TooMany);
+                if let Some((height, author)) = signer {
+                    let validators = heights.at(height).map_or(0, |info| info.validators.count());
+                    if !lock(&self.fresh).allows((height, author), validators, Instant::now()) {
+                        return Err(Dropped::TooMany);
+                    }
                 }
                 let spent = Spent::new(&self.check, signer.map(|(_, author)| author));
                 let verified = verify_message(message, &heights, &spent);
