@@ -200,6 +200,9 @@ pub struct Settings {
 pub const SHARE_FRAMES_MAX: usize = 128;
 /// The same of [`Class::Bodies`].
 pub const SHARE_BODIES_MAX: usize = 4;
+/// The same in bytes, of each of both classes: an eighth of what may wait to be verified, so that no peer fills that alone. A longer frame waits
+/// until none of its peer is under way.
+pub const SHARE_BYTES_MAX: u32 = 8 * 1024 * 1024;
 
 /// A frame from a peer whose hello is done. Up to 4 KiB, `bytes` has its memory to itself; longer
 /// ones may share theirs with a neighbour, so copy a part that is to be kept for long.

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use super::address::NodeId;
 use super::hello::Hello;
 use super::limits::{ClassLimit, ClassLimits};
-use super::{Class, SHARE_BODIES_MAX, SHARE_FRAMES_MAX, SendError};
+use super::{Class, SHARE_BODIES_MAX, SHARE_BYTES_MAX, SHARE_FRAMES_MAX, SendError};
 
 /// Bytes and frames exchanged with a peer since it connected, by class.
 #[derive(Debug, Default)]
@@ -210,7 +210,7 @@ pub(super) struct Peer {
     pub(super) traffic: Arc<Traffic>,
     /// Whether it proved the key of a known validator when it connected.
     pub(super) validator: bool,
-    /// Its share of what may wait here, by class.
+    /// Its share of what may wait here, by class, in bytes.
     shares: [Option<Arc<Semaphore>>; Class::COUNT],
     id: PeerId,
     cutting: AtomicBool,
@@ -229,7 +229,9 @@ impl Peer {
             validator: false,
             lanes: Class::ALL.map(|class| Lane::new(limits.of(class))),
             traffic: Arc::default(),
-            shares: Class::ALL.map(share_frames).map(|most| Some(Arc::new(Semaphore::new(most?)))),
+            shares: Class::ALL.map(|class| {
+                share_frames(class).map(|_| Arc::new(Semaphore::new(SHARE_BYTES_MAX as usize)))
+            }),
             id,
             cutting: AtomicBool::new(false),
             cuts,
@@ -241,11 +243,14 @@ impl Peer {
         Self { validator, ..self }
     }
 
-    /// Waits until one more frame of the peer may be read; none where its class has no shares.
-    pub(super) async fn share(&self, class: Class) -> Option<OwnedSemaphorePermit> {
+    /// Waits until a frame of the peer with so many bytes may be handed on; none where its class has no shares. It takes what is its part of as
+    /// many frames as may be under way, or as much as it is long, and at most the whole share.
+    pub(super) async fn share(&self, class: Class, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let least = SHARE_BYTES_MAX / u32::try_from(share_frames(class)?).ok()?;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(least, SHARE_BYTES_MAX);
         let share = self.shares.get(class.index())?.clone()?;
         // It fails only when the semaphore is closed, which it never is.
-        share.acquire_owned().await.ok()
+        share.acquire_many_owned(bytes).await.ok()
     }
 
     /// Queues a frame. A peer that lets its queue overflow is cut, except for transactions, where
