@@ -5,7 +5,7 @@ use super::heights::{HeightInfo, Heights, Published};
 use super::turns::Turns;
 use super::{Event, Origin, Room};
 use crate::audit::{Audit, Discarded, FAULT_COST};
-use crate::network::{Class, Inbound, PeerId};
+use crate::network::{Class, Inbound, PeerId, SHARE_BYTES_MAX};
 use crate::wire::{Body, Consensus, FetchBlock};
 use crossbeam_channel::Sender;
 use lru::LruCache;
@@ -29,6 +29,10 @@ const CACHE_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 const WAITING_UNITS_MAX: u32 = 16_384;
 /// A frame takes at least one unit, a larger one as many as it has begun, and the largest all.
 const UNIT_BYTES: usize = 4 * 1024;
+const _: () = assert!(
+    8 * SHARE_BYTES_MAX as usize <= WAITING_UNITS_MAX as usize * UNIT_BYTES,
+    "no peer fills the room alone"
+);
 /// To look at so many bytes costs as much as to look at the least of frames.
 const COST_BYTES: usize = 1024;
 
@@ -239,10 +243,11 @@ impl Verifier {
             Consensus::Message(message) => {
                 let heights = self.heights.load();
                 let signer = signer(&message, &heights);
-                if let Some((height, author)) = signer
-                    && !lock(&self.fresh).allows(height, author, Instant::now())
-                {
-                    return Err(Dropped::TooMany);
+                if let Some((height, author)) = signer {
+                    let validators = heights.at(height).map_or(0, |info| info.validators.count());
+                    if !lock(&self.fresh).allows((height, author), validators, Instant::now()) {
+                        return Err(Dropped::TooMany);
+                    }
                 }
                 let spent = Spent::new(&self.check, signer.map(|(_, author)| author));
                 let verified = verify_message(message, &heights, &spent);

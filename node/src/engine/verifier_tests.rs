@@ -223,3 +223,18 @@ fn one_validator_cannot_have_ever_more_messages_verified_and_nobody_can_use_up_w
     passed = (1..40u32).filter(|view| passes(Message::Vote(vote(3, *view)))).count();
     assert_eq!(passed, 39);
 }
+
+/// Where the application refuses every block, as many views in a row as there are validators fail at once.
+#[test]
+fn all_that_a_correct_validator_signs_is_verified_where_a_view_of_each_primary_fails_at_once() {
+    const VALIDATORS: u32 = 100;
+    let signers = Signers::new(&[10; VALIDATORS as usize], 5);
+    let (verifier, _) = at_height_of(&signers);
+    for view in 0..VALIDATORS {
+        let vote = |phase| Message::Vote(signers.vote(phase, 0, view, block_id(1)));
+        for message in [vote(Phase::Prepare), vote(Phase::Commit)] {
+            let passed = verifier.consensus(&inbound(message));
+            assert!(!matches!(passed, Err(Dropped::TooMany)), "view {view}");
+        }
+    }
+}

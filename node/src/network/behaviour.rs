@@ -224,10 +224,14 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
-                self.gate.ended(connection_id);
+                self.gate.ended(connection_id, Instant::now());
             }
-            FromSwarm::ListenFailure(failure) => self.gate.ended(failure.connection_id),
-            FromSwarm::DialFailure(failure) => self.gate.ended(failure.connection_id),
+            FromSwarm::ListenFailure(failure) => {
+                self.gate.ended(failure.connection_id, Instant::now())
+            }
+            FromSwarm::DialFailure(failure) => {
+                self.gate.ended(failure.connection_id, Instant::now())
+            }
             _ => {}
         }
     }

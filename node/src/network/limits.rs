@@ -14,8 +14,10 @@ use super::address::NodeId;
 
 /// Most connections to one peer at a moment: one, and room for a handover.
 const LINKS_PER_PEER_MAX: usize = 4;
-/// Most peers that are remembered as refused, and most addresses.
+/// Most peers that are remembered as refused, most addresses, and most addresses that are not to be refused.
 const PENALTIES_MAX: usize = 1024;
+/// How long a place is remembered at which a validator or a node that is always let in was connected.
+const TRUSTED_FOR: Duration = Duration::from_secs(60 * 60);
 /// Who has an IPv6 address has all of these first bits.
 const IPV6_NET_BITS: u32 = 64;
 
@@ -146,6 +148,14 @@ struct Admitted {
     validator: bool,
 }
 
+impl Admitted {
+    /// Where it comes from or goes to, by [`place`], if a validator or a free node was greeted on it.
+    fn trusted_place(&self) -> Option<IpAddr> {
+        let trusted = self.greeted && (self.validator || self.free);
+        self.ip.filter(|_| trusted).map(place)
+    }
+}
+
 /// Counts connections. One entry a connection, removed on every way out.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -155,13 +165,15 @@ pub(super) struct Gate {
     penalties: HashMap<PeerId, Instant>,
     /// Addresses of peers that were expelled, by [`place`].
     shunned: HashMap<IpAddr, Instant>,
+    /// Where validators and free nodes were connected, by [`place`]: one whose connection breaks comes back from there.
+    trusted: HashMap<IpAddr, Instant>,
 }
 
 impl Gate {
     /// A gate that always lets the nodes of `free` in.
     pub(super) fn new(limits: Limits, free: HashSet<NodeId>) -> Self {
-        let (admitted, penalties, shunned) = Default::default();
-        Self { limits, free, admitted, penalties, shunned }
+        let (admitted, penalties, shunned, trusted) = Default::default();
+        Self { limits, free, admitted, penalties, shunned, trusted }
     }
 
     /// An inbound connection starts its handshake.
@@ -231,9 +243,17 @@ impl Gate {
     }
 
     /// The hello of a connection is done.
-    pub(super) fn greeted(&mut self, id: ConnectionId, validator: bool) {
+    pub(super) fn greeted(&mut self, id: ConnectionId, validator: bool, now: Instant) {
         if let Some(entry) = self.admitted.get_mut(&id) {
             (entry.greeted, entry.validator) = (true, validator);
+            let at = entry.trusted_place();
+            self.trust(at, now);
+        }
+    }
+
+    fn trust(&mut self, at: Option<IpAddr>, now: Instant) {
+        if let Some(at) = at {
+            remember(&mut self.trusted, at, now, TRUSTED_FOR);
         }
     }
 
@@ -243,8 +263,10 @@ impl Gate {
     }
 
     /// A connection ended, in whatever way.
-    pub(super) fn ended(&mut self, id: ConnectionId) {
-        self.admitted.remove(&id);
+    pub(super) fn ended(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(entry) = self.admitted.remove(&id) {
+            self.trust(entry.trusted_place(), now);
+        }
     }
 
     /// Whether the connection stands in a slot that is kept for validators.
@@ -264,21 +286,21 @@ impl Gate {
     }
 
     /// Refuses connections from where this one comes, for a while and before their handshake, which costs more than what a stranger can be
-    /// expelled for: an identity is new at no price. Where others behind the same address are connected, validators or nodes that are always
-    /// let in, it has no effect.
+    /// expelled for: an identity is new at no price. Where others behind the same address are connected or were within [`TRUSTED_FOR`],
+    /// validators or nodes that are always let in, it has no effect, nor where this node dialled.
     pub(super) fn shun(&mut self, id: ConnectionId, now: Instant, length: Duration) {
-        if let Some(ip) = self.admitted.get(&id).and_then(|entry| entry.ip) {
+        let entry = self.admitted.get(&id).filter(|entry| entry.inbound);
+        if let Some(ip) = entry.and_then(|entry| entry.ip) {
             remember(&mut self.shunned, place(ip), now, length);
         }
     }
 
     fn shuns(&self, ip: IpAddr, now: Instant) -> bool {
-        let needed = |entry: &Admitted| {
-            (entry.validator || entry.free)
-                && entry.ip.is_some_and(|other| place(other) == place(ip))
-        };
-        self.shunned.get(&place(ip)).is_some_and(|until| *until > now)
-            && !self.admitted.values().any(needed)
+        let at = place(ip);
+        let holds = |until: Option<&Instant>| until.is_some_and(|until| *until > now);
+        holds(self.shunned.get(&at))
+            && !holds(self.trusted.get(&at))
+            && !self.admitted.values().any(|entry| entry.trusted_place() == Some(at))
     }
 
     /// From now on `node` is let in whatever the counts.
@@ -297,7 +319,7 @@ fn remember<K: Eq + Hash>(kept: &mut HashMap<K, Instant>, key: K, now: Instant, 
     if kept.len() >= PENALTIES_MAX {
         kept.retain(|_, until| *until > now);
     }
-    if kept.len() < PENALTIES_MAX {
+    if kept.len() < PENALTIES_MAX || kept.contains_key(&key) {
         kept.insert(key, now + length);
     }
 }
@@ -350,10 +372,10 @@ mod tests {
         assert_eq!(gate.pending(id(3), ip(1), now), Err(Denied::Pending));
         assert_eq!(gate.pending(id(4), ip(2), now), Ok(()));
         assert_eq!(gate.pending(id(5), ip(3), now), Err(Denied::Pending));
-        gate.ended(id(1));
+        gate.ended(id(1), now);
         assert_eq!(gate.pending(id(6), ip(3), now), Ok(()));
         for n in [2, 4, 6] {
-            gate.ended(id(n));
+            gate.ended(id(n), now);
         }
         assert_eq!(gate.len(), 0);
     }
@@ -366,7 +388,7 @@ mod tests {
             gate.inbound(id(n), peer(u8::try_from(n).unwrap()), now).unwrap();
         }
         assert_eq!(gate.pending(id(3), ip(1), now), Err(Denied::Pending));
-        gate.greeted(id(1), false);
+        gate.greeted(id(1), false, now);
         assert_eq!(gate.pending(id(3), ip(1), now), Ok(()));
     }
 
@@ -411,16 +433,72 @@ mod tests {
         gate.pending(id(1), ip(1), now).unwrap();
         gate.inbound(id(1), peer(1), now).unwrap();
         gate.shun(id(1), now, second);
-        gate.ended(id(1));
+        gate.ended(id(1), now);
         assert_eq!(gate.pending(id(2), ip(1), now), Err(Denied::Penalty));
         assert_eq!(gate.pending(id(3), ip(2), now), Ok(()));
-        gate.ended(id(3));
+        gate.ended(id(3), now);
         assert_eq!(gate.pending(id(4), ip(1), now + second), Ok(()));
         gate.inbound(id(4), peer(4), now).unwrap();
         for (validator, refused) in [(false, true), (true, false)] {
-            gate.greeted(id(4), validator);
+            gate.greeted(id(4), validator, now);
             assert_eq!(gate.pending(id(5), ip(1), now).is_err(), refused);
         }
+    }
+
+    /// Whoever is behind the same address as a faulty node is not locked out when its connection breaks.
+    #[test]
+    fn where_a_validator_or_a_free_node_was_greeted_within_an_hour_nobody_is_shunned() {
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(60 * 60));
+        for (validator, free, refused) in
+            [(true, false, false), (false, true, false), (false, false, true)]
+        {
+            let (mut gate, now) = (gate(), Instant::now());
+            gate.set_free(NodeId::of_peer(&peer(if free { 1 } else { 9 })).unwrap());
+            gate.pending(id(1), ip(1), now).unwrap();
+            gate.inbound(id(1), peer(1), now).unwrap();
+            gate.greeted(id(1), validator, now);
+            // It was connected for long, and its connection breaks.
+            let later = now + 2 * hour;
+            gate.ended(id(1), later);
+            let shunned_at = |gate: &mut Gate, at| {
+                gate.admitted
+                    .insert(id(2), Admitted { ip: ip(1), inbound: true, ..Default::default() });
+                gate.shun(id(2), at, second);
+                gate.ended(id(2), at);
+                let outcome = gate.pending(id(3), ip(1), at);
+                gate.ended(id(3), at);
+                outcome.is_err()
+            };
+            assert_eq!(shunned_at(&mut gate, later + hour - second), refused);
+            assert!(shunned_at(&mut gate, later + hour));
+        }
+    }
+
+    #[test]
+    fn places_of_validators_are_bounded_and_known_ones_are_renewed() {
+        let (mut gate, now) = (gate(), Instant::now());
+        let at =
+            |n: usize| Some(IpAddr::from(Ipv6Addr::from_bits(u128::try_from(n).unwrap() << 64)));
+        let mut greet = |n: usize, now| {
+            gate.outbound(id(n), peer(1), at(n)).unwrap();
+            gate.greeted(id(n), true, now);
+            gate.ended(id(n), now);
+            (gate.trusted.len(), gate.trusted.get(&place(at(n).unwrap())).copied())
+        };
+        for n in 0..2 * PENALTIES_MAX {
+            greet(n, now);
+        }
+        let later = now + Duration::from_secs(1);
+        assert_eq!(greet(0, later), (PENALTIES_MAX, Some(later + TRUSTED_FOR)));
+    }
+
+    #[test]
+    fn where_this_node_dialled_nobody_is_shunned() {
+        let (mut gate, now) = (gate(), Instant::now());
+        gate.outbound(id(1), peer(1), ip(1)).unwrap();
+        gate.shun(id(1), now, Duration::from_secs(1));
+        gate.ended(id(1), now);
+        assert_eq!(gate.pending(id(2), ip(1), now), Ok(()));
     }
 
     #[test]
@@ -430,7 +508,7 @@ mod tests {
             let ip = IpAddr::from(Ipv6Addr::from_bits(u128::try_from(n).unwrap() << 64));
             gate.pending(id(n), Some(ip), now).unwrap();
             gate.shun(id(n), now, second);
-            gate.ended(id(n));
+            gate.ended(id(n), now);
         }
         assert_eq!(gate.shunned.len(), PENALTIES_MAX);
         let near = IpAddr::from(Ipv6Addr::from_bits((7 << 64) + 12_345));

@@ -63,7 +63,7 @@ pub use peers::{PeerInfo, Traffic};
 
 pub use swarm::Occasional;
 
-use peers::Table;
+use peers::{Penalty, Table};
 
 /// What a frame is about. Each class has its own stream, limits and queues, so that none waits
 /// for another.
@@ -200,6 +200,9 @@ pub struct Settings {
 pub const SHARE_FRAMES_MAX: usize = 128;
 /// The same of [`Class::Bodies`].
 pub const SHARE_BODIES_MAX: usize = 4;
+/// The same in bytes, of each of both classes: an eighth of what may wait to be verified, so that no peer fills that alone. A longer frame waits
+/// until none of its peer is under way.
+pub const SHARE_BYTES_MAX: u32 = 8 * 1024 * 1024;
 
 /// A frame from a peer whose hello is done. Up to 4 KiB, `bytes` has its memory to itself; longer
 /// ones may share theirs with a neighbour, so copy a part that is to be kept for long.
@@ -424,8 +427,18 @@ impl Network {
 
     /// Drops a peer and keeps it out for ten seconds.
     pub fn disconnect(&self, peer: PeerId, reason: impl Into<String>) {
+        self.cut(peer, reason.into(), Penalty::Peer);
+    }
+
+    /// The same for one that floods: whoever comes from its IP address (IPv6: its network of 64 bits) is kept out with it and is not even
+    /// asked who he is, unless a validator or a node that is always let in was connected from there within an hour.
+    pub fn expel(&self, peer: PeerId, reason: impl Into<String>) {
+        self.cut(peer, reason.into(), Penalty::Place);
+    }
+
+    fn cut(&self, peer: PeerId, reason: String, penalty: Penalty) {
         if let Some(peer) = self.table.load().peers.get(&peer) {
-            peer.cut(reason.into(), true);
+            peer.cut(reason, penalty);
         }
     }
 

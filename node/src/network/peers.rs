@@ -15,7 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use super::address::NodeId;
 use super::hello::Hello;
 use super::limits::{ClassLimit, ClassLimits};
-use super::{Class, SHARE_BODIES_MAX, SHARE_FRAMES_MAX, SendError};
+use super::{Class, SHARE_BODIES_MAX, SHARE_BYTES_MAX, SHARE_FRAMES_MAX, SendError};
 
 /// Bytes and frames exchanged with a peer since it connected, by class.
 #[derive(Debug, Default)]
@@ -179,8 +179,18 @@ pub(super) struct Cut {
     /// Of which [`Peer::presence`], so that a late wish does not hit a peer that came back.
     pub(super) presence: u64,
     pub(super) reason: String,
-    /// Whether to keep it out for a while.
-    pub(super) penalty: bool,
+    pub(super) penalty: Penalty,
+}
+
+/// What is kept out for a while after a peer was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Penalty {
+    /// Nothing.
+    None,
+    /// The peer.
+    Peer,
+    /// The peer, and whoever comes from the same place.
+    Place,
 }
 
 /// How many frames of a peer may wait. Transactions and catch-up have one reader, which does a frame after the other.
@@ -200,7 +210,7 @@ pub(super) struct Peer {
     pub(super) traffic: Arc<Traffic>,
     /// Whether it proved the key of a known validator when it connected.
     pub(super) validator: bool,
-    /// Its share of what may wait here, by class.
+    /// Its share of what may wait here, by class, in bytes.
     shares: [Option<Arc<Semaphore>>; Class::COUNT],
     id: PeerId,
     cutting: AtomicBool,
@@ -219,7 +229,9 @@ impl Peer {
             validator: false,
             lanes: Class::ALL.map(|class| Lane::new(limits.of(class))),
             traffic: Arc::default(),
-            shares: Class::ALL.map(share_frames).map(|most| Some(Arc::new(Semaphore::new(most?)))),
+            shares: Class::ALL.map(|class| {
+                share_frames(class).map(|_| Arc::new(Semaphore::new(SHARE_BYTES_MAX as usize)))
+            }),
             id,
             cutting: AtomicBool::new(false),
             cuts,
@@ -231,11 +243,14 @@ impl Peer {
         Self { validator, ..self }
     }
 
-    /// Waits until one more frame of the peer may be read; none where its class has no shares.
-    pub(super) async fn share(&self, class: Class) -> Option<OwnedSemaphorePermit> {
+    /// Waits until a frame of the peer with so many bytes may be handed on; none where its class has no shares. It takes what is its part of as
+    /// many frames as may be under way, or as much as it is long, and at most the whole share.
+    pub(super) async fn share(&self, class: Class, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let least = SHARE_BYTES_MAX / u32::try_from(share_frames(class)?).ok()?;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(least, SHARE_BYTES_MAX);
         let share = self.shares.get(class.index())?.clone()?;
         // It fails only when the semaphore is closed, which it never is.
-        share.acquire_owned().await.ok()
+        share.acquire_many_owned(bytes).await.ok()
     }
 
     /// Queues a frame. A peer that lets its queue overflow is cut, except for transactions, where
@@ -243,13 +258,13 @@ impl Peer {
     pub(super) fn send(&self, class: Class, frame: Bytes) -> Result<(), SendError> {
         let outcome = self.lanes[class.index()].push(frame);
         if outcome == Err(SendError::Full) && class != Class::Transactions {
-            self.cut(format!("it does not read: its {class} queue is full"), false);
+            self.cut(format!("it does not read: its {class} queue is full"), Penalty::None);
         }
         outcome
     }
 
     /// Asks once for the end of this peer; so the queue of wishes is bounded by the peers.
-    pub(super) fn cut(&self, reason: String, penalty: bool) {
+    pub(super) fn cut(&self, reason: String, penalty: Penalty) {
         if !self.cutting.swap(true, Ordering::Relaxed) {
             let cut = Cut { peer: self.id, presence: self.presence, reason, penalty };
             // It fails only when the network has stopped, and then there is nothing to cut.

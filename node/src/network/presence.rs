@@ -12,7 +12,7 @@ use super::address::{self, Host, NodeId, PeerAddress, Place};
 use super::dial::PENALTY;
 use super::hello::{Hello, HelloError, KNOWN_PEERS_MAX};
 use super::links::{Candidate, Link, SIMULTANEOUS, choose};
-use super::peers::{Cut, Peer, PeerInfo};
+use super::peers::{Cut, Peer, PeerInfo, Penalty};
 use super::session::{End, Report, Session};
 use super::streams::StreamError;
 use super::swarm::{Active, Driver};
@@ -97,7 +97,7 @@ impl Driver {
 
     fn on_hello(&mut self, id: ConnectionId, hello: Hello) {
         let validator = hello.validator.is_some_and(|key| (self.knows_validator)(&key));
-        self.swarm.behaviour_mut().gate.greeted(id, validator);
+        self.swarm.behaviour_mut().gate.greeted(id, validator, Instant::now());
         let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
         let may_stay = hello.validator.is_some_and(|key| self.may_take_slot(&peer, &key));
         if self.swarm.behaviour().gate.in_validator_slot(id) && !may_stay {
@@ -163,15 +163,18 @@ impl Driver {
         }
         let ids: Vec<ConnectionId> = self.links_of(&cut.peer).map(|(id, _)| id).collect();
         for id in ids {
-            if cut.penalty {
+            if cut.penalty == Penalty::Place {
                 self.swarm.behaviour_mut().gate.shun(id, Instant::now(), KEPT_OUT);
             }
             self.close(id);
         }
-        let again = if cut.penalty { Again::KEPT_OUT } else { Again::Now };
-        if cut.penalty {
-            self.keep_out(cut.peer);
-        }
+        let again = match cut.penalty {
+            Penalty::None => Again::Now,
+            Penalty::Peer | Penalty::Place => {
+                self.keep_out(cut.peer);
+                Again::KEPT_OUT
+            }
+        };
         self.settle(cut.peer, &cut.reason, again);
     }
 

@@ -221,7 +221,7 @@ async fn read<R: AsyncRead + Unpin>(
         if bytes.is_empty() {
             continue;
         }
-        let share = peer.share(class).await;
+        let share = peer.share(class, bytes.len()).await;
         // A closed room is one of a network that has stopped.
         let Some(room) = shared.rooms.take(class, bytes.len()).await else { return End::Stopping };
         let inbound = Inbound { peer: id, class, bytes, room: Some(room), share };

@@ -249,7 +249,7 @@ fn start(
     let network = peers.network.clone();
     let expelling = network.clone();
     audit.on_too_many_faults(move |peer| {
-        expelling.disconnect(peer, "it sends what no correct node sends");
+        expelling.expel(peer, "it sends what no correct node sends");
     });
     let shared = Shared { settings, ends, public, chain, events, audit, network };
     let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state, revive(&jobs))?;

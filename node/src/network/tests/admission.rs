@@ -87,6 +87,19 @@ async fn a_peer_that_is_sent_away_stays_away() {
     a.network.disconnect(peer, "bad blocks");
     assert_eq!(a.disconnected().await, (peer, "bad blocks".to_owned()));
     b.disconnected().await;
+    // It alone: others come from the same address.
+    assert_eq!(a.discarded(DiscardReason::ConnectionDenied).await.peer, Some(peer));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_expelled_stays_away_and_so_does_who_comes_from_its_address() {
+    let mut a = Node::start(config(1)).await;
+    let mut b = Node::start(config(2).persistent(a.address())).await;
+    let peer = a.connected().await.peer;
+    b.connected().await;
+    a.network.expel(peer, "flood");
+    assert_eq!(a.disconnected().await, (peer, "flood".to_owned()));
+    b.disconnected().await;
     // It is not even asked who it is now: another identity would not help it.
     assert_eq!(a.discarded(DiscardReason::ConnectionDenied).await.peer, None);
 }
@@ -96,12 +109,15 @@ async fn who_is_behind_the_same_address_as_a_validator_is_kept_out_alone() {
     let mut a = config(1);
     a.settings.knows_validator = Arc::new(|_| true);
     let mut a = Node::start(a).await;
-    let _validator = Node::start(config(3).with_validator(3).persistent(a.address())).await;
-    a.connected().await;
+    let validator = Node::start(config(3).with_validator(3).persistent(a.address())).await;
+    let known = a.connected().await.peer;
+    // It was connected, and is not when another is expelled.
+    validator.kill();
+    assert_eq!(a.disconnected().await.0, known);
     let mut b = Node::start(config(2).persistent(a.address())).await;
     let peer = a.connected().await.peer;
     b.connected().await;
-    a.network.disconnect(peer, "bad blocks");
+    a.network.expel(peer, "flood");
     assert_eq!(a.disconnected().await.0, peer);
     assert_eq!(a.discarded(DiscardReason::ConnectionDenied).await.peer, Some(peer));
     let other = Node::start(config(4).with_validator(4).persistent(a.address())).await;

@@ -1,5 +1,7 @@
 //! A peer that speaks the right protocols and then misbehaves.
 
+use std::sync::Arc;
+
 use futures::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{Node, config, soon};
@@ -294,6 +296,48 @@ async fn a_peer_that_floods_has_its_share_and_another_is_heard_meanwhile() {
         drop(held);
         for _ in 0..share {
             assert_eq!(node.receive(class).await.peer, sender);
+        }
+    }
+}
+
+/// However few they are, one peer's frames do not fill the room of all.
+#[tokio::test]
+async fn the_share_of_a_peer_is_bounded_in_bytes_and_one_frame_has_always_room_in_it() {
+    for (class, mib, at_once) in [
+        (Class::Consensus, 4, 2),
+        (Class::Consensus, 3, 2),
+        (Class::Bodies, 4, 2),
+        (Class::Bodies, 6, 1),
+        (Class::Bodies, 20, 1),
+    ] {
+        let mut node = Node::start(config(1)).await;
+        let mut flood = Node::start(config(2).persistent(node.address())).await;
+        node.connected().await;
+        flood.connected().await;
+        let frame = Bytes::from(vec![7; mib * 1024 * 1024]);
+        for _ in 0..3 {
+            flood.network.send(node.network.local(), class, frame.clone()).unwrap();
+        }
+        let mut held = Vec::new();
+        for _ in 0..at_once {
+            held.push(node.receive(class).await);
+        }
+        // One more is read, and waits.
+        let read = u64::try_from((at_once + 1) * (frame.len() + 4)).unwrap();
+        let traffic = Arc::clone(&node.network.peers()[0].traffic);
+        soon(async {
+            while traffic.received_bytes(class) < read {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+            assert!(node.inboxes[class.index()].is_empty(), "{class} {mib}");
+        }
+        drop(held);
+        for _ in at_once..3 {
+            node.receive(class).await;
         }
     }
 }
