@@ -250,7 +250,8 @@ fn a_unix_socket_is_as_good() {
             let frame = Response { value: Some(answer) }.encode_length_delimited_to_vec();
             streams[3].write_all(&frame).expect("it reads");
         }
-        streams
+        // Until the client has read them.
+        let _ = streams[3].read_to_end(&mut Vec::new());
     });
     let address: Address = format!("unix://{}", path.display()).parse().expect("an address");
     let mut roles = connect(&address, &quick(), &Stop::default()).expect("connected");

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use tendermint::block::parts::Header as PartSetHeader;
 use tendermint::{Hash, Time};
 use tercet_consensus::block::BlockId;
+use tercet_consensus::block::HEIGHT_MAX;
 use tercet_consensus::commit::{Commit, CommitSig};
 use tercet_consensus::key::Address;
 use tercet_consensus::message::{
@@ -21,7 +22,7 @@ use tercet_consensus::view::View;
 const CASES: u32 = 10_000;
 
 fn heights() -> impl Strategy<Value = tendermint::block::Height> {
-    (0..=i64::MAX.unsigned_abs()).prop_map(height)
+    (0..=HEIGHT_MAX).prop_map(height)
 }
 
 fn views() -> impl Strategy<Value = View> {
