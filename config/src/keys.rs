@@ -58,7 +58,7 @@ pub(crate) const SECTIONS: [(&str, &str); 6] = [
 #[rustfmt::skip]
 pub(crate) const KEYS: &[Key] = &[
     key!("proxy_app", proxy_app, "The application: inside the node kvstore, persistent_kvstore (the same, synced at each block) or noop; in another process tcp://HOST:PORT or unix://PATH."),
-    key!("abci_call_warn", abci_call_warn, "After how long a call that an application in another process has not answered is told in the log; then after twice as long, and so on."),
+    key!("abci_call_warn", abci_call_warn, "After how long a call that an application in another process has not answered is told in the log; then after twice as long, and so on; \"0s\": never."),
     key!("abci_call_timeout", abci_call_timeout, "After how long the node leaves over it; \"0s\": never, as a block may take long."),
     key!("abci_exit_on_disconnect", abci_exit_on_disconnect, "true: a broken connection to the application ends the node, as it ends CometBFT; false: it is made again, and what the application lacks is replayed."),
     key!("moniker", moniker, "A name for people."),

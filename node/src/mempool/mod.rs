@@ -11,6 +11,7 @@
 //! transaction is hashed and copied: what is kept must not hold a whole frame or request in memory.
 
 pub mod age;
+mod check;
 mod owner;
 #[cfg(test)]
 mod owner_tests;

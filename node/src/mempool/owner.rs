@@ -1,9 +1,10 @@
 //! The thread that owns the pool.
 
 use super::age::{Age, Decided};
+use super::check::Asked;
 use super::pool::{Entry, Pool};
 use super::{
-    Committed, Control, Counters, Intake, Outbox, Queues, RelayMap, Reply, Revive, Settings, Tx,
+    Committed, Control, Counters, Intake, Outbox, Queues, RelayMap, Reply, Revive, Settings,
 };
 use crate::engine::Event;
 use crate::engine::run::Primary;
@@ -18,20 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
-use tendermint_proto::v0_38::abci::{CheckTxType, RequestCheckTx, ResponseCheckTx};
-use tercet_abci::{AppError, Application};
+use tendermint_proto::v0_38::abci::ResponseCheckTx;
+use tercet_abci::Application;
 
 /// How many transactions or frames are checked before the engine's questions are looked at again.
 const CHUNK: usize = 64;
 /// How many transactions, or bytes of them, go out in one frame; a larger one goes alone.
 const BATCH_TXS: usize = 512;
 const BATCH_BYTES: usize = 128 * 1024;
-/// How many transactions the application is asked about at a time.
-const CHECK_MAX: usize = 256;
-const AWAY: &str = "the connection to the application broke, and it is not back yet: send the transaction again later";
-const NO_ANSWER: &str = "the application gave fewer answers than it was asked for";
-/// How many transactions are rechecked at a time.
-const RECHECK_CHUNK: usize = 16;
 /// What is still here after so long goes to the primary again; below any view-change timeout, so that nobody suspects a primary for what
 /// it has not got.
 const RESEND_AFTER: Duration = Duration::from_millis(100);
@@ -53,37 +48,30 @@ pub(super) struct Seams {
 }
 
 pub(super) struct Owner {
-    parts: Seams,
+    pub(super) parts: Seams,
     queues: Queues,
     counters: Arc<Counters>,
-    pool: Pool,
-    age: Age,
+    pub(super) pool: Pool,
+    pub(super) age: Age,
     primary: Primary,
-    height: Height,
+    pub(super) height: Height,
     /// The largest block and its most gas, as far as known.
-    block_bytes_max: usize,
-    gas_max: i64,
+    pub(super) block_bytes_max: usize,
+    pub(super) gas_max: i64,
     /// Accepted since the last batch went out, by the peer that they came from.
-    fresh: HashMap<Option<PeerId>, Vec<Bytes>>,
-    fresh_count: usize,
-    fresh_bytes: usize,
+    pub(super) fresh: HashMap<Option<PeerId>, Vec<Bytes>>,
+    pub(super) fresh_count: usize,
+    pub(super) fresh_bytes: usize,
     /// The connection to the application broke: nobody asks it until this says that it is where the chain is.
-    away: Option<Receiver<()>>,
+    pub(super) away: Option<Receiver<()>>,
     /// Admitted, and to be checked together.
-    asked: Vec<Asked>,
+    pub(super) asked: Vec<Asked>,
     /// Answers that go out together: to wake many at once costs little more than to wake one.
-    replies: Vec<(Reply, Result<ResponseCheckTx, PoolError>)>,
+    pub(super) replies: Vec<(Reply, Result<ResponseCheckTx, PoolError>)>,
     /// What is left to recheck, and whether to begin anew after it, as another block was executed meanwhile.
-    recheck: Range<u64>,
-    recheck_again: bool,
-    failed: bool,
-}
-
-/// A transaction that the application is asked about.
-struct Asked {
-    tx: Tx,
-    from: Option<PeerId>,
-    reply: Option<Reply>,
+    pub(super) recheck: Range<u64>,
+    pub(super) recheck_again: bool,
+    pub(super) failed: bool,
 }
 
 /// Whether the owner goes on.
@@ -246,134 +234,6 @@ impl Owner {
         }
     }
 
-    /// Has a transaction checked that may be.
-    fn admit(&mut self, asked: Asked) {
-        let (hash, size) = (asked.tx.hash, asked.tx.bytes.len());
-        let admitted = if self.away.is_some() {
-            Err(PoolError::Unavailable(AWAY.to_owned()))
-        } else if size > self.block_bytes_max {
-            Err(PoolError::TooLarge { max: self.block_bytes_max, size })
-        } else {
-            self.pool.admit(hash, size)
-        };
-        match admitted {
-            Ok(()) => self.asked.push(asked),
-            Err(error) => self.replies.extend(asked.reply.map(|reply| (reply, Err(error)))),
-        }
-        if self.asked.len() >= CHECK_MAX {
-            self.check_asked();
-        }
-    }
-
-    /// Asks the application about all that were admitted.
-    fn check_asked(&mut self) {
-        let asked = std::mem::take(&mut self.asked);
-        if asked.is_empty() {
-            return;
-        }
-        let answers = self.ask(asked.iter().map(|asked| asked.tx.bytes.clone()), CheckTxType::New);
-        let mut answers = answers.map(Vec::into_iter);
-        for Asked { tx, from, reply } in asked {
-            let answer = match &mut answers {
-                Ok(answers) => {
-                    answers.next().ok_or_else(|| PoolError::Unavailable(NO_ANSWER.into()))
-                }
-                Err(error) => Err(error.clone()),
-            };
-            let hash = tx.hash;
-            let taken = match answer {
-                Ok(answer) => self.accept(tx, from, answer),
-                Err(error) => {
-                    self.pool.forget(&hash);
-                    Err(error)
-                }
-            };
-            self.replies.extend(reply.map(|reply| (reply, taken)));
-        }
-    }
-
-    /// Takes a transaction with what the application says of it.
-    fn accept(
-        &mut self,
-        tx: Tx,
-        from: Option<PeerId>,
-        answer: ResponseCheckTx,
-    ) -> Result<ResponseCheckTx, PoolError> {
-        let Tx { bytes: tx, hash } = tx;
-        let wants_too_much = self.gas_max >= 0 && answer.gas_wanted > self.gas_max;
-        if answer.code != 0 || wants_too_much {
-            if !self.parts.settings.keep_invalid {
-                self.pool.forget(&hash);
-            }
-            return if answer.code != 0 {
-                Ok(answer)
-            } else {
-                Err(too_much_gas(answer.gas_wanted, self.gas_max))
-            };
-        }
-        let now = Instant::now();
-        let added = self.pool.add(Entry {
-            tx: tx.clone(),
-            hash,
-            gas: answer.gas_wanted,
-            height: self.height,
-            since: now,
-            sent: now,
-            left_out: 0,
-            suspected: false,
-            aged: false,
-        });
-        if let Err(error) = added {
-            self.pool.forget(&hash);
-            return Err(error);
-        }
-        if self.parts.settings.broadcast {
-            self.fresh_count += 1;
-            self.fresh_bytes += tx.len();
-            self.fresh.entry(from).or_default().push(tx);
-        }
-        Ok(answer)
-    }
-
-    /// Asks the application. Where the connection breaks, what it was asked about is not asked again: it may be what it died of.
-    fn ask(
-        &mut self,
-        txs: impl Iterator<Item = Bytes>,
-        kind: CheckTxType,
-    ) -> Result<Vec<ResponseCheckTx>, PoolError> {
-        let requests = txs.map(|tx| RequestCheckTx { tx, r#type: kind.into() }).collect();
-        self.parts.app.check_txs(requests).map_err(|error| {
-            if error.is_lost() {
-                tracing::warn!("{error}; no transactions are taken until it is back");
-                self.away = Some((self.parts.revive)());
-            } else {
-                self.fail(&error);
-            }
-            PoolError::Unavailable(error.to_string())
-        })
-    }
-
-    fn fail(&mut self, error: &AppError) {
-        self.failed = true;
-        (self.parts.failed)(error.to_string());
-    }
-
-    /// Goes on where the application is back.
-    fn look_for_application(&mut self) {
-        if self.away.as_ref().is_some_and(|away| away.try_recv() != Err(TryRecvError::Empty)) {
-            self.back();
-        }
-    }
-
-    /// The application is back, perhaps with less than it knew: it is asked about all that wait here.
-    fn back(&mut self) {
-        self.away = None;
-        match self.parts.app.reconnect() {
-            Ok(()) => self.recheck = 0..self.pool.end(),
-            Err(error) => self.fail(&error),
-        }
-    }
-
     /// Sends what was accepted since the last time: to the primary first, then to all others that lack it.
     fn flush(&mut self) {
         self.fresh_count = 0;
@@ -478,29 +338,6 @@ impl Owner {
         }
     }
 
-    /// Rechecks a few transactions; false where none was left to recheck.
-    fn recheck_some(&mut self) -> bool {
-        if self.recheck.is_empty() || self.away.is_some() {
-            return false;
-        }
-        let (page, next) = self.pool.page(self.recheck.clone(), RECHECK_CHUNK);
-        self.recheck.start = next.unwrap_or(self.recheck.end);
-        let txs = page.iter().map(|(_, tx)| tx.clone());
-        let Ok(answers) = self.ask(txs, CheckTxType::Recheck) else { return false };
-        for ((hash, _), _) in page.iter().zip(answers).filter(|(_, answer)| answer.code != 0) {
-            if let Some(entry) = self.pool.remove(hash) {
-                self.age.left(&entry);
-            }
-            if !self.parts.settings.keep_invalid {
-                self.pool.forget(hash);
-            }
-        }
-        if self.recheck.is_empty() && std::mem::take(&mut self.recheck_again) {
-            self.recheck = 0..self.pool.end();
-        }
-        true
-    }
-
     /// Publishes the counters, and wakes the engine when the first transaction is there.
     fn count(&self) {
         let stats = self.pool.stats();
@@ -512,11 +349,6 @@ impl Owner {
             drop(self.parts.events.try_send(Event::Pool));
         }
     }
-}
-
-/// In CometBFT's words (`mempool.PostCheckMaxGas`).
-fn too_much_gas(wanted: i64, max: i64) -> PoolError {
-    PoolError::Unavailable(format!("gas wanted {wanted} is greater than max gas {max}"))
 }
 
 /// The frames for these transactions, each within [`BATCH_TXS`] and, where it holds more than one, [`BATCH_BYTES`].

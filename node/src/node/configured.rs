@@ -10,6 +10,7 @@ use crate::rpc::{self, Cors};
 use anyhow::Context as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::time::Duration;
 use tercet_config::{Config, Genesis, Home, Listen, NodeKey, P2pConfig, RpcConfig, ValidatorKey};
 use tercet_consensus::key::PublicKey;
 use tercet_consensus::validators::Validators;
@@ -35,7 +36,9 @@ impl Settings {
             validator_secret: validator_key.signing_key().to_bytes(),
             app: config.proxy_app.to_string(),
             app_calls: tercet_abci::socket::Settings {
-                call_warn: config.abci_call_warn,
+                call_warn: Some(config.abci_call_warn)
+                    .filter(|after| !after.is_zero())
+                    .unwrap_or(Duration::MAX),
                 call_max: Some(config.abci_call_timeout).filter(|most| !most.is_zero()),
                 exit_on_disconnect: config.abci_exit_on_disconnect,
             },

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tendermint::Time;
 use tendermint::block::Height;
-use tercet_consensus::block::BlockId;
+use tercet_consensus::block::{BlockId, HEIGHT_MAX};
 use tercet_consensus::key::{Address, Signature};
 use tercet_consensus::message::{
     Message, Phase, Signed, SignedVote, ViewChange, ViewChangeMessage, Vote,
@@ -255,7 +255,7 @@ pub(super) async fn future(attacker: &Attacker, until: Instant) -> anyhow::Resul
 
 fn sign_future(attacker: &Attacker, height: Height) -> anyhow::Result<Vec<Vec<u8>>> {
     let sender = attacker.member()?;
-    let last = Height::try_from(i64::MAX)?;
+    let last = Height::try_from(HEIGHT_MAX)?;
     let heights = [height, height.increment(), height.increment().increment(), last];
     let mut frames = Vec::new();
     for n in 0..SIGNED {
