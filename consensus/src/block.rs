@@ -83,6 +83,7 @@ impl SealedBlock {
     /// Fills in the hashes of the header that follow from the rest of the block (data, evidence, last commit), and seals it.
     #[must_use]
     pub fn seal(mut block: Block) -> SealedBlock {
+        block.last_commit = block.last_commit.map(Commit::without_extensions);
         let tx_hashes = tx_hashes(&block.txs);
         block.header.data_hash = Some(merkle::root(&tx_hashes));
         block.header.evidence_hash = Some(evidence_hash(&block.evidence));

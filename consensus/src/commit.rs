@@ -61,8 +61,21 @@ impl Commit {
         (0u32..).zip(&self.signatures).filter(|(_, entry)| entry.is_some()).map(|(index, _)| index)
     }
 
+    /// Whether every entry has a vote extension.
+    #[must_use]
+    pub fn is_extended(&self) -> bool {
+        self.signatures.iter().flatten().all(|entry| entry.extension.is_some())
+    }
+
+    /// As blocks hold it.
+    #[must_use]
+    pub fn without_extensions(mut self) -> Commit {
+        self.signatures.iter_mut().flatten().for_each(|entry| entry.extension = None);
+        self
+    }
+
     /// Checks everything about this commit against the validators of its height: size, one entry a validator in its place with its
-    /// address, **every** signature, and power above two thirds.
+    /// address, **every** signature, those of vote extensions included, and power above two thirds.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -76,7 +89,7 @@ impl Commit {
         let mut power = 0;
         for index in self.present() {
             let (vote, signature) = self.vote(index).ok_or(Reject::Malformed("commit entry"))?;
-            context.verify_vote(&vote, &signature, check)?;
+            context.verify_commit_entry(&vote, &signature, check)?;
             power += context.validators.power_at(index);
         }
         if !context.validators.is_quorum(power) {

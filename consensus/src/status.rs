@@ -73,4 +73,6 @@ pub struct Status {
     pub blocks: Vec<BlockId>,
     /// The validators of the height that it is directly connected to (it is one of them where it is a validator).
     pub direct: Bitmap,
+    /// Whether its best Commit(h−1) lacks vote extensions that the height before has, so that it cannot propose on it.
+    pub lacks_extensions: bool,
 }

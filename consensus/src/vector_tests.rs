@@ -147,7 +147,7 @@ fn a_block_of_cometbft_has_its_id_and_its_commit_verifies() {
         height,
         validators: &validators,
         schedule: &schedule,
-        extensions: false,
+        extensions: Some(false),
     };
     let commit = Commit::from_tendermint(&commit).unwrap();
     assert_eq!(commit.verify(&context, &Direct), Ok(()));

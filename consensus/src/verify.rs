@@ -47,8 +47,9 @@ pub struct Context<'a> {
     pub validators: &'a Validators,
     /// The primary schedule of V(height).
     pub schedule: &'a Schedule,
-    /// Whether COMMITs of this height carry vote extensions.
-    pub extensions: bool,
+    /// Whether COMMITs of this height carry vote extensions; none while that is open, because the height before is not executed. What
+    /// is verified meanwhile may have them or not.
+    pub extensions: Option<bool>,
 }
 
 /// Why a message is discarded.
@@ -94,16 +95,41 @@ impl Context<'_> {
         signature: &Signature,
         check: &impl SignatureCheck,
     ) -> Result<(), Reject> {
+        let wanted = match vote.phase {
+            Phase::Prepare => Some(false),
+            Phase::Commit => self.extensions,
+        };
+        if wanted.is_some_and(|wanted| vote.extension.is_some() != wanted) {
+            return Err(Reject::Malformed("vote extension"));
+        }
+        self.verify_signatures(vote, signature, check)
+    }
+
+    /// One entry of a commit. Its extension may be missing where the height has them: blocks hold commits without.
+    pub(crate) fn verify_commit_entry(
+        &self,
+        vote: &Vote,
+        signature: &Signature,
+        check: &impl SignatureCheck,
+    ) -> Result<(), Reject> {
+        if vote.extension.is_some() && self.extensions == Some(false) {
+            return Err(Reject::Malformed("vote extension"));
+        }
+        self.verify_signatures(vote, signature, check)
+    }
+
+    fn verify_signatures(
+        &self,
+        vote: &Vote,
+        signature: &Signature,
+        check: &impl SignatureCheck,
+    ) -> Result<(), Reject> {
         if vote.height != self.height {
             return Err(Reject::Height);
         }
         let key = self.key_of(vote.index, &vote.validator)?;
         if vote.block_id.hash.is_empty() || vote.block_id.part_set_header.hash.is_empty() {
             return Err(Reject::Malformed("nothing is voted nil"));
-        }
-        let wanted = self.extensions && vote.phase == Phase::Commit;
-        if vote.extension.is_some() != wanted {
-            return Err(Reject::Malformed("vote extension"));
         }
         if !check.check(key, &sign_bytes::vote(self.chain_id, vote), signature) {
             return Err(Reject::Signature);

@@ -252,7 +252,7 @@ fn a_vote_of_another_chain_height_or_validator_is_refused() {
 #[test]
 fn a_commit_carries_its_signed_extension_where_enabled_and_only_there() {
     let s = signers();
-    let enabled = crate::verify::Context { extensions: true, ..s.context() };
+    let enabled = crate::verify::Context { extensions: Some(true), ..s.context() };
     let check = |vote| enabled.vote(vote, &Direct).map(drop);
     let mut vote = s.vote(Phase::Commit, 1, 0, block_id(1));
     assert!(matches!(check(vote.clone()), Err(Reject::Malformed(_))), "none");

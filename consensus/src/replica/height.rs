@@ -88,6 +88,12 @@ pub(super) struct At {
     pub(super) verdicts: BTreeMap<BlockId, Verdict>,
     pub(super) prepares: Votes,
     pub(super) commits: Votes,
+    /// COMMITs of this height whose extension the application was asked about: one a validator and view, whatever came of it.
+    pub(super) asked_about: Votes,
+    /// Whose late COMMIT of the height before it was asked about.
+    pub(super) asked_about_late: BTreeSet<ValidatorIndex>,
+    /// Commit(h−1) with a vote extension in every entry, of the highest round known; where h−1 has them.
+    pub(super) extended: Option<Commit>,
     pub(super) view_changes: ViewChanges,
     /// Who sent PREPARE, COMMIT or VIEW-CHANGE of this height, and their power.
     active: (BTreeSet<ValidatorIndex>, u64),
@@ -115,6 +121,7 @@ impl At {
     pub(super) fn new(start: HeightStart, me: Option<&Address>) -> At {
         let me = me.and_then(|me| start.validators.index_of(me));
         let view = start.prior.as_ref().map_or(View::ZERO, |prior| prior.view);
+        let extended = start.prior.clone().filter(|p| start.prior_extensions && p.is_extended());
         At {
             me,
             view,
@@ -134,6 +141,9 @@ impl At {
             verdicts: BTreeMap::new(),
             prepares: Votes::default(),
             commits: Votes::default(),
+            asked_about: Votes::default(),
+            asked_about_late: BTreeSet::new(),
+            extended,
             view_changes: ViewChanges::default(),
             active: (BTreeSet::new(), 0),
             asked: Asked::default(),
@@ -192,6 +202,9 @@ impl At {
         if commit.block_id != prior.block_id {
             return false;
         }
+        if self.start.prior_extensions && commit.is_extended() {
+            raise_extended(&mut self.extended, commit);
+        }
         if commit.view > prior.view && self.decision.is_none() {
             *prior = commit.clone();
             if commit.view > self.view {
@@ -199,11 +212,7 @@ impl At {
                 self.new_view = None;
             }
         } else if commit.view == prior.view {
-            for (mine, theirs) in prior.signatures.iter_mut().zip(&commit.signatures) {
-                if mine.is_none() {
-                    mine.clone_from(theirs);
-                }
-            }
+            merge(prior, commit);
         }
         true
     }
@@ -354,5 +363,23 @@ impl At {
             .validators
             .is_blocking(self.view_changes.power_asking_for(w.next(), &self.start.validators));
         (counts && blocking).then(|| w.next())
+    }
+}
+
+/// Takes a commit with extensions that is of a higher round, or the entries that are missing.
+fn raise_extended(known: &mut Option<Commit>, commit: &Commit) {
+    match known {
+        Some(known) if known.view > commit.view => {}
+        Some(known) if known.view == commit.view => merge(known, commit),
+        _ => *known = Some(commit.clone()),
+    }
+}
+
+/// Adds the entries that are missing.
+fn merge(commit: &mut Commit, other: &Commit) {
+    for (mine, theirs) in commit.signatures.iter_mut().zip(&other.signatures) {
+        if mine.is_none() {
+            mine.clone_from(theirs);
+        }
     }
 }

@@ -51,9 +51,9 @@ impl Replica {
     pub(super) fn record_vote(&mut self, vote: Verified<SignedVote>, out: &mut Vec<Action>) {
         let height = vote.message.height;
         match self.place(height) {
-            Place::Here => self.count(vote, out),
+            Place::Here => self.take_vote(vote, out),
             Place::Next => self.keep_for_next(height, Input::Vote(vote)),
-            Place::Elsewhere => self.at.add_late_commit(&vote),
+            Place::Elsewhere => self.take_late_commit(vote, out),
         }
     }
 
@@ -207,7 +207,7 @@ impl Replica {
         self.future.keep(height, self.at.start_view(), input);
     }
 
-    fn place(&self, height: Height) -> Place {
+    pub(super) fn place(&self, height: Height) -> Place {
         if height == self.height() {
             Place::Here
         } else if height == self.height().increment() {
@@ -219,7 +219,7 @@ impl Replica {
 }
 
 /// Where a message of some height belongs.
-enum Place {
+pub(super) enum Place {
     Here,
     Next,
     Elsewhere,
@@ -238,8 +238,8 @@ impl super::height::At {
     }
 
     /// A late COMMIT for the height before.
-    fn add_late_commit(&mut self, vote: &SignedVote) {
-        if let Some(prior) = &mut self.start.prior {
+    pub(super) fn add_late_commit(&mut self, vote: &SignedVote) {
+        for prior in self.start.prior.iter_mut().chain(&mut self.extended) {
             add_to_commit(prior, vote);
         }
     }

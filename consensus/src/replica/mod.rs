@@ -6,6 +6,7 @@
 
 mod blocks;
 mod candidates;
+mod extensions;
 mod future;
 mod height;
 mod inputs;
@@ -70,6 +71,13 @@ pub enum Input {
         /// Whether it is valid.
         accepted: bool,
     },
+    /// The answer to [`Action::VerifyExtension`]: the application accepts the vote extension of this COMMIT, or not.
+    ExtensionVerified {
+        /// The COMMIT that was asked about.
+        vote: Verified<SignedVote>,
+        /// Whether it counts.
+        accepted: bool,
+    },
     /// The answer to [`Action::Propose`].
     Built {
         /// The view that it was asked for.
@@ -126,6 +134,8 @@ pub enum Action {
     },
     /// Check header and application and answer [`Input::Validated`].
     Validate(Arc<SealedBlock>),
+    /// Ask the application about the vote extension of another's COMMIT and answer [`Input::ExtensionVerified`]. It counts only then.
+    VerifyExtension(Verified<SignedVote>),
     /// Sign and answer [`Input::Signed`].
     Sign(SignRequest),
     /// Make durable.
@@ -189,6 +199,8 @@ pub struct HeightStart {
     pub prior: Option<Commit>,
     /// Whether COMMITs carry vote extensions at this height.
     pub extensions: bool,
+    /// Whether they do at the height before, so that a block needs a `prior` with them.
+    pub prior_extensions: bool,
 }
 
 /// What stays the same over all heights.
@@ -340,6 +352,9 @@ impl Replica {
                 {
                     *verdict = height::Verdict::answer(accepted);
                 }
+            }
+            Input::ExtensionVerified { vote, accepted } => {
+                self.record_extension_verified(vote, accepted, out);
             }
             Input::Built { view, block } => self.record_built(view, block),
             Input::Signed(message) => self.record_signed(message, out),

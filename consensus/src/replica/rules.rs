@@ -130,7 +130,7 @@ impl Replica {
     }
 
     /// *Fresh*: the primary of the start view pre-prepares on the last commit alone, when there is something to order, it has prepared
-    /// nothing, and late COMMITs have been waited for.
+    /// nothing, late COMMITs have been waited for, and the last commit has the vote extensions that it should have.
     fn rule_fresh(&mut self, out: &mut Vec<Action>) -> bool {
         let view = self.at.view;
         let ready = self.signs()
@@ -138,7 +138,8 @@ impl Replica {
             && view == self.at.start_view()
             && self.at.am_primary(view)
             && self.at.may_vote(view)
-            && self.at.prepared.is_none();
+            && self.at.prepared.is_none()
+            && self.at.builds_on(view);
         if !ready {
             return false;
         }
@@ -254,8 +255,8 @@ impl Replica {
         if self.at.build_asked >= Some(view) {
             return false;
         }
+        let Some(last_commit) = self.at.commit_to_build_on() else { return false };
         self.at.build_asked = Some(view);
-        let last_commit = self.at.start.prior.clone();
         out.push(Action::Propose { height: self.height(), view, last_commit });
         true
     }

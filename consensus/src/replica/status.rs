@@ -4,7 +4,7 @@
 use super::Replica;
 use super::votes::Votes;
 use crate::block::BlockId;
-use crate::message::Message;
+use crate::message::{Message, Vote};
 use crate::status::{Bitmap, STATUS_BLOCKS_MAX, STATUS_VIEWS_MAX, Status};
 use crate::validators::ValidatorIndex;
 use crate::view::View;
@@ -31,6 +31,7 @@ impl Replica {
                 .collect(),
             blocks: self.at.blocks.ids().take(STATUS_BLOCKS_MAX).collect(),
             direct: direct.into_iter().collect(),
+            lacks_extensions: self.at.lacks_extensions(),
         }
     }
 
@@ -51,8 +52,10 @@ impl Replica {
         if status.height != self.height() {
             return out;
         }
-        if status.start_view < self.at.start_view()
-            && let Some(prior) = &self.at.start.prior
+        let lacks = status.lacks_extensions && !self.at.lacks_extensions();
+        if (status.start_view < self.at.start_view()
+            || (lacks && status.start_view == self.at.start_view()))
+            && let Some(prior) = self.at.prior_to_send()
         {
             out.push(Message::Prior(prior.clone()));
         }
@@ -75,11 +78,12 @@ impl Replica {
         out
     }
 
-    /// Whether this very vote is counted here.
+    /// Whether this very vote is counted here; blocks hold COMMITs without their extensions, so these are not compared.
     #[must_use]
-    pub fn has_vote(&self, vote: &crate::message::Vote) -> bool {
+    pub fn has_vote(&self, vote: &Vote) -> bool {
+        let bare = |vote: &Vote| Vote { extension: None, ..vote.clone() };
         let votes = self.at.votes(vote.phase);
-        votes.for_block(vote.view, vote.block_id).any(|known| known.message == *vote)
+        votes.for_block(vote.view, vote.block_id).any(|known| bare(&known.message) == bare(vote))
     }
 
     /// The block with this id, for a peer that asks for it.
@@ -140,7 +144,7 @@ impl Replica {
     pub(super) fn explanation(&self) -> Option<Message> {
         match &self.at.new_view {
             Some(message) => Some(Message::PrePrepare((**message).clone())),
-            None => self.at.start.prior.clone().map(Message::Prior),
+            None => self.at.prior_to_send().cloned().map(Message::Prior),
         }
     }
 

@@ -4,7 +4,7 @@
 use super::{Input, Replica};
 use crate::block::BlockId;
 use crate::commit::Commit;
-use crate::message::{Phase, PrePrepare, SignedVote, ViewChangeMessage};
+use crate::message::{Phase, PrePrepare, SignedVote, ViewChangeMessage, Vote};
 use crate::view::View;
 use std::cmp::Ordering;
 use tendermint::block::Height;
@@ -54,7 +54,8 @@ impl Replica {
         let message = &vote.message;
         match message.height.cmp(&self.height()) {
             // A late COMMIT of the height before counts in its commit.
-            Ordering::Less => unused_in(self.at.start.prior.as_ref(), vote),
+            Ordering::Less => self.unused_late(vote),
+            Ordering::Equal if self.is_asked_about(vote) => Some(Unused::Duplicate),
             Ordering::Equal if self.at.decision.is_some() => {
                 unused_in(self.at.decision.as_ref(), vote)
             }
@@ -69,6 +70,20 @@ impl Replica {
                 .elsewhere(message.height)
                 .or_else(|| compare(self.future.view_of_vote(message), message.view)),
         }
+    }
+
+    /// Whether a COMMIT of the height before has no place in its commit.
+    pub(super) fn unused_late(&self, vote: &SignedVote) -> Option<Unused> {
+        let asked = self.at.asked_about_late.contains(&vote.message.index);
+        let known = unused_in(self.at.start.prior.as_ref(), vote);
+        known.or(asked.then_some(Unused::Duplicate))
+    }
+
+    /// Whether the application was asked about this COMMIT's extension.
+    fn is_asked_about(&self, vote: &SignedVote) -> bool {
+        let Vote { phase, view, index, block_id, .. } = &vote.message;
+        *phase == Phase::Commit
+            && self.at.asked_about.unused(*view, *index, *block_id) == Some(Unused::Duplicate)
     }
 
     fn unused_view_change(&self, message: &ViewChangeMessage) -> Option<Unused> {

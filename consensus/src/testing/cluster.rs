@@ -61,6 +61,8 @@ pub struct Options {
     pub faults: Faults,
     /// The seat of the liar.
     pub liar: Option<Seat>,
+    /// The height from which on COMMITs carry vote extensions.
+    pub extensions_from: Option<u32>,
 }
 
 #[derive(Clone)]
@@ -121,7 +123,7 @@ impl Cluster {
             sequence: 0,
             events: BTreeMap::new(),
             nodes: Vec::new(),
-            sets: Sets::new(&options.powers),
+            sets: Sets::new(&options.powers, options.extensions_from),
             faults: options.faults,
             checker: Checker::default(),
             liar: options.liar.map(Liar::new),
@@ -428,7 +430,9 @@ impl Cluster {
 
     pub(super) fn start(&self, height: Height, prior: Option<Commit>) -> HeightStart {
         let (validators, schedule) = self.sets.at(height).clone();
-        HeightStart { height, validators, schedule, prior, extensions: false }
+        let at = height.value();
+        let (extensions, prior_extensions) = (self.sets.extends(at), self.sets.extends(at - 1));
+        HeightStart { height, validators, schedule, prior, extensions, prior_extensions }
     }
 
     fn fresh_replica(&self, me: Address, chain: &[Decided]) -> Replica {

@@ -53,7 +53,7 @@ impl Signers {
             height: self.height,
             validators: &self.validators,
             schedule: &self.schedule,
-            extensions: false,
+            extensions: Some(false),
         }
     }
 

@@ -24,7 +24,7 @@ fn bad() -> Faults {
 }
 
 fn options(powers: &[u64], faults: Faults) -> Options {
-    Options { powers: vec![(1, powers.to_vec())], faults, liar: None }
+    Options { powers: vec![(1, powers.to_vec())], faults, liar: None, extensions_from: None }
 }
 
 const POWERS: [&[u64]; 4] = [&[1; 4], &[40, 30, 20, 10], &[1; 7], &[2, 1, 1, 1]];
@@ -87,7 +87,17 @@ fn validators_join_and_leave_under_random_faults() {
             (10, vec![2, 1, 0, 2, 2]),
         ];
         let faults = Faults { until: 5_000 * MS, ..bad() };
-        chaos_then_progress(seed, Options { powers, faults, liar: None });
+        chaos_then_progress(seed, Options { powers, ..options(&[], faults) });
+    }
+}
+
+/// Vote extensions from the first height on, or from a later one: whoever is primary finds a commit that has them all.
+#[test]
+fn networks_with_vote_extensions_agree_and_go_on_under_random_faults() {
+    for seed in 3_000..3_060 {
+        let extensions_from = Some(1 + (seed as u32 % 3) * 4);
+        let powers = POWERS[seed as usize % 4];
+        chaos_then_progress(seed, Options { extensions_from, ..options(powers, bad()) });
     }
 }
 

@@ -6,7 +6,7 @@ use super::sets::header;
 use crate::block::{Block, SealedBlock};
 use crate::commit::{Commit, median_time};
 use crate::key::Signature;
-use crate::message::{Decided, Phase, SignRequest, Signed, SignedMessage};
+use crate::message::{Decided, Extension, Phase, SignRequest, Signed, SignedMessage};
 use crate::replica::{Action, Input, Timer};
 use crate::sign_bytes;
 use bytes::Bytes;
@@ -43,6 +43,9 @@ impl Cluster {
             }
             Action::Validate(block) => {
                 self.feed_later(at, Input::Validated { block_id: block.id(), accepted: true }, MS);
+            }
+            Action::VerifyExtension(vote) => {
+                self.feed_later(at, Input::ExtensionVerified { vote, accepted: true }, MS);
             }
             Action::Decide(decided) => self.decided(at, decided),
             Action::Evidence(votes) => {
@@ -121,9 +124,14 @@ pub(super) fn sign(seat: Seat, request: SignRequest, now: Time) -> SignedMessage
             let signature = sign(sign_bytes::proposal(CHAIN_ID, &message));
             SignedMessage::Proposal(Signed { message, signature })
         }
-        SignRequest::Vote { vote: mut message, .. } => {
+        SignRequest::Vote { vote: mut message, extend } => {
             if message.phase == Phase::Commit {
                 message.time = message.time.max(now);
+            }
+            if extend {
+                let data = Bytes::copy_from_slice(&message.view.number().to_be_bytes());
+                let signature = sign(sign_bytes::extension(CHAIN_ID, &message, &data));
+                message.extension = Some(Extension { data, signature });
             }
             let signature = sign(sign_bytes::vote(CHAIN_ID, &message));
             SignedMessage::Vote(Signed { message, signature })

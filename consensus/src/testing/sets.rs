@@ -25,6 +25,8 @@ pub(super) type Set = (Arc<Validators>, Arc<Schedule>);
 /// Every set with the height from which on it holds, ascending, and the signatures that were found good.
 pub(super) struct Sets {
     sets: Vec<(Height, Set)>,
+    /// The height from which on COMMITs carry vote extensions.
+    extensions_from: Option<u32>,
     pub(super) check: Memory,
 }
 
@@ -48,7 +50,7 @@ impl SignatureCheck for Memory {
 }
 
 impl Sets {
-    pub(super) fn new(powers: &[(u32, Vec<u64>)]) -> Sets {
+    pub(super) fn new(powers: &[(u32, Vec<u64>)], extensions_from: Option<u32>) -> Sets {
         let set = |powers: &[u64]| -> Set {
             let members = (0u8..).zip(powers).filter(|(_, power)| **power > 0);
             let members = members.map(|(seat, power)| (public(seat), *power));
@@ -57,7 +59,7 @@ impl Sets {
             (Arc::new(validators), Arc::new(schedule))
         };
         let sets = powers.iter().map(|(height, powers)| (Height::from(*height), set(powers)));
-        Sets { sets: sets.collect(), check: Memory::default() }
+        Sets { sets: sets.collect(), extensions_from, check: Memory::default() }
     }
 
     /// V(height).
@@ -69,7 +71,13 @@ impl Sets {
     /// What messages of `height` are verified against.
     pub(super) fn context(&self, height: Height) -> Context<'_> {
         let (validators, schedule) = self.at(height);
-        Context { chain_id: CHAIN_ID, height, validators, schedule, extensions: false }
+        let extensions = Some(self.extends(height.value()));
+        Context { chain_id: CHAIN_ID, height, validators, schedule, extensions }
+    }
+
+    /// Whether COMMITs of this height carry vote extensions.
+    pub(super) fn extends(&self, height: u64) -> bool {
+        self.extensions_from.is_some_and(|from| height >= u64::from(from))
     }
 
     /// What the checker wants to know about something that `who` did at `height`.

@@ -1,9 +1,12 @@
 //! Validators, schedule and rules, always by height, for whoever verifies messages.
 
+use crate::execution::State;
+use crate::execution::block::block_bytes_max;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tendermint::block::Height;
+use tendermint::consensus::Params;
 use tercet_consensus::schedule::Schedule;
 use tercet_consensus::validators::Validators;
 use tercet_consensus::verify::Context;
@@ -22,6 +25,35 @@ pub struct HeightInfo {
     pub schedule: Arc<Schedule>,
     /// The largest block in bytes.
     pub block_bytes_max: usize,
+    /// Whether COMMITs carry vote extensions; none while that is open, because an earlier height is not executed.
+    pub extensions: Option<bool>,
+}
+
+/// What the parameters say of one height.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The largest block in bytes.
+    pub block_bytes_max: usize,
+    /// As [`HeightInfo::extensions`].
+    pub extensions: Option<bool>,
+}
+
+impl Rules {
+    /// Those of `height`, as far as `state` tells.
+    fn after(state: &State, height: Height) -> Rules {
+        let extensions = extensions_at(&state.params, state.next_height(), height);
+        Rules { block_bytes_max: block_bytes_max(&state.params), extensions }
+    }
+}
+
+/// Whether COMMITs of `height` carry vote extensions where `params` are those of `next`, the first height that is not executed. None
+/// where a block before `height` may still change it: a height to begin with can be set or moved until it is reached, and never
+/// after (CometBFT `types/params.go`, `ValidateUpdate`).
+#[must_use]
+pub fn extensions_at(params: &Params, next: Height, height: Height) -> Option<bool> {
+    let begin = params.abci.vote_extensions_enable_height;
+    let on = begin.is_some_and(|begin| begin <= height);
+    (height <= next || begin.is_some_and(|begin| begin <= next)).then_some(on)
 }
 
 /// The heights that messages can be verified for right now.
@@ -55,7 +87,7 @@ impl Heights {
             height: info.height,
             validators: &info.validators,
             schedule: &info.schedule,
-            extensions: false,
+            extensions: info.extensions,
         }
     }
 }
@@ -88,10 +120,40 @@ impl Sets {
         self.published.clone()
     }
 
-    /// Learns V(height). A set like that of the height before shares its schedule.
-    pub fn learn(&mut self, height: Height, validators: &Arc<Validators>, block_bytes_max: usize) {
-        let known = self.known.get(&height);
-        if known.is_some_and(|info| info.block_bytes_max == block_bytes_max) {
+    /// Learns the sets of the two heights after `state`.
+    pub fn learn(&mut self, state: &State) {
+        let next = state.next_height();
+        self.add(next, &state.validators, Rules::after(state, next));
+        let later = next.increment();
+        self.add(later, &state.next_validators, Rules::after(state, later));
+    }
+
+    /// Learns the sets around `state`, with which a node starts, and publishes them.
+    pub fn start(&mut self, state: &State) {
+        if let (Some(last), Some(validators)) = (state.last_height, &state.last_validators) {
+            self.add(last, validators, Rules::after(state, last));
+        }
+        self.learn(state);
+        self.publish(state.next_height());
+    }
+
+    /// Takes V(height) as that of the height before, until the state says more: a decided header says so.
+    pub fn assume(&mut self, before: &HeightInfo) {
+        let height = before.height.increment();
+        if !self.known.contains_key(&height) {
+            let HeightInfo { block_bytes_max, .. } = *before;
+            let extensions = before.extensions.filter(|on| *on);
+            self.add(height, &before.validators, Rules { block_bytes_max, extensions });
+        }
+    }
+
+    /// Adds V(height). A set like that of the height before shares its schedule.
+    pub fn add(&mut self, height: Height, validators: &Arc<Validators>, rules: Rules) {
+        let Rules { block_bytes_max, extensions } = rules;
+        let same_rules = |info: &Arc<HeightInfo>| {
+            (info.block_bytes_max, info.extensions) == (block_bytes_max, extensions)
+        };
+        if self.known.get(&height).is_some_and(same_rules) {
             return;
         }
         let same =
@@ -100,7 +162,7 @@ impl Sets {
             Some(info) => (info.validators.clone(), info.schedule.clone()),
             None => (validators.clone(), Arc::new(Schedule::new(validators, self.term))),
         };
-        let info = HeightInfo { height, validators, schedule, block_bytes_max };
+        let info = HeightInfo { height, validators, schedule, block_bytes_max, extensions };
         self.known.insert(height, Arc::new(info));
     }
 

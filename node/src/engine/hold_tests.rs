@@ -37,6 +37,7 @@ fn setup_as(index: ValidatorIndex) -> (Signers, Replica, Address) {
         schedule: Arc::new(signers.schedule.clone()),
         prior: None,
         extensions: false,
+        prior_extensions: false,
     };
     (signers, Replica::new(settings, start), me)
 }

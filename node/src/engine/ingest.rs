@@ -117,14 +117,16 @@ impl Engine {
                 decided.block.header().next_validators_hash == info.validators.hash()
             });
             if let Some(info) = stays {
-                self.parts.sets.learn(next, &info.validators, info.block_bytes_max);
+                self.parts.sets.assume(&info);
             }
             inputs.push(Input::Decided(decided));
             // While the journal is replayed, each height needs its records.
             if self.parts.core.is_restoring() {
                 return;
             }
-            let Some(start) = self.start_of(next) else { return };
+            let Some(start) = self.start_of(next).filter(|_| self.may_advance_to(next)) else {
+                return;
+            };
             inputs.extend([Input::Timeout(self.parts.pace.timeout()), Input::Advance(start)]);
             height = next;
         }

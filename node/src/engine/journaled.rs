@@ -3,10 +3,11 @@
 use super::EngineError;
 use super::outside::{Records, Watermark};
 use super::signer::Signer;
+use bytes::Bytes;
 use std::collections::VecDeque;
 use tendermint::Time;
 use tendermint::block::Height;
-use tercet_consensus::message::Message;
+use tercet_consensus::message::{Message, SignRequest, Vote};
 use tercet_consensus::record::Record;
 use tercet_consensus::replica::{Action, Input, Replica};
 
@@ -102,6 +103,11 @@ impl Journaled {
             for action in self.replica.step(input) {
                 match action {
                     Action::Persist(record) => records.push(record),
+                    // The application extends it first: [`Journaled::extend`] signs it.
+                    Action::Sign(SignRequest::Vote { extend: true, .. }) => {
+                        self.reserve()?;
+                        early(action);
+                    }
                     Action::Sign(request) => {
                         self.reserve()?;
                         let signed = self
@@ -112,6 +118,7 @@ impl Journaled {
                     }
                     Action::Propose { .. }
                     | Action::Validate(_)
+                    | Action::VerifyExtension(_)
                     | Action::Arm { .. }
                     | Action::Note(_)
                     | Action::Broadcast(Message::Block(_)) => early(action),
@@ -121,6 +128,12 @@ impl Journaled {
         }
         self.persist(&records)?;
         Ok(late)
+    }
+
+    /// Signs the COMMIT that the replica asked for, with the extension that the application gave it.
+    pub fn extend(&mut self, vote: Vote, data: Bytes, now: Time) -> Option<Input> {
+        let signer = self.signer.as_mut()?;
+        signer.extend(&self.chain_id, vote, data, now).map(Input::Signed)
     }
 
     /// Forgets the records below `height`. The chain database holds those heights durably.

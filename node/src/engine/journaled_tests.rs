@@ -2,6 +2,7 @@ use super::*;
 use crate::engine::outside::{Records, WatermarkFile};
 use crate::engine::signer::LocalSigner;
 use crate::store::{Journal, StoreError};
+use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use tercet_config::SignState;
 use tercet_consensus::block::{Block, SealedBlock};
 use tercet_consensus::commit::Commit;
-use tercet_consensus::message::{Phase, SignRequest, SignedMessage};
+use tercet_consensus::message::{Phase, SignRequest, SignedMessage, Vote};
 use tercet_consensus::replica::{HeightStart, Settings};
 use tercet_consensus::testing::cluster::{CHAIN_ID, header};
 use tercet_consensus::testing::key;
@@ -75,6 +76,16 @@ impl Signer for CountingSigner {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.inner.sign(chain_id, request, now)
     }
+
+    fn extend(
+        &mut self,
+        chain_id: &str,
+        vote: Vote,
+        data: Bytes,
+        now: Time,
+    ) -> Option<SignedMessage> {
+        self.inner.extend(chain_id, vote, data, now)
+    }
 }
 
 impl Alone {
@@ -97,6 +108,7 @@ impl Alone {
             schedule: Arc::new(self.signers.schedule.clone()),
             prior,
             extensions: false,
+            prior_extensions: false,
         }
     }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::key::Address;
-use tercet_consensus::message::{Decided, Message, Phase};
+use tercet_consensus::message::{Decided, Message, Phase, SignRequest, Vote};
 use tercet_consensus::replica::{Action, HeightStart, Input, Replica, Timer};
 
 pub use super::parts::{Parts, Pool, Primary};
@@ -285,6 +285,16 @@ impl Engine {
                 }
                 inputs.push(Input::Validated { block_id, accepted: result.is_ok() });
             }
+            Done::Extended { vote, data } => {
+                inputs.extend(self.parts.core.extend(vote, data, self.now.time));
+            }
+            Done::ExtensionVerified { vote, accepted } => {
+                let Vote { height, view, validator, .. } = vote.message;
+                if !accepted {
+                    tracing::warn!(%height, %view, %validator, "the application rejects the vote extension of a COMMIT, which does not count");
+                }
+                inputs.push(Input::ExtensionVerified { vote, accepted });
+            }
             Done::Applied(outcome) => self.take_applied(&outcome.applied, outcome.app_hash_changed),
             Done::Failed(ExecutionError::Store(error)) => {
                 self.failure = Some(EngineError::Chain(error))
@@ -295,11 +305,7 @@ impl Engine {
 
     fn take_applied(&mut self, applied: &Arc<Applied>, app_hash_changed: bool) {
         self.applied = Some(applied.height);
-        let state = &applied.state;
-        let next = applied.height.increment();
-        let bytes_max = crate::execution::block::block_bytes_max(&state.params);
-        self.parts.sets.learn(next, &state.validators, bytes_max);
-        self.parts.sets.learn(next.increment(), &state.next_validators, bytes_max);
+        self.parts.sets.learn(&applied.state);
         self.work.applied(applied.height, app_hash_changed);
         self.unexecuted.retain(|height, _| *height > applied.height);
         self.parts.sets.publish(self.height());
@@ -370,6 +376,7 @@ impl Engine {
             let peers = &mut self.peers;
             self.parts.core.step(inputs, now.time, &mut |action| match action {
                 Action::Validate(block) => drop(jobs.send(Job::Validate(block))),
+                Action::VerifyExtension(vote) => drop(jobs.send(Job::VerifyExtension(vote))),
                 Action::Propose { height, view, last_commit } => {
                     drop(jobs.send(Job::Propose { height, view, last_commit }));
                 }
@@ -409,9 +416,20 @@ impl Engine {
             Action::FetchBlock(_) => self.fetch_missing(true),
             Action::Alarm(what) => self.failure = Some(EngineError::Alarm(what)),
             Action::Note(note) => self.note(note),
+            Action::Sign(SignRequest::Vote { vote, extend: true }) => self.extend(vote),
             // `Journaled` keeps these to itself or gives them out early.
-            Action::Persist(_) | Action::Sign(_) | Action::Validate(_) | Action::Propose { .. } => {
-            }
+            Action::Persist(_)
+            | Action::Sign(_)
+            | Action::Validate(_)
+            | Action::VerifyExtension(_)
+            | Action::Propose { .. } => {}
+        }
+    }
+
+    /// Has the application extend a COMMIT of this node.
+    fn extend(&mut self, vote: Vote) {
+        if let Some(Message::Block(block)) = self.parts.core.replica().block(&vote.block_id) {
+            drop(self.parts.jobs.send(Job::Extend { vote, block }));
         }
     }
 
@@ -431,14 +449,17 @@ impl Engine {
         drop(self.parts.jobs.send(Job::Apply { block, commit }));
     }
 
-    /// Moves a decided replica to the next height, once its validators are known. True where it moved.
+    /// Moves a decided replica to the next height, once its validators are known, and whether it has vote extensions. True where it
+    /// moved.
     fn try_advance(&mut self) -> Result<bool, EngineError> {
         let replica = self.parts.core.replica();
         if !replica.is_decided() {
             return Ok(false);
         }
         let next = replica.height().increment();
-        let Some(start) = self.start_of(next) else { return Ok(false) };
+        let Some(start) = self.start_of(next).filter(|_| self.may_advance_to(next)) else {
+            return Ok(false);
+        };
         let mut inputs = vec![Input::Timeout(self.parts.pace.timeout())];
         self.work.new_height();
         self.update_hold(&mut inputs);
@@ -456,13 +477,22 @@ impl Engine {
     /// What is known of `height`, where its validators are.
     pub(super) fn start_of(&self, height: Height) -> Option<HeightStart> {
         let info = self.parts.sets.at(height)?;
+        let before = Height::try_from(height.value().saturating_sub(1)).ok();
+        let before = before.and_then(|before| self.parts.sets.at(before));
         Some(HeightStart {
             height,
             validators: info.validators.clone(),
             schedule: info.schedule.clone(),
             prior: None,
-            extensions: false,
+            extensions: info.extensions == Some(true),
+            prior_extensions: before.is_some_and(|before| before.extensions == Some(true)),
         })
+    }
+
+    /// Whether it is known that `height` has vote extensions, or not; or it is decided already, so that nothing is signed there.
+    pub(super) fn may_advance_to(&self, height: Height) -> bool {
+        let known = self.parts.sets.at(height).is_some_and(|info| info.extensions.is_some());
+        known || self.ahead.has(height)
     }
 
     /// The replica is at another height.

@@ -1,9 +1,10 @@
 //! Whoever holds the validator key: typed requests, an answer at once, later or never.
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use bytes::Bytes;
 use tendermint::Time;
 use tercet_consensus::key::{Address, PublicKey, Signature};
-use tercet_consensus::message::{Phase, SignRequest, Signed, SignedMessage};
+use tercet_consensus::message::{Extension, Phase, SignRequest, Signed, SignedMessage, Vote};
 use tercet_consensus::sign_bytes;
 
 /// Signs for one validator. It may be slow, refuse or vanish: the replica does not wait for it.
@@ -14,6 +15,15 @@ pub trait Signer: Send {
     /// Signs `request`. `now` is the time for a COMMIT that is later than the earliest allowed one. None where the answer comes later
     /// as an event, or never.
     fn sign(&mut self, chain_id: &str, request: SignRequest, now: Time) -> Option<SignedMessage>;
+
+    /// Signs a COMMIT and, apart, the extension that the application gave it.
+    fn extend(
+        &mut self,
+        chain_id: &str,
+        vote: Vote,
+        data: Bytes,
+        now: Time,
+    ) -> Option<SignedMessage>;
 }
 
 /// A key in this process.
@@ -39,6 +49,11 @@ impl LocalSigner {
         self.key.sign(&sign_bytes::hello(chain_id, peer_id)).to_bytes()
     }
 
+    fn vote(&self, chain_id: &str, message: Vote) -> SignedMessage {
+        let signature = self.signature(&sign_bytes::vote(chain_id, &message));
+        SignedMessage::Vote(Signed { message, signature })
+    }
+
     fn signature(&self, bytes: &[u8]) -> Signature {
         Signature(self.key.sign(bytes).to_bytes())
     }
@@ -59,13 +74,25 @@ impl Signer for LocalSigner {
                 if message.phase == Phase::Commit {
                     message.time = message.time.max(now);
                 }
-                let signature = self.signature(&sign_bytes::vote(chain_id, &message));
-                SignedMessage::Vote(Signed { message, signature })
+                self.vote(chain_id, message)
             }
             SignRequest::ViewChange(message) => {
                 let signature = self.signature(&sign_bytes::view_change(chain_id, &message));
                 SignedMessage::ViewChange(Signed { message, signature })
             }
         })
+    }
+
+    fn extend(
+        &mut self,
+        chain_id: &str,
+        mut vote: Vote,
+        data: Bytes,
+        now: Time,
+    ) -> Option<SignedMessage> {
+        vote.time = vote.time.max(now);
+        let signature = self.signature(&sign_bytes::extension(chain_id, &vote, &data));
+        vote.extension = Some(Extension { data, signature });
+        Some(self.vote(chain_id, vote))
     }
 }

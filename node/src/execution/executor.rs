@@ -18,6 +18,7 @@ use tercet_abci::Application;
 use tercet_consensus::block::{Block, SealedBlock};
 use tercet_consensus::commit::Commit;
 use tercet_consensus::key::Address;
+use tercet_consensus::message::Vote;
 use tercet_consensus::view::View;
 
 /// Hears of a block that the application has committed.
@@ -37,15 +38,17 @@ pub struct Hooks {
 
 /// The application's consensus role with the state that it is driven from.
 pub struct Executor {
-    app: Box<dyn Application>,
+    pub(super) app: Box<dyn Application>,
     chain: Chain,
-    state: State,
+    pub(super) state: State,
+    /// The last COMMIT that was extended, with its extension.
+    pub(super) extended: Option<(Vote, Bytes)>,
     /// The height that the application says it has committed; above the state's only after a crash.
     app_height: u64,
     origin: Origin,
     /// The address that proposals carry; none for a full node.
     me: Option<Address>,
-    hooks: Hooks,
+    pub(super) hooks: Hooks,
 }
 
 /// What an [`Executor`] is made of.
@@ -71,7 +74,7 @@ impl Executor {
     #[must_use]
     pub fn new(parts: Parts) -> Executor {
         let Parts { app, chain, state, app_height, origin, me, hooks } = parts;
-        Executor { app, chain, state, app_height, origin, me, hooks }
+        Executor { app, chain, state, extended: None, app_height, origin, me, hooks }
     }
 
     /// Works until there are no more jobs, or one fails; the failure is told as [`Done::Failed`].
@@ -104,6 +107,8 @@ impl Executor {
                 self.propose(*height, *view, last_commit.clone())
             }
             Job::Validate(block) => self.validate(block),
+            Job::Extend { vote, block } => self.extend(vote, block),
+            Job::VerifyExtension(vote) => self.verify_extension(vote),
             Job::Revive(back) => {
                 self.app.info(self.origin.info())?;
                 // Who asked may have ended in the meantime.

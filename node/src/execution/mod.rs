@@ -2,6 +2,7 @@
 //! start.
 //!
 //! - [`executor`]: the thread that owns the application's consensus role; one job after the other.
+//! - `extensions`: vote extensions, this node's and those of others.
 //! - [`block`]: what a header must say, from the state alone.
 //! - `requests`: a block as ABCI requests.
 //! - [`updates`]: what the application changes: validators and parameters.
@@ -12,6 +13,7 @@
 
 pub mod block;
 pub mod executor;
+mod extensions;
 pub mod handshake;
 mod requests;
 pub mod updates;
@@ -23,11 +25,13 @@ pub use crate::store::{Applied, State};
 pub use executor::{Executor, Hooks};
 
 use crate::store::StoreError;
+use bytes::Bytes;
 use std::sync::Arc;
 use tendermint::block::Height;
 use tercet_abci::AppError;
 use tercet_consensus::block::{BlockId, SealedBlock};
 use tercet_consensus::commit::Commit;
+use tercet_consensus::message::{SignedVote, Verified, Vote};
 use tercet_consensus::view::View;
 
 /// What the executor is asked to do.
@@ -44,6 +48,15 @@ pub enum Job {
     },
     /// Check a proposed block: its header, then the application.
     Validate(Arc<SealedBlock>),
+    /// Have the application extend a COMMIT of this node for `block`.
+    Extend {
+        /// The COMMIT, not signed yet.
+        vote: Vote,
+        /// The block that it is for.
+        block: Arc<SealedBlock>,
+    },
+    /// Ask the application about the vote extension of another's COMMIT.
+    VerifyExtension(Verified<SignedVote>),
     /// Answer once the application is there and where the chain is: another role has lost its connection to it.
     Revive(crossbeam_channel::Sender<()>),
     /// Execute a decided block; it and its commit are durable.
@@ -73,6 +86,20 @@ pub enum Done {
         block_id: BlockId,
         /// Whether it is valid, or why not.
         result: Result<(), Refusal>,
+    },
+    /// The application extended a COMMIT.
+    Extended {
+        /// The COMMIT, not signed yet.
+        vote: Vote,
+        /// The extension.
+        data: Bytes,
+    },
+    /// The application looked at the vote extension of a COMMIT.
+    ExtensionVerified {
+        /// The COMMIT.
+        vote: Verified<SignedVote>,
+        /// Whether it counts.
+        accepted: bool,
     },
     /// A block was executed.
     Applied(Outcome),

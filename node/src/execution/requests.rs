@@ -5,12 +5,13 @@ use bytes::Bytes;
 use tendermint::account;
 use tendermint::block::Header;
 use tendermint_proto::v0_38::abci::{
-    CommitInfo, ExtendedCommitInfo, ExtendedVoteInfo, RequestFinalizeBlock, RequestPrepareProposal,
-    RequestProcessProposal, Validator, VoteInfo,
+    CommitInfo, ExtendedCommitInfo, ExtendedVoteInfo, RequestExtendVote, RequestFinalizeBlock,
+    RequestPrepareProposal, RequestProcessProposal, RequestVerifyVoteExtension, Validator, VoteInfo,
 };
 use tendermint_proto::v0_38::types::BlockIdFlag;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::commit::Commit;
+use tercet_consensus::message::Vote;
 use tercet_consensus::validators::Validators;
 
 /// `FinalizeBlock` of a block that was proposed after `state`.
@@ -40,6 +41,31 @@ pub(super) fn process(block: &SealedBlock, state: &State) -> RequestProcessPropo
         time: Some(header.time.into()),
         next_validators_hash: next_validators_hash(header),
         proposer_address: address(header.proposer_address),
+    }
+}
+
+/// `ExtendVote` of this node's COMMIT for a block that was proposed after `state`.
+pub(super) fn extend(block: &SealedBlock, state: &State) -> RequestExtendVote {
+    let header = block.header();
+    RequestExtendVote {
+        hash: hash(block),
+        height: height(header),
+        time: Some(header.time.into()),
+        txs: block.txs().to_vec(),
+        proposed_last_commit: Some(commit_info(block.last_commit(), state)),
+        misbehavior: Vec::new(),
+        next_validators_hash: next_validators_hash(header),
+        proposer_address: address(header.proposer_address),
+    }
+}
+
+/// `VerifyVoteExtension` of a COMMIT.
+pub(super) fn verify_extension(vote: &Vote, extension: &Bytes) -> RequestVerifyVoteExtension {
+    RequestVerifyVoteExtension {
+        hash: Bytes::copy_from_slice(vote.block_id.hash.as_bytes()),
+        validator_address: address(vote.validator),
+        height: i64::try_from(vote.height.value()).unwrap_or(i64::MAX),
+        vote_extension: extension.clone(),
     }
 }
 
@@ -85,8 +111,10 @@ fn extended_commit_info(commit: Option<&Commit>, state: &State) -> ExtendedCommi
     let Some((commit, validators)) = commit.zip(state.last_validators.as_deref()) else {
         return ExtendedCommitInfo::default();
     };
+    let begin = state.params.abci.vote_extensions_enable_height;
+    let extended = begin.is_some_and(|begin| begin <= commit.height);
     let votes = signed(commit, validators).map(|(validator, entry)| {
-        let extension = entry.as_ref().and_then(|entry| entry.extension.clone());
+        let extension = entry.as_ref().filter(|_| extended).and_then(|e| e.extension.clone());
         let (data, signature) = extension
             .map(|extension| (extension.data, Bytes::copy_from_slice(&extension.signature.0)))
             .unwrap_or_default();

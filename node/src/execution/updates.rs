@@ -5,6 +5,7 @@ use super::{Applied, ExecutionError, State};
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tendermint::block::Height;
 use tendermint::consensus::Params;
 use tendermint::{Hash, public_key};
 use tendermint_proto::v0_38::abci::{
@@ -187,16 +188,38 @@ fn update_params(old: &Params, updates: &ConsensusParams, height: u64) -> Result
     if let Some(version) = &updates.version {
         params.version = Some(tendermint::consensus::params::VersionParams { app: version.app });
     }
-    if let Some(abci) = &updates.abci
-        && abci.vote_extensions_enable_height > 0
-    {
-        return Err(format!(
-            "vote_extensions_enable_height {} at height {height}, and this version of Tercet has no vote extensions",
-            abci.vote_extensions_enable_height
-        ));
+    if let Some(abci) = &updates.abci {
+        let begin = abci.vote_extensions_enable_height;
+        params.abci.vote_extensions_enable_height =
+            update_extensions(old.abci.vote_extensions_enable_height, begin, height)?;
     }
     check_params(&params)?;
     Ok(params)
+}
+
+/// The height from which on there are vote extensions, after an update in block `height`: above the block, and once it is reached, for
+/// ever (CometBFT `types/params.go`, `ValidateUpdate`).
+fn update_extensions(
+    old: Option<Height>,
+    new: i64,
+    height: u64,
+) -> Result<Option<Height>, String> {
+    let begin = u64::try_from(new)
+        .map_err(|_| format!("the negative vote_extensions_enable_height {new}"))?;
+    let known = old.map_or(0, |old| old.value());
+    if begin == known {
+        return Ok(old);
+    }
+    if begin == 0 {
+        return Err(format!("vote_extensions_enable_height 0, and it is {known}: vote extensions cannot be disabled once a height for them is set"));
+    }
+    if begin <= height {
+        return Err(format!("vote_extensions_enable_height {begin}, which must be above the block, {height}"));
+    }
+    if known != 0 && known <= height {
+        return Err(format!("vote_extensions_enable_height {begin}, and vote extensions have begun at {known} already"));
+    }
+    Height::try_from(begin).map(Some).map_err(|error| format!("vote_extensions_enable_height {begin}: {error}"))
 }
 
 /// The bounds of the parameters (CometBFT `types/params.go`, `ValidateBasic`).

@@ -10,7 +10,7 @@ use crate::engine::outside::{Now, WatermarkFile};
 use crate::engine::pace::Pace;
 use crate::engine::run::{Engine, Parts, Pool, Primary, Snapshot};
 use crate::engine::signer::{LocalSigner, Signer as _};
-use crate::execution::{Job, State, block};
+use crate::execution::{Job, State};
 use crate::mempool::{Mempool, RelayMap};
 use crate::network::Network;
 use crate::store::{Chain, Journal};
@@ -40,18 +40,6 @@ pub(super) struct Start<'a> {
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
 }
 
-/// The validator sets around the next block.
-pub(super) fn learn(sets: &mut Sets, state: &State) {
-    let next = state.next_height();
-    let bytes_max = block::block_bytes_max(&state.params);
-    if let (Some(last), Some(validators)) = (state.last_height, &state.last_validators) {
-        sets.learn(last, validators, bytes_max);
-    }
-    sets.learn(next, &state.validators, bytes_max);
-    sets.learn(next.increment(), &state.next_validators, bytes_max);
-    sets.publish(next);
-}
-
 /// The engine at the height after the state.
 pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
     let Start { settings, state, sets, chain, .. } = start;
@@ -63,12 +51,15 @@ pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
         })?),
         None => None,
     };
+    let before = state.last_height.and_then(|last| sets.at(last));
+    let had_extensions = before.is_some_and(|before| before.extensions == Some(true));
     let height_start = HeightStart {
         height,
         validators: info.validators.clone(),
         schedule: info.schedule.clone(),
         prior,
-        extensions: false,
+        extensions: info.extensions == Some(true),
+        prior_extensions: had_extensions,
     };
     let me = start.signer.address();
     let pace = Pace::new(settings.pace);

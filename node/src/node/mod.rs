@@ -236,7 +236,7 @@ fn start(
     let Opened { journal, chain, stale_until, ready } =
         stores.ready(settings, public, consensus.as_mut())?;
     let mut sets = Sets::new(settings.chain.id(), settings.chain.term, ready.state.next_height());
-    consensus::learn(&mut sets, &ready.state);
+    sets.start(&ready.state);
 
     let (events, event_queue) = bounded(EVENTS_MAX);
     // Never full, so that engine and executor never wait for each other. What is in it is bounded by what may be decided and not executed

@@ -134,9 +134,11 @@ prop_compose! {
         view_changes in prop::collection::vec((indices(), views()), 0..4),
         blocks in prop::collection::vec(ids(), 0..3),
         direct in prop::collection::vec(any::<u8>(), 0..9).prop_map(Bitmap::from_bytes),
+        lacks_extensions in any::<bool>(),
     ) -> Status {
         Status {
             height, start_view, view, pre_prepares, prepares, commits, view_changes, blocks, direct,
+            lacks_extensions,
         }
     }
 }

@@ -168,6 +168,7 @@ pub(crate) fn status() -> Status {
         view_changes: vec![(0, view(4)), (2, view(5))],
         blocks: vec![block_id()],
         direct: [0, 1, 2].into_iter().collect(),
+        lacks_extensions: false,
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct RawStatus {
     blocks: Vec<RawBlockId>,
     #[prost(bytes = "vec", tag = "9")]
     direct: Vec<u8>,
+    #[prost(bool, tag = "10")]
+    lacks_extensions: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -80,6 +82,7 @@ impl From<&Status> for RawStatus {
                 .collect(),
             blocks: ids(&status.blocks),
             direct: status.direct.as_bytes().to_vec(),
+            lacks_extensions: status.lacks_extensions,
         }
     }
 }
@@ -101,6 +104,7 @@ impl TryFrom<RawStatus> for Status {
                 .collect::<Result<_, Reject>>()?,
             blocks: block_ids(raw.blocks)?,
             direct: bitmap(raw.direct)?,
+            lacks_extensions: raw.lacks_extensions,
         })
     }
 }

@@ -20,6 +20,7 @@ use tendermint_proto::v0_38::types as pb;
 use tercet_consensus::block::{Block, SealedBlock};
 use tercet_consensus::commit::Commit;
 use tercet_consensus::key::Address;
+use tercet_consensus::message::Vote;
 use tercet_consensus::validators::Validators;
 use tercet_node::execution::updates::{after_block, results_hash};
 use tercet_node::execution::{Applied, Done, Job, Outcome, Refusal, State, block};
@@ -67,14 +68,16 @@ pub(crate) fn genesis(plan: &Plan) -> State {
         last_validators: None,
         validators: Arc::clone(&set),
         next_validators: set,
-        params: params(),
+        params: params(plan),
         app_hash: Vec::new(),
         last_results_hash: Some(results_hash(&[])),
         app_version: 1,
     }
 }
 
-fn params() -> Params {
+fn params(plan: &Plan) -> Params {
+    let begin = plan.extensions.filter(|e| e.said == 0).map(|e| e.begin);
+    let begin = begin.and_then(|begin| Height::try_from(begin).ok());
     Params {
         block: tendermint::block::Size { max_bytes: 100_000, max_gas: -1, time_iota_ms: 1_000 },
         evidence: tendermint::evidence::Params {
@@ -86,7 +89,7 @@ fn params() -> Params {
             pub_key_types: vec![tendermint::public_key::Algorithm::Ed25519],
         },
         version: None,
-        abci: tendermint::consensus::params::AbciParams::default(),
+        abci: tendermint::consensus::params::AbciParams { vote_extensions_enable_height: begin },
     }
 }
 
@@ -148,6 +151,10 @@ impl App {
         self.busy = false;
         match self.jobs.pop_front()? {
             Job::Propose { height, view, last_commit } => {
+                if let Some(commit) = &last_commit {
+                    let (wanted, extended) = (extends(self.state(), commit.height), commit.is_extended());
+                    assert!(!wanted || extended, "a block {height} on a commit without vote extensions");
+                }
                 let block = self.propose(height, last_commit, around.pool)?;
                 Some(Done::Proposed { height, view, block })
             }
@@ -156,6 +163,16 @@ impl App {
                 Some(Done::Validated { block_id: block.id(), result })
             }
             Job::Apply { block, commit } => self.apply(block, commit, around).map(Done::Applied),
+            Job::Extend { vote, block: _ } => {
+                let data = extension(vote.validator, vote.height);
+                (self.state().next_height() == vote.height).then_some(Done::Extended { vote, data })
+            }
+            Job::VerifyExtension(vote) => {
+                let Vote { validator, height, extension: data, .. } = &vote.message;
+                let right = extension(*validator, *height);
+                let accepted = data.as_ref().is_some_and(|extension| extension.data == right);
+                Some(Done::ExtensionVerified { vote, accepted })
+            }
             // The mempool's, of which there is none here.
             Job::Revive(_) => None,
         }
@@ -202,6 +219,17 @@ impl App {
     }
 }
 
+/// What the application extends a COMMIT with: what anyone can check.
+pub(crate) fn extension(validator: Address, height: Height) -> Bytes {
+    let hasher = Sha256::new().chain_update(validator.as_bytes());
+    Bytes::copy_from_slice(&hasher.chain_update(height.value().to_be_bytes()).finalize())
+}
+
+/// Whether COMMITs of `height`, which is executed, carry vote extensions.
+fn extends(state: &State, height: Height) -> bool {
+    state.params.abci.vote_extensions_enable_height.is_some_and(|begin| begin <= height)
+}
+
 /// Header rules, then `ProcessProposal`.
 fn judge(block: &SealedBlock, state: &State, time: Time) -> Result<(), Refusal> {
     block::check(block, state, time)?;
@@ -230,7 +258,20 @@ fn finalize(block: &SealedBlock, state: &State, plan: &Plan) -> Applied {
     };
     let tx_results = block.txs().iter().map(|_| ExecTxResult::default()).collect();
     let app_hash = Bytes::from(app_hash);
-    let results =
-        ResponseFinalizeBlock { tx_results, validator_updates, app_hash, ..Default::default() };
+    let results = ResponseFinalizeBlock {
+        tx_results,
+        validator_updates,
+        app_hash,
+        consensus_param_updates: params_update(plan, height),
+        ..Default::default()
+    };
     after_block(state, block, results).expect("a plan's updates are sound")
+}
+
+/// The application's word that vote extensions begin, in the block of the plan.
+fn params_update(plan: &Plan, height: u64) -> Option<pb::ConsensusParams> {
+    let extensions = plan.extensions.filter(|extensions| extensions.said == height)?;
+    let begin = i64::try_from(extensions.begin).ok()?;
+    let abci = pb::AbciParams { vote_extensions_enable_height: begin };
+    Some(pb::ConsensusParams { abci: Some(abci), ..Default::default() })
 }

@@ -112,7 +112,7 @@ impl Checks {
             height,
             validators: &set.validators,
             schedule: &set.schedule,
-            extensions: false,
+            extensions: None,
         };
         let who = key(who).address;
         let scene = Scene { who, context, faulty: set.faulty, check: &self.check };

@@ -1,7 +1,8 @@
 //! Validator keys, and signatures behind the seams of signer and check: simulated ones are a keyed hash whose secret only this module
 //! has, so nobody can make the signature of a key that it was not given; real ones are Ed25519.
 
-use super::Nanos;
+use super::{Nanos, application};
+use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
@@ -11,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tendermint::Time;
 use tendermint::crypto::signature::{Error, Verifier};
 use tercet_consensus::key::{Address, PublicKey, Signature};
-use tercet_consensus::message::{Phase, SignRequest, Signed, SignedMessage};
+use tercet_consensus::message::{
+    Extension, Phase, SignRequest, Signed, SignedMessage, Vote,
+};
 use tercet_consensus::sign_bytes;
 use tercet_consensus::verify::SignatureCheck;
 use tercet_node::engine::signer::Signer;
@@ -227,9 +230,14 @@ pub(crate) fn sign(n: usize, real: bool, request: SignRequest, now: Time) -> Sig
             let signature = sign(sign_bytes::proposal(CHAIN_ID, &message));
             SignedMessage::Proposal(Signed { message, signature })
         }
-        SignRequest::Vote { vote: mut message, extend: _ } => {
+        SignRequest::Vote { vote: mut message, extend } => {
             if message.phase == Phase::Commit {
                 message.time = message.time.max(now);
+            }
+            if extend {
+                let data = application::extension(message.validator, message.height);
+                let signature = sign(sign_bytes::extension(CHAIN_ID, &message, &data));
+                message.extension = Some(Extension { data, signature });
             }
             let signature = sign(sign_bytes::vote(CHAIN_ID, &message));
             SignedMessage::Vote(Signed { message, signature })
@@ -271,6 +279,11 @@ impl Signer for SimSigner {
                 Some(sign(self.key, self.real, request, now))
             }
         }
+    }
+
+    fn extend(&mut self, chain_id: &str, vote: Vote, data: Bytes, now: Time) -> Option<SignedMessage> {
+        assert_eq!(data, application::extension(vote.validator, vote.height), "the application's");
+        self.sign(chain_id, SignRequest::Vote { vote, extend: true }, now)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::adversary::{DEEP, Scheme};
 use super::byzantine::Strategy;
-use super::plan::{Fault, Kind, Net, NodePlan, Plan, Seat, Timed, When};
+use super::plan::{Extensions, Fault, Kind, Net, NodePlan, Plan, Seat, Timed, When};
 use super::rng::Rng;
 use super::{MS, Nanos, SECOND};
 
@@ -41,6 +41,7 @@ impl Maker {
             nodes: (0..count).map(|key| self.node(key, good)).collect(),
             powers,
             changes: Vec::new(),
+            extensions: self.extensions(),
             term: *self.rng.pick(&[1, 2, 3, 5, 8, 64]),
             net: self.net(good, delay_max, count),
             faults: Vec::new(),
@@ -67,6 +68,15 @@ impl Maker {
             plan.net.unlinked = unlinked;
         }
         plan
+    }
+
+    fn extensions(&mut self) -> Option<Extensions> {
+        self.rng.percent(25).then(|| {
+            let said = self.rng.below(8);
+            // As early as can be, often: whoever has not executed the block cannot know.
+            let wait = if self.rng.percent(60) { 1 } else { self.rng.between(1, 5) };
+            Extensions { said, begin: said + wait }
+        })
     }
 
     fn powers(&mut self, validators: usize, count: usize) -> Vec<u64> {

@@ -25,7 +25,7 @@ use tercet_node::engine::pace::{Pace, PaceSettings};
 use tercet_node::engine::run::{Engine, Parts, Snapshot};
 use tercet_node::engine::work::WorkSettings;
 use tercet_node::engine::{EngineError, Event};
-use tercet_node::execution::{Job, State, block};
+use tercet_node::execution::{Job, State};
 use tercet_node::mempool::RelayMap;
 use tercet_node::store::StoreError;
 
@@ -155,7 +155,7 @@ impl Node {
     pub(crate) fn open(&mut self, plan: &Plan, now: Now) -> Result<(), EngineError> {
         let state = self.app.state().clone();
         let mut sets = Sets::new(CHAIN_ID, plan.term, state.next_height());
-        learn(&mut sets, &state);
+        sets.start(&state);
         self.heights = sets.published();
         self.sync = SharedSync::default();
         self.snapshot = Arc::default();
@@ -197,12 +197,14 @@ impl Node {
     fn core(&self, plan: &Plan, sets: &Sets, state: &State, timeout: Duration) -> Journaled {
         let height = state.next_height();
         let info = sets.at(height).expect("the validators of the next height are known");
+        let before = state.last_height.and_then(|last| sets.at(last));
         let start = HeightStart {
             height,
             validators: Arc::clone(&info.validators),
             schedule: Arc::clone(&info.schedule),
             prior: self.app.chain.last().map(|stored| stored.commit.clone()),
-            extensions: false,
+            extensions: info.extensions == Some(true),
+            prior_extensions: before.is_some_and(|before| before.extensions == Some(true)),
         };
         let settings = Settings {
             me: Some(key(self.plan.key).address),
@@ -234,18 +236,6 @@ impl Node {
             }
         }
     }
-}
-
-/// The validator sets around the next block.
-fn learn(sets: &mut Sets, state: &State) {
-    let next = state.next_height();
-    let bytes_max = block::block_bytes_max(&state.params);
-    if let (Some(last), Some(validators)) = (state.last_height, &state.last_validators) {
-        sets.learn(last, validators, bytes_max);
-    }
-    sets.learn(next, &state.validators, bytes_max);
-    sets.learn(next.increment(), &state.next_validators, bytes_max);
-    sets.publish(next);
 }
 
 fn work(plan: &Plan) -> WorkSettings {

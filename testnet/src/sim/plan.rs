@@ -163,6 +163,15 @@ pub(crate) struct NodePlan {
     pub(crate) byzantine: Vec<Strategy>,
 }
 
+/// When vote extensions begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extensions {
+    /// The block in which the application says so; 0 at the start of the chain.
+    pub(crate) said: u64,
+    /// The first height.
+    pub(crate) begin: u64,
+}
+
 /// Everything about a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -174,6 +183,8 @@ pub(crate) struct Plan {
     pub(crate) powers: Vec<u64>,
     /// The application's updates: height, key, power.
     pub(crate) changes: Vec<(u64, usize, u64)>,
+    /// From which height on there are vote extensions, and the block in which the application says so (0: at the start of the chain).
+    pub(crate) extensions: Option<Extensions>,
     /// Heights between two planned rotations.
     pub(crate) term: u64,
     /// The network.
@@ -196,6 +207,11 @@ impl Plan {
     /// The plan of a seed.
     pub(crate) fn of(seed: u64) -> Plan {
         super::maker::make(seed)
+    }
+
+    /// Whether COMMITs of this height carry vote extensions.
+    pub(crate) fn extends(&self, height: u64) -> bool {
+        self.extensions.is_some_and(|extensions| height >= extensions.begin)
     }
 
     /// Whether a seat is correct.

@@ -181,6 +181,7 @@ fn start() -> Plan {
         nodes: Vec::new(),
         powers: Vec::new(),
         changes: Vec::new(),
+        extensions: None,
         term: 64,
         net: Net {
             delay: (MS / 2, 5 * MS),

@@ -8,7 +8,7 @@ use super::{MS, Nanos};
 use std::fmt::Write as _;
 use tercet_consensus::block::{BlockId, SealedBlock};
 use tercet_consensus::commit::Commit;
-use tercet_consensus::message::{Message, Phase};
+use tercet_consensus::message::{Message, Phase, Vote};
 use tercet_node::execution::Done;
 use tercet_node::network::PeerId;
 use tercet_node::wire::Consensus;
@@ -92,6 +92,12 @@ impl Trace {
             Done::Validated { block_id, result: Ok(()) } => format!("   valid {}", short(block_id)),
             Done::Validated { block_id, result: Err(refusal) } => {
                 format!("   REFUSED {}: {refusal}", short(block_id))
+            }
+            Done::Extended { vote, .. } => format!("   extended {}/{}", vote.height, vote.view),
+            Done::ExtensionVerified { vote, accepted } => {
+                let Vote { height, view, index, .. } = vote.message;
+                let verdict = if *accepted { "good" } else { "BAD" };
+                format!("   {verdict} extension of {index} at {height}/{view}")
             }
             Done::Applied(outcome) => format!("   executed {}", outcome.applied.height),
             Done::Failed(error) => format!("   FAILED {error}"),

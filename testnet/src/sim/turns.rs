@@ -238,6 +238,9 @@ impl World {
                         }
                     } else if let Consensus::FetchBlock(_) = &message {
                         self.coverage.met("rule", "block fetched");
+                    } else if matches!(&message, Consensus::Status(status) if status.lacks_extensions)
+                    {
+                        self.coverage.met("rule", "extended commit asked for");
                     }
                 } else {
                     return super::byzantine::says(self, seat, to, message);

@@ -376,6 +376,11 @@ impl World {
                     self.coverage.met("rule", "primary suspected of censorship");
                 }
             }
+            Done::ExtensionVerified { vote, .. } => {
+                let late = vote.message.height < self.node(seat).app.state().next_height();
+                let name = if late { "late vote extension verified" } else { "vote extension verified" };
+                self.coverage.met("rule", name);
+            }
             Done::Validated { result: Err(refusal), .. } => {
                 self.coverage.met("rule", "block refused");
                 self.coverage.met("refused", super::byzantine::refused_field(refusal));

@@ -150,6 +150,7 @@ fn a_hundred_validators_cost_little() {
         schedule: Arc::new(s.schedule.clone()),
         prior: Some(prior),
         extensions: false,
+        prior_extensions: false,
     };
     let settings =
         Settings { me: Some(s.validators.at(7).unwrap().address), ..b.replica.settings.clone() };

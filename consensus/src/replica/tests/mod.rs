@@ -2,6 +2,7 @@
 //! power is two. One directed test a rule of docs/protocol.md §5, the text of the rule above it.
 
 mod bounds;
+mod extensions;
 mod restart;
 mod rules;
 mod signing;
@@ -186,6 +187,7 @@ fn start_of(s: &Signers, round: u32, present: &[ValidatorIndex]) -> HeightStart 
         schedule: Arc::new(s.schedule.clone()),
         prior: Some(commit4(s, round, present)),
         extensions: false,
+        prior_extensions: false,
     }
 }
 

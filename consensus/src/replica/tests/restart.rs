@@ -123,6 +123,7 @@ fn a_lone_validator_decides_after_a_restart_between_its_commit_and_the_decision(
         schedule: Arc::new(s.schedule.clone()),
         prior: Some(prior.clone()),
         extensions: false,
+        prior_extensions: false,
     };
     let block = block(&s, &prior, 0, "x");
     let records = [

@@ -270,6 +270,9 @@ impl Outcome {
             Action::Validate(block) => {
                 answers.push(Input::Validated { block_id: block.id(), accepted: true });
             }
+            Action::VerifyExtension(vote) => {
+                answers.push(Input::ExtensionVerified { vote, accepted: true });
+            }
             Action::Arm { timer, .. } => {
                 self.machine.timers.retain(|old| old.kind != timer.kind);
                 self.machine.timers.push(timer);

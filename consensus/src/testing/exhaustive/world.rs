@@ -253,12 +253,13 @@ impl World {
     /// A height of which no Commit(h−1) is known.
     pub(super) fn start_of(&self, height: Height) -> HeightStart {
         let (validators, schedule) = self.set(height).clone();
-        HeightStart { height, validators, schedule, prior: None, extensions: false }
+        let (prior, extensions, prior_extensions) = (None, false, false);
+        HeightStart { height, validators, schedule, prior, extensions, prior_extensions }
     }
 
     pub(super) fn context(&self, height: Height) -> Context<'_> {
         let (validators, schedule) = self.set(height);
-        Context { chain_id: CHAIN_ID, height, validators, schedule, extensions: false }
+        Context { chain_id: CHAIN_ID, height, validators, schedule, extensions: Some(false) }
     }
 
     // ---- Messages ----

@@ -2,7 +2,7 @@
 //! pool, catch-up and the application stand still until a test moves them.
 
 use crate::audit::Audit;
-use crate::engine::heights::Sets;
+use crate::engine::heights::{Rules, Sets};
 use crate::engine::journaled::{self, Journaled};
 use crate::engine::outside::{Blocks, CatchUp, Now, Outbox, Records, Watermark};
 use crate::engine::pace::{Pace, PaceSettings};
@@ -211,7 +211,7 @@ impl Rig {
         let s = signers(HEIGHT);
         let outside = Shared::default();
         let mut sets = Sets::new(CHAIN_ID, 64, s.height);
-        sets.learn(s.height, &Arc::new(s.validators.clone()), 1_000_000);
+        sets.add(s.height, &Arc::new(s.validators.clone()), Rules { block_bytes_max: 1_000_000, extensions: Some(false) });
         let address = s.validators.at(me).expect("four").address;
         let (jobs, queue) = crossbeam_channel::unbounded();
         let snapshot = Arc::<ArcSwap<Snapshot>>::default();
@@ -436,6 +436,7 @@ fn core(s: &Signers, me: Address, outside: &Shared) -> Journaled {
         schedule: Arc::new(s.schedule.clone()),
         prior: Some(prior()),
         extensions: false,
+        prior_extensions: false,
     };
     let number = (0..4u8).find(|n| public(*n).address() == me).expect("a test key");
     Journaled::new(journaled::Parts {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use tendermint::block::Height;
 use tercet_consensus::block::{BlockId, SealedBlock};
 use tercet_consensus::message::{
-    Message, Proposal, SignRequest, Signed, SignedMessage, SignedVote, ViewChange,
+    Message, Phase, Proposal, SignRequest, Signed, SignedMessage, SignedVote, ViewChange,
     ViewChangeMessage, Vote,
 };
 use tercet_consensus::validators::ValidatorIndex;
@@ -223,7 +223,8 @@ impl Liar<'_> {
 
     /// Signs a vote.
     pub(super) fn vote(&self, vote: Vote) -> Option<SignedVote> {
-        match self.sign(SignRequest::Vote { vote, extend: false }) {
+        let extend = vote.phase == Phase::Commit && self.world.plan.extends(vote.height.value());
+        match self.sign(SignRequest::Vote { vote: Vote { extension: None, ..vote }, extend }) {
             SignedMessage::Vote(vote) => Some(vote),
             _ => None,
         }

@@ -1,0 +1,211 @@
+//! Vote extensions: which COMMITs count, and on which commit a block is built.
+
+use super::*;
+use crate::message::SignedVote;
+use crate::replica::Unused;
+
+/// A bench at height 5 where heights 4 and 5 have extensions; `prior` is Commit(4).
+fn extended_bench(me: ValidatorIndex, prior: Commit) -> Bench {
+    let mut b = Bench::new(me);
+    let start = HeightStart {
+        prior: Some(prior),
+        extensions: true,
+        prior_extensions: true,
+        ..start_of(&b.s, 0, &[0])
+    };
+    b.replica = Replica::new(b.replica.settings.clone(), start);
+    b
+}
+
+fn extension(s: &Signers, from: ValidatorIndex, data: &'static [u8]) -> Extension {
+    Extension { data: Bytes::from_static(data), signature: s.sign(from, data) }
+}
+
+/// COMMIT(5, 0, block) with an extension.
+fn commit_of(b: &Bench, from: ValidatorIndex, id: BlockId) -> SignedVote {
+    let mut vote = b.s.vote(Phase::Commit, from, 0, id);
+    vote.message.extension = Some(extension(&b.s, from, b"ext"));
+    vote
+}
+
+/// Commit(4) of `round`, signed by `present`, with extensions.
+fn extended4(s: &Signers, round: u32, present: &[ValidatorIndex]) -> Commit {
+    let mut commit = commit4(s, round, present);
+    for (index, entry) in (0..).zip(&mut commit.signatures) {
+        if let Some(entry) = entry {
+            entry.extension = Some(extension(s, index, b"ext"));
+        }
+    }
+    commit
+}
+
+fn all_extended(me: ValidatorIndex) -> Bench {
+    let s = Signers::new(&[1; 4], 5);
+    extended_bench(me, extended4(&s, 0, &[0, 1, 2, 3]))
+}
+
+fn asked(actions: &[Action]) -> Vec<ValidatorIndex> {
+    let index = |action: &Action| match action {
+        Action::VerifyExtension(vote) => Some(vote.message.index),
+        _ => None,
+    };
+    actions.iter().filter_map(index).collect()
+}
+
+fn feed(b: &mut Bench, vote: &SignedVote) -> Vec<Action> {
+    b.feed(Input::Vote(Verified::new(vote.clone())))
+}
+
+fn answer(b: &mut Bench, vote: &SignedVote, accepted: bool) -> Vec<Action> {
+    b.feed(Input::ExtensionVerified { vote: Verified::new(vote.clone()), accepted })
+}
+
+fn decides(actions: &[Action]) -> bool {
+    has(actions, |action| matches!(action, Action::Decide(_)))
+}
+
+/// "COMMIT(h,v,b,ts) […] with the vote extension where enabled": it counts once the application has accepted the extension, and the
+/// commit keeps it.
+#[test]
+fn a_commit_with_an_extension_counts_once_the_application_accepts_it() {
+    let mut b = all_extended(0);
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    let commits: Vec<_> = b.others().into_iter().map(|n| commit_of(&b, n, block.id())).collect();
+    for vote in &commits {
+        assert_eq!(asked(&feed(&mut b, vote)), [vote.message.index]);
+    }
+    assert!(!b.replica.is_decided());
+    assert!(!decides(&answer(&mut b, &commits[0], true)));
+    assert!(!decides(&answer(&mut b, &commits[1], true)));
+    let out = answer(&mut b, &commits[2], true);
+    let Some(Action::Decide(decided)) = out.iter().find(|a| matches!(a, Action::Decide(_))) else {
+        panic!("three of four decide");
+    };
+    assert!(decided.commit.is_extended());
+    assert_eq!(decided.commit.present().count(), 3);
+}
+
+/// One that the application rejects is as if it had never come, and is not asked about again.
+#[test]
+fn a_commit_whose_extension_is_rejected_never_counts() {
+    let mut b = all_extended(0);
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    let commits: Vec<_> = b.others().into_iter().map(|n| commit_of(&b, n, block.id())).collect();
+    for vote in &commits {
+        feed(&mut b, vote);
+        assert!(!decides(&answer(&mut b, vote, vote != &commits[1])));
+    }
+    let again = Input::Vote(Verified::new(commits[1].clone()));
+    assert_eq!(b.replica.unused(&again), Some(Unused::Duplicate));
+    assert!(asked(&b.feed(again)).is_empty());
+    assert!(!b.replica.is_decided());
+}
+
+/// A second COMMIT of one view is not asked about: for another block it is evidence, with another extension it is nothing.
+#[test]
+fn the_application_is_asked_once_a_validator_and_view() {
+    let mut b = all_extended(0);
+    let (id, other) = (block_id(5), block_id(6));
+    let first = commit_of(&b, 1, id);
+    assert_eq!(asked(&feed(&mut b, &first)), [1]);
+    let mut changed = first.clone();
+    changed.message.extension = Some(extension(&b.s, 1, b"other"));
+    assert!(feed(&mut b, &changed).is_empty());
+    let second = commit_of(&b, 1, other);
+    let out = feed(&mut b, &second);
+    assert_eq!(out, [Action::Evidence(Box::new((first, second)))]);
+}
+
+/// Where it was open whether the height has extensions when a COMMIT was verified, the replica knows.
+#[test]
+fn a_commit_counts_only_with_an_extension_where_there_are_some_and_without_where_there_are_none() {
+    let mut b = all_extended(0);
+    let id = block_id(5);
+    let bare = b.s.vote(Phase::Commit, 1, 0, id);
+    assert!(feed(&mut b, &bare).is_empty());
+    assert!(!b.replica.has_vote(&bare.message));
+    let mut plain = Bench::new(0);
+    let full = commit_of(&plain, 1, id);
+    assert!(feed(&mut plain, &full).is_empty());
+    assert!(!plain.replica.has_vote(&full.message));
+}
+
+/// "all received ones verified (late ones as well)": a late COMMIT joins the commit that the next block is built on once the
+/// application has accepted its extension.
+#[test]
+fn a_late_commit_joins_the_last_commit_once_its_extension_is_accepted() {
+    let s = Signers::new(&[1; 4], 5);
+    let primary = Bench::new(0).primary(0);
+    let others: Vec<_> = (0..4).filter(|n| *n != primary).collect();
+    let (late, present) = (others[0], [primary, others[1], others[2]]);
+    let mut b = extended_bench(primary, extended4(&s, 0, &present));
+    let below = Signers::new(&[1; 4], 4);
+    let mut vote = below.vote(Phase::Commit, late, 0, block_id(4));
+    vote.message.extension = Some(extension(&s, late, b"ext"));
+    assert_eq!(asked(&feed(&mut b, &vote)), [late]);
+    assert!(feed(&mut b, &vote).is_empty(), "asked once");
+    answer(&mut b, &vote, true);
+    let out = b.feed(Input::Work(true));
+    let asked = out.iter().find(|a| matches!(a, Action::Propose { .. }));
+    let Some(Action::Propose { last_commit: Some(commit), .. }) = asked else {
+        panic!("a block is asked for: {out:?}");
+    };
+    assert_eq!((commit.present().count(), commit.is_extended()), (4, true));
+}
+
+/// "a primary raised to a view by a plain Commit fetches [the ExtendedCommit] before it pre-prepares fresh": STATUS says that it lacks
+/// one, and a peer's answer brings it.
+#[test]
+fn a_primary_raised_by_a_plain_commit_waits_for_the_extended_one() {
+    let s = Signers::new(&[1; 4], 5);
+    let primary = Bench::new(0).primary(1);
+    let mut b = extended_bench(primary, extended4(&s, 0, &[0, 1, 2]));
+    b.feed(Input::Prior(Verified::new(commit4(&s, 1, &[1, 2, 3]))));
+    let proposes = |out: &[Action]| has(out, |a| matches!(a, Action::Propose { .. }));
+    assert!(!proposes(&b.feed(Input::Work(true))), "the extended commit is of another round");
+    let status = b.replica.status([]);
+    assert_eq!((status.start_view, status.lacks_extensions), (view(1), true));
+    let peer = extended_bench((primary + 1) % 4, extended4(&s, 1, &[0, 2, 3]));
+    let answer = peer.replica.answer(&status);
+    let [Message::Prior(commit)] = &answer[..] else { panic!("the extended commit: {answer:?}") };
+    let out = b.feed(Input::Prior(Verified::new(commit.clone())));
+    let Some(Action::Propose { last_commit: Some(last), .. }) = out.last() else {
+        panic!("a block is asked for: {out:?}");
+    };
+    assert_eq!((last.view, last.is_extended()), (view(1), true));
+    assert!(!b.replica.status([]).lacks_extensions);
+}
+
+/// A NEW-VIEW may build on an extended commit of an earlier round: `block.last_commit.round <= v`.
+#[test]
+fn a_new_view_builds_on_the_extended_commit_of_an_earlier_round() {
+    let s = Signers::new(&[1; 4], 5);
+    let primary = Bench::new(0).primary(2);
+    let mut b = extended_bench(primary, extended4(&s, 0, &[0, 1, 2]));
+    b.feed(Input::Prior(Verified::new(commit4(&s, 1, &[1, 2, 3]))));
+    let mut out = Vec::new();
+    for from in b.others() {
+        out.extend(b.view_change(from, 2));
+    }
+    let Some(Action::Propose { last_commit: Some(last), view: at, .. }) =
+        out.iter().find(|a| matches!(a, Action::Propose { .. }))
+    else {
+        panic!("a block is asked for: {out:?}");
+    };
+    assert_eq!((last.view, *at, last.is_extended()), (view(0), view(2), true));
+}
+
+/// §8: "A restart resends the SAME signed messages": the own COMMIT with its extension, of which nobody is asked again.
+#[test]
+fn a_restart_resends_the_commit_with_its_extension() {
+    let mut b = all_extended(0);
+    let block = b.block(0, 0, "x");
+    let vote = commit_of(&b, b.me, block.id());
+    let certificate = b.s.certificate(0, block.id(), &[0, 1, 2]);
+    let record = Record::Commit { certificate, block: Some(block), vote: vote.clone() };
+    assert!(b.feed(Input::Restored(record)).is_empty());
+    let lacking = crate::status::Status { commits: vec![], ..b.replica.status([]) };
+    assert!(b.replica.answer(&lacking).contains(&Message::Vote(vote)));
+}

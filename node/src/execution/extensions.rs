@@ -1,0 +1,74 @@
+//! Vote extensions: the application extends this node's COMMITs and looks at those of others. Source: CometBFT `state/execution.go`,
+//! `ExtendVote`, `VerifyVoteExtension`.
+
+use super::executor::Executor;
+use super::{Done, ExecutionError, requests};
+use bytes::Bytes;
+use std::sync::Arc;
+use tendermint_proto::v0_38::abci::response_verify_vote_extension::VerifyStatus;
+use tercet_consensus::block::SealedBlock;
+use tercet_consensus::message::{SignedVote, Verified, Vote};
+use tercet_consensus::verify::EXTENSION_BYTES_MAX;
+
+impl Executor {
+    /// Has this node's COMMIT extended, once a view. A job of a height that is over is dropped. An extension that the application
+    /// itself rejects (CometBFT #5204) or that is too large would be of no use to anyone: then there is no COMMIT.
+    pub(super) fn extend(
+        &mut self,
+        vote: &Vote,
+        block: &Arc<SealedBlock>,
+    ) -> Result<(), ExecutionError> {
+        if self.state.next_height() != vote.height {
+            return Ok(());
+        }
+        let known = self.extended.as_ref().filter(|(extended, _)| extended == vote);
+        let data = match known {
+            Some((_, data)) => data.clone(),
+            None => {
+                let request = requests::extend(block, &self.state);
+                self.app.extend_vote(request)?.vote_extension
+            }
+        };
+        if known.is_none() && !self.is_own_extension_good(vote, &data)? {
+            return Ok(());
+        }
+        self.extended = Some((vote.clone(), data.clone()));
+        (self.hooks.done)(Done::Extended { vote: vote.clone(), data });
+        Ok(())
+    }
+
+    fn is_own_extension_good(&mut self, vote: &Vote, data: &Bytes) -> Result<bool, ExecutionError> {
+        let (height, bytes) = (vote.height, data.len());
+        if bytes > EXTENSION_BYTES_MAX {
+            tracing::error!(
+                %height, bytes, bytes_max = EXTENSION_BYTES_MAX,
+                "the application answered ExtendVote with too many bytes: this node does not commit in this view"
+            );
+            return Ok(false);
+        }
+        let good = self.is_extension_good(vote, data)?;
+        if !good {
+            tracing::error!(
+                %height,
+                "the application rejects its own vote extension: this node does not commit in this view; the application contradicts itself"
+            );
+        }
+        Ok(good)
+    }
+
+    /// Asks about the extension of another's COMMIT.
+    pub(super) fn verify_extension(
+        &mut self,
+        vote: &Verified<SignedVote>,
+    ) -> Result<(), ExecutionError> {
+        let Some(extension) = &vote.message.extension else { return Ok(()) };
+        let accepted = self.is_extension_good(&vote.message, &extension.data)?;
+        (self.hooks.done)(Done::ExtensionVerified { vote: vote.clone(), accepted });
+        Ok(())
+    }
+
+    fn is_extension_good(&mut self, vote: &Vote, data: &Bytes) -> Result<bool, ExecutionError> {
+        let answer = self.app.verify_vote_extension(requests::verify_extension(vote, data))?;
+        Ok(answer.status == i32::from(VerifyStatus::Accept))
+    }
+}
