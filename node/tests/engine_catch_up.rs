@@ -30,6 +30,7 @@ fn claim(height: u64) -> Consensus {
         view_changes: Vec::new(),
         blocks: Vec::new(),
         direct: Bitmap::default(),
+        lacks_extensions: false,
     })
 }
 

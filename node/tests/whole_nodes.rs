@@ -121,6 +121,39 @@ fn a_node_that_begins_at_5001_without_earlier_blocks_serves_and_votes() {
     net.assert_one_chain();
 }
 
+/// Switched on in the middle of the chain, for the very next height; kept over restarts; there for a node that catches up.
+#[test]
+fn vote_extensions_reach_the_application_of_every_primary() {
+    let mut net = Net::new(&[10; 4], 0, Transport::Tcp);
+    net.start_all();
+    net.send(0, "plain=1");
+    net.apps[0].wait_for("plain=1");
+    net.send(1, support::EXTEND);
+    net.apps.iter().for_each(|app| app.wait_for(support::EXTEND));
+    let order = |net: &Net, from: usize, tx: &str, at: &[usize]| {
+        net.send(from, tx);
+        at.iter().for_each(|index| net.apps[*index].wait_for(tx));
+    };
+    (0..10).for_each(|n| order(&net, n % 4, &format!("a{n}=1"), &[0, 1, 2, 3]));
+    net.stop(3);
+    (0..10).for_each(|n| order(&net, n % 3, &format!("b{n}=1"), &[0, 1, 2]));
+    net.start(3);
+    net.apps[3].wait_for("b9=1");
+    // Its COMMITs, and what it learned while it was behind, are needed now.
+    net.stop(0);
+    (0..10).for_each(|n| order(&net, 1 + n % 3, &format!("c{n}=1"), &[1, 2, 3]));
+    // What is proposed first after a stop of all builds on a commit from the disk.
+    (1..4).for_each(|index| net.stop(index));
+    net.start_all();
+    (0..10).for_each(|n| order(&net, n % 4, &format!("d{n}=1"), &[0, 1, 2, 3]));
+    let seen: u64 = net.apps.iter().map(|app| app.look(|chain| chain.extended_proposals)).sum();
+    assert!(seen >= 40, "blocks were built with vote extensions {seen} times only");
+    for app in &net.apps {
+        app.look(|chain| assert_eq!(chain.faults, Vec::<String>::new()));
+    }
+    net.assert_one_chain();
+}
+
 #[test]
 fn two_nodes_with_one_key_notice_each_other_and_sign_nothing() {
     let mut net = Net::new(&[10; 4], 1, Transport::Tcp);

@@ -29,6 +29,20 @@ pub struct HeightInfo {
     pub extensions: Option<bool>,
 }
 
+impl HeightInfo {
+    /// What the next height is verified against where its validators are the same and nothing else is known.
+    #[must_use]
+    pub fn following(&self) -> HeightInfo {
+        HeightInfo {
+            height: self.height.increment(),
+            validators: self.validators.clone(),
+            schedule: self.schedule.clone(),
+            block_bytes_max: self.block_bytes_max,
+            extensions: self.extensions.filter(|on| *on),
+        }
+    }
+}
+
 /// What the parameters say of one height.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -139,12 +153,8 @@ impl Sets {
 
     /// Takes V(height) as that of the height before, until the state says more: a decided header says so.
     pub fn assume(&mut self, before: &HeightInfo) {
-        let height = before.height.increment();
-        if !self.known.contains_key(&height) {
-            let HeightInfo { block_bytes_max, .. } = *before;
-            let extensions = before.extensions.filter(|on| *on);
-            self.add(height, &before.validators, Rules { block_bytes_max, extensions });
-        }
+        let next = before.height.increment();
+        self.known.entry(next).or_insert_with(|| Arc::new(before.following()));
     }
 
     /// Adds V(height). A set like that of the height before shares its schedule.
@@ -177,5 +187,24 @@ impl Sets {
         self.known.retain(|height, _| height.value() + KEPT_BELOW >= current.value());
         let (chain_id, known) = (self.chain_id.clone(), self.known.clone());
         self.published.store(Arc::new(Heights { chain_id, current, known }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chain of no extensions, of some that will begin, and of some that have begun; block 9 is executed.
+    #[test]
+    fn whether_a_height_has_vote_extensions_is_known_once_no_block_can_change_it() {
+        let at = |begin: u32, height: u32| {
+            let mut params = crate::execution::tests::params();
+            params.abci.vote_extensions_enable_height = (begin > 0).then(|| Height::from(begin));
+            extensions_at(&params, Height::from(10u32), Height::from(height))
+        };
+        assert_eq!([at(0, 9), at(0, 10), at(0, 11)], [Some(false), Some(false), None]);
+        assert_eq!([at(11, 10), at(11, 11), at(12, 11)], [Some(false), None, None]);
+        assert_eq!([at(10, 9), at(10, 10), at(10, 11)], [Some(false), Some(true), Some(true)]);
+        assert_eq!([at(3, 2), at(3, 9), at(3, 40)], [Some(false), Some(true), Some(true)]);
     }
 }

@@ -1,7 +1,7 @@
 //! Whoever holds the validator key: typed requests, an answer at once, later or never.
 
-use ed25519_dalek::{Signer as _, SigningKey};
 use bytes::Bytes;
+use ed25519_dalek::{Signer as _, SigningKey};
 use tendermint::Time;
 use tercet_consensus::key::{Address, PublicKey, Signature};
 use tercet_consensus::message::{Extension, Phase, SignRequest, Signed, SignedMessage, Vote};

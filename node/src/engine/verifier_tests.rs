@@ -101,8 +101,16 @@ fn a_remembered_signature_is_good_for_its_key_and_message_alone() {
 fn a_last_commit_is_verified_under_the_set_of_its_own_height() {
     let (old, new) = (Signers::new(&[10; 4], 4), Signers::new(&[10, 10, 10, 40], 5));
     let mut sets = Sets::new(CHAIN_ID, 64, new.height);
-    sets.add(old.height, &Arc::new(old.validators.clone()), Rules { block_bytes_max: 1_000, extensions: Some(false) });
-    sets.add(new.height, &Arc::new(new.validators.clone()), Rules { block_bytes_max: 1_000, extensions: Some(false) });
+    sets.add(
+        old.height,
+        &Arc::new(old.validators.clone()),
+        Rules { block_bytes_max: 1_000, extensions: Some(false) },
+    );
+    sets.add(
+        new.height,
+        &Arc::new(new.validators.clone()),
+        Rules { block_bytes_max: 1_000, extensions: Some(false) },
+    );
     sets.publish(new.height);
     let heights = sets.published().load_full();
     // Three of the four old ones are a quorum; without the heaviest of the new ones, three of these are none.
@@ -132,7 +140,11 @@ fn a_last_commit_is_verified_under_the_set_of_its_own_height() {
 /// A verifier at a height of these signers, with its counters.
 fn at_height_of(signers: &Signers) -> (Verifier, Audit) {
     let mut sets = Sets::new(CHAIN_ID, 64, signers.height);
-    sets.add(signers.height, &Arc::new(signers.validators.clone()), Rules { block_bytes_max: 1_000, extensions: Some(false) });
+    sets.add(
+        signers.height,
+        &Arc::new(signers.validators.clone()),
+        Rules { block_bytes_max: 1_000, extensions: Some(false) },
+    );
     sets.publish(signers.height);
     let (events, _) = bounded(1);
     let audit = Audit::default();

@@ -19,7 +19,7 @@ mod requests;
 pub mod updates;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use crate::store::{Applied, State};
 pub use executor::{Executor, Hooks};

@@ -6,7 +6,8 @@ use tendermint::account;
 use tendermint::block::Header;
 use tendermint_proto::v0_38::abci::{
     CommitInfo, ExtendedCommitInfo, ExtendedVoteInfo, RequestExtendVote, RequestFinalizeBlock,
-    RequestPrepareProposal, RequestProcessProposal, RequestVerifyVoteExtension, Validator, VoteInfo,
+    RequestPrepareProposal, RequestProcessProposal, RequestVerifyVoteExtension, Validator,
+    VoteInfo,
 };
 use tendermint_proto::v0_38::types::BlockIdFlag;
 use tercet_consensus::block::SealedBlock;

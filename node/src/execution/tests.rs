@@ -1,5 +1,6 @@
 //! The executor and the handshake against a scripted application.
 
+mod extensions;
 mod lost;
 
 use super::executor::{Executor, Hooks, Parts};
@@ -14,10 +15,12 @@ use tendermint::block::Height;
 use tendermint::consensus::Params;
 use tendermint::{Hash, Time};
 use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
+use tendermint_proto::v0_38::abci::response_verify_vote_extension::VerifyStatus;
 use tendermint_proto::v0_38::abci::{
-    ExecTxResult, RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestPrepareProposal,
-    RequestProcessProposal, ResponseCommit, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
-    ResponsePrepareProposal, ResponseProcessProposal, ValidatorUpdate,
+    ExecTxResult, RequestExtendVote, RequestFinalizeBlock, RequestInfo, RequestInitChain,
+    RequestPrepareProposal, RequestProcessProposal, RequestVerifyVoteExtension, ResponseCommit,
+    ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+    ResponsePrepareProposal, ResponseProcessProposal, ResponseVerifyVoteExtension, ValidatorUpdate,
 };
 use tendermint_proto::v0_38::crypto::{PublicKey as RawKey, public_key::Sum};
 use tercet_consensus::block::{Block, SealedBlock};
@@ -44,6 +47,9 @@ struct Inner {
     /// The status that it answers ProcessProposal with, where not ACCEPT.
     judges: Option<i32>,
     prepared: Option<Vec<Bytes>>,
+    /// What it extends COMMITs with, and whether it rejects every extension.
+    extension: Bytes,
+    rejects_extensions: bool,
     /// Runs at the start of each Commit, with its height.
     at_commit: Option<Box<dyn FnMut(i64) + Send>>,
 }
@@ -88,6 +94,25 @@ impl tendermint_abci::Application for App {
         ResponseProcessProposal { status: self.with(|inner| inner.judges).unwrap_or(1) }
     }
 
+    fn extend_vote(&self, request: RequestExtendVote) -> ResponseExtendVote {
+        self.with(|inner| {
+            inner.calls.push(format!("extend {}", request.height));
+            ResponseExtendVote { vote_extension: inner.extension.clone() }
+        })
+    }
+
+    fn verify_vote_extension(
+        &self,
+        request: RequestVerifyVoteExtension,
+    ) -> ResponseVerifyVoteExtension {
+        self.with(|inner| {
+            inner.calls.push(format!("verify {}", request.height));
+            let rejects = inner.rejects_extensions;
+            let status = if rejects { VerifyStatus::Reject } else { VerifyStatus::Accept };
+            ResponseVerifyVoteExtension { status: status.into() }
+        })
+    }
+
     fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
         self.with(|inner| {
             inner.calls.push(format!("finalize {}", request.height));
@@ -116,7 +141,7 @@ impl tendermint_abci::Application for App {
     }
 }
 
-fn params() -> Params {
+pub(crate) fn params() -> Params {
     Params {
         block: tendermint::block::Size { max_bytes: 10_000, max_gas: -1, time_iota_ms: 1_000 },
         evidence: tendermint::evidence::Params {

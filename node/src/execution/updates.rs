@@ -199,7 +199,7 @@ fn update_params(old: &Params, updates: &ConsensusParams, height: u64) -> Result
 
 /// The height from which on there are vote extensions, after an update in block `height`: above the block, and once it is reached, for
 /// ever (CometBFT `types/params.go`, `ValidateUpdate`).
-fn update_extensions(
+pub(super) fn update_extensions(
     old: Option<Height>,
     new: i64,
     height: u64,
@@ -211,15 +211,23 @@ fn update_extensions(
         return Ok(old);
     }
     if begin == 0 {
-        return Err(format!("vote_extensions_enable_height 0, and it is {known}: vote extensions cannot be disabled once a height for them is set"));
+        return Err(format!(
+            "vote_extensions_enable_height 0, and it is {known}: vote extensions cannot be disabled once a height for them is set"
+        ));
     }
     if begin <= height {
-        return Err(format!("vote_extensions_enable_height {begin}, which must be above the block, {height}"));
+        return Err(format!(
+            "vote_extensions_enable_height {begin}, which must be above the block, {height}"
+        ));
     }
     if known != 0 && known <= height {
-        return Err(format!("vote_extensions_enable_height {begin}, and vote extensions have begun at {known} already"));
+        return Err(format!(
+            "vote_extensions_enable_height {begin}, and vote extensions have begun at {known} already"
+        ));
     }
-    Height::try_from(begin).map(Some).map_err(|error| format!("vote_extensions_enable_height {begin}: {error}"))
+    Height::try_from(begin)
+        .map(Some)
+        .map_err(|error| format!("vote_extensions_enable_height {begin}: {error}"))
 }
 
 /// The bounds of the parameters (CometBFT `types/params.go`, `ValidateBasic`).

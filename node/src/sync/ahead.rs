@@ -153,14 +153,7 @@ impl Ahead {
 /// checked that.
 fn following(info: &HeightInfo, decided: &Decided) -> Option<Arc<HeightInfo>> {
     let same = decided.block.header().next_validators_hash == info.validators.hash();
-    same.then(|| {
-        Arc::new(HeightInfo {
-            height: info.height.increment(),
-            validators: info.validators.clone(),
-            schedule: info.schedule.clone(),
-            block_bytes_max: info.block_bytes_max,
-        })
-    })
+    same.then(|| Arc::new(info.following()))
 }
 
 /// Decodes, and checks signatures under the validators of now. The verdict does not count here: what is good is remembered.
@@ -172,7 +165,8 @@ fn prepare(height: u64, item: SyncItem, verifier: &Verifier) -> Result<Decided, 
     }
     let heights = verifier.heights();
     if let Some(info) = heights.at(heights.current) {
-        let context = Context { height: decided.commit.height, ..heights.context(info) };
+        let (height, extensions) = (decided.commit.height, None);
+        let context = Context { height, extensions, ..heights.context(info) };
         drop(context.decided(decided.clone(), &*verifier.check()));
     }
     Ok(decided)

@@ -15,10 +15,14 @@ use tempfile::TempDir;
 use tendermint::Time;
 use tendermint::block::Height;
 use tendermint::consensus::Params;
+use tendermint_proto::v0_38::abci::response_verify_vote_extension::VerifyStatus;
 use tendermint_proto::v0_38::abci::{
-    ExecTxResult, RequestFinalizeBlock, RequestInfo, RequestInitChain, ResponseCommit,
-    ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+    ExecTxResult, ExtendedVoteInfo, RequestExtendVote, RequestFinalizeBlock, RequestInfo,
+    RequestInitChain, RequestPrepareProposal, RequestVerifyVoteExtension, ResponseCommit,
+    ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+    ResponsePrepareProposal, ResponseVerifyVoteExtension,
 };
+use tendermint_proto::v0_38::types::{AbciParams, BlockIdFlag, ConsensusParams};
 use tercet_abci::socket::Stop;
 use tercet_consensus::key::{Address, PublicKey};
 use tercet_consensus::validators::Validators;
@@ -48,6 +52,35 @@ pub(crate) struct Chain {
     pub(crate) txs: BTreeMap<Bytes, u64>,
     /// The hash of each block, by height: what must be the same everywhere.
     pub(crate) hashes: BTreeMap<u64, Bytes>,
+    /// The height from which on COMMITs carry vote extensions: the one after the block of [`EXTEND`].
+    pub(crate) extends_from: Option<u64>,
+    /// For how many heights it was asked for a block with the vote extensions of the height before.
+    pub(crate) extended_proposals: u64,
+    /// What was wrong with vote extensions that it was shown.
+    pub(crate) faults: Vec<String>,
+}
+
+/// The transaction that switches vote extensions on.
+pub(crate) const EXTEND: &str = "extend=1";
+
+/// What the application extends a COMMIT of this height with.
+fn extension(height: i64) -> Bytes {
+    Bytes::from(format!("extension of {height}"))
+}
+
+impl Chain {
+    /// Looks at the commit that a proposal is to be built on.
+    fn check_extensions(&mut self, height: i64, votes: &[ExtendedVoteInfo]) {
+        let before = height - 1;
+        let extended = self.extends_from.is_some_and(|from| before as u64 >= from);
+        for vote in votes.iter().filter(|v| v.block_id_flag == i32::from(BlockIdFlag::Commit)) {
+            let right = if extended { extension(before) } else { Bytes::new() };
+            if vote.vote_extension != right || vote.extension_signature.is_empty() == extended {
+                self.faults.push(format!("proposal {height}: {vote:?}"));
+            }
+        }
+        self.extended_proposals += u64::from(extended);
+    }
 }
 
 impl App {
@@ -74,6 +107,8 @@ impl App {
             height: chain.height,
             txs: chain.txs.clone(),
             hashes: chain.hashes.clone(),
+            extends_from: chain.extends_from,
+            ..Chain::default()
         });
         App(Arc::new((Mutex::new(chain), Condvar::new())))
     }
@@ -101,9 +136,35 @@ impl tendermint_abci::Application for App {
         ResponseInitChain { app_hash: self.look(app_hash), ..ResponseInitChain::default() }
     }
 
+    fn prepare_proposal(&self, request: RequestPrepareProposal) -> ResponsePrepareProposal {
+        let mut chain = self.0.0.lock().expect("no panic holds it");
+        let votes = request.local_last_commit.map_or(Vec::new(), |commit| commit.votes);
+        chain.check_extensions(request.height, &votes);
+        ResponsePrepareProposal { txs: request.txs }
+    }
+
+    fn extend_vote(&self, request: RequestExtendVote) -> ResponseExtendVote {
+        ResponseExtendVote { vote_extension: extension(request.height) }
+    }
+
+    fn verify_vote_extension(
+        &self,
+        request: RequestVerifyVoteExtension,
+    ) -> ResponseVerifyVoteExtension {
+        let right = request.vote_extension == extension(request.height);
+        let status = if right { VerifyStatus::Accept } else { VerifyStatus::Reject };
+        ResponseVerifyVoteExtension { status: status.into() }
+    }
+
     fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
         let mut chain = self.0.0.lock().expect("no panic holds it");
         let height = request.height as u64;
+        let extend = request.txs.iter().any(|tx| tx == EXTEND.as_bytes());
+        if extend {
+            chain.extends_from = Some(height + 1);
+        }
+        let abci = AbciParams { vote_extensions_enable_height: request.height + 1 };
+        let params = ConsensusParams { abci: Some(abci), ..ConsensusParams::default() };
         chain.height = height;
         chain.hashes.insert(height, request.hash);
         let results = vec![ExecTxResult::default(); request.txs.len()];
@@ -113,6 +174,7 @@ impl tendermint_abci::Application for App {
         ResponseFinalizeBlock {
             tx_results: results,
             app_hash: app_hash(&chain),
+            consensus_param_updates: extend.then_some(params),
             ..ResponseFinalizeBlock::default()
         }
     }

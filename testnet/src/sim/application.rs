@@ -152,8 +152,12 @@ impl App {
         match self.jobs.pop_front()? {
             Job::Propose { height, view, last_commit } => {
                 if let Some(commit) = &last_commit {
-                    let (wanted, extended) = (extends(self.state(), commit.height), commit.is_extended());
-                    assert!(!wanted || extended, "a block {height} on a commit without vote extensions");
+                    let (wanted, extended) =
+                        (extends(self.state(), commit.height), commit.is_extended());
+                    assert!(
+                        !wanted || extended,
+                        "a block {height} on a commit without vote extensions"
+                    );
                 }
                 let block = self.propose(height, last_commit, around.pool)?;
                 Some(Done::Proposed { height, view, block })

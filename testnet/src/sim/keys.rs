@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tendermint::Time;
 use tendermint::crypto::signature::{Error, Verifier};
 use tercet_consensus::key::{Address, PublicKey, Signature};
-use tercet_consensus::message::{
-    Extension, Phase, SignRequest, Signed, SignedMessage, Vote,
-};
+use tercet_consensus::message::{Extension, Phase, SignRequest, Signed, SignedMessage, Vote};
 use tercet_consensus::sign_bytes;
 use tercet_consensus::verify::SignatureCheck;
 use tercet_node::engine::signer::Signer;
@@ -281,7 +279,13 @@ impl Signer for SimSigner {
         }
     }
 
-    fn extend(&mut self, chain_id: &str, vote: Vote, data: Bytes, now: Time) -> Option<SignedMessage> {
+    fn extend(
+        &mut self,
+        chain_id: &str,
+        vote: Vote,
+        data: Bytes,
+        now: Time,
+    ) -> Option<SignedMessage> {
         assert_eq!(data, application::extension(vote.validator, vote.height), "the application's");
         self.sign(chain_id, SignRequest::Vote { vote, extend: true }, now)
     }

@@ -378,7 +378,8 @@ impl World {
             }
             Done::ExtensionVerified { vote, .. } => {
                 let late = vote.message.height < self.node(seat).app.state().next_height();
-                let name = if late { "late vote extension verified" } else { "vote extension verified" };
+                let name =
+                    if late { "late vote extension verified" } else { "vote extension verified" };
                 self.coverage.met("rule", name);
             }
             Done::Validated { result: Err(refusal), .. } => {

@@ -81,6 +81,7 @@ fn a_refused_primary_is_dead_until_it_is_back() {
 #[test]
 fn a_block_decided_a_moment_ago_is_served_from_memory() {
     let mut rig = Rig::new(backup());
+    rig.knows_rules();
     let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
     rig.turn(vec![Event::Decided(vec![decided(&block)])]);
     assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1));
@@ -131,6 +132,7 @@ fn decided_blocks_that_come_in_hold_a_replica_until_it_has_caught_up_for_a_timeo
 #[test]
 fn the_wait_after_a_restart_ends_though_blocks_come_one_by_one() {
     let mut rig = Rig::alone(backup(), None);
+    rig.knows_rules();
     let mut last = prior();
     for height in HEIGHT..HEIGHT + 25 {
         let block = Arc::new(SealedBlock::seal(rig.block(&last, 1)));
@@ -193,6 +195,7 @@ fn what_this_key_signed_before_the_start_holds_nobody_once_it_has_caught_up() {
 #[test]
 fn the_own_entry_in_the_commit_of_the_height_of_the_start_is_not_foreign() {
     let mut rig = Rig::new(backup());
+    rig.knows_rules();
     let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
     rig.propose(&block);
     assert_eq!(rig.votes(), [Phase::Prepare]);
@@ -208,6 +211,7 @@ fn the_own_entry_in_the_commit_of_the_height_of_the_start_is_not_foreign() {
 #[test]
 fn nothing_is_signed_below_a_decided_block_that_waits() {
     let mut rig = Rig::new(backup());
+    rig.knows_rules();
     let first = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
     let second = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT, 0, first.id()), 1)));
     let third = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT + 1, 0, second.id()), 1)));
@@ -238,6 +242,22 @@ fn a_set_that_changes_is_not_guessed_while_catching_up() {
     assert_eq!(rig.engine.replica().validators().hash(), new.validators.hash());
 }
 
+/// Vote extensions may begin at the very next height: no height begins before the one below is executed, but where it is decided too.
+#[test]
+fn a_height_begins_once_it_is_known_whether_it_has_vote_extensions() {
+    let mut rig = Rig::new(backup());
+    let first = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    let second = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT, 0, first.id()), 1)));
+    rig.turn(vec![Event::Decided(vec![decided(&first), decided(&second)])]);
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1));
+    assert!(rig.engine.replica().is_decided());
+    let stays = signers(HEIGHT + 2);
+    rig.applied(&first, &stays);
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1), "not executed");
+    rig.applied(&second, &stays);
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 2));
+}
+
 /// What is decided and not executed yet is taken off the pool's count, and what is executed no longer is.
 #[test]
 fn executed_transactions_no_longer_count_as_ordered() {
@@ -261,6 +281,7 @@ fn executed_transactions_no_longer_count_as_ordered() {
 #[test]
 fn stale_data_signs_nothing_up_to_and_at_the_last_reserved_height() {
     let mut rig = Rig::alone(backup(), Some(Height::from(HEIGHT)));
+    rig.knows_rules();
     rig.after(2 * T);
     let why = |rig: &Rig| rig.snapshot.load().hold;
     assert_eq!(why(&rig), Some("the data is older than the key's use"));

@@ -183,6 +183,9 @@ pub(super) fn primary() -> ValidatorIndex {
     s.schedule.primary(s.height, view(0))
 }
 
+/// What the parameters say, where it is known.
+const RULES: Rules = Rules { block_bytes_max: 1_000_000, extensions: Some(false) };
+
 /// The four validators, with messages of `height`.
 pub(super) fn signers(height: u32) -> Signers {
     Signers::new(&[10; 4], height)
@@ -211,7 +214,7 @@ impl Rig {
         let s = signers(HEIGHT);
         let outside = Shared::default();
         let mut sets = Sets::new(CHAIN_ID, 64, s.height);
-        sets.add(s.height, &Arc::new(s.validators.clone()), Rules { block_bytes_max: 1_000_000, extensions: Some(false) });
+        sets.add(s.height, &Arc::new(s.validators.clone()), RULES);
         let address = s.validators.at(me).expect("four").address;
         let (jobs, queue) = crossbeam_channel::unbounded();
         let snapshot = Arc::<ArcSwap<Snapshot>>::default();
@@ -245,6 +248,14 @@ impl Rig {
         let mut rig = Rig { s, me, engine, outside, jobs: queue, peers, snapshot, now };
         rig.turn(Vec::new());
         rig
+    }
+
+    /// Parameters and validators of the next heights are known without an application.
+    pub(super) fn knows_rules(&mut self) {
+        let validators = Arc::new(self.s.validators.clone());
+        for height in HEIGHT + 1..HEIGHT + 400 {
+            self.engine.parts.sets.add(Height::from(height), &validators, RULES);
+        }
     }
 
     /// A turn at this moment, which takes no time.
@@ -292,6 +303,7 @@ impl Rig {
         late: bool,
         mine: impl Fn(u32) -> bool,
     ) -> Vec<u32> {
+        self.knows_rules();
         self.outside.lock().ingesting_until = Some(self.now + T);
         let (mut last, mut held) = (prior(), Vec::new());
         for height in HEIGHT..HEIGHT + blocks {
