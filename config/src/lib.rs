@@ -30,7 +30,7 @@ pub use duration::{DURATION_MAX, DurationError, format_duration, parse_duration}
 pub use flags::{Flag, flags};
 pub use genesis::{
     BLOCK_BYTES_MAX, CHAIN_ID_BYTES_MAX, ChainParams, Genesis, GenesisError, GenesisValidator,
-    PRIMARY_TERM, TOTAL_POWER_MAX, VALIDATORS_MAX,
+    INITIAL_HEIGHT_MAX, PRIMARY_TERM, TOTAL_POWER_MAX, VALIDATORS_MAX,
 };
 pub use home::{Home, HomeError};
 pub use key_file::{KeyError, NodeKey, ValidatorKey, address_of};

@@ -1,7 +1,7 @@
 //! The Tercet daemon: all I/O around the pure consensus core.
 //!
 //! Floors from top to ground; a floor imports only floors below it: `cli` · `node` · `sources` · `engine network mempool sync rpc` ·
-//! `execution` · `wire` · `store` · `audit clock`. Parts of one floor meet through handles that `node` gives them.
+//! `execution` · `wire` · `store` · `audit clock probe`. Parts of one floor meet through handles that `node` gives them.
 
 // So that tests inside of the crate can share the support of those outside.
 #[cfg(test)]
@@ -17,6 +17,7 @@ pub mod hostile_bytes;
 pub mod mempool;
 pub mod network;
 pub mod node;
+pub mod probe;
 pub mod rpc;
 pub mod sources;
 pub mod store;

@@ -1,4 +1,4 @@
-//! `docs/limits.md` and `docs/attacks.md` name constants and tests: each must exist.
+//! `docs/limits.md`, `docs/attacks.md` and `docs/handshake.md` name constants and tests: each must exist.
 
 use std::path::{Path, PathBuf};
 
@@ -73,5 +73,35 @@ fn nothing_on_the_network_is_compressed() {
     for call in ["offer_snapshot", "apply_snapshot_chunk", "load_snapshot_chunk"] {
         let node = text(&["node/src"]);
         assert!(!node.contains(&format!(".{call}(")), "{call}");
+    }
+}
+
+/// Each cell names its tests, and each test of the table has its cell.
+#[test]
+fn the_handshake_table_and_its_tests_name_each_other() {
+    let page = page("handshake.md");
+    let tests = text(&["node/src/execution", "node/tests"]);
+    let columns = page.lines().filter(|line| line.starts_with("| ") && line.contains("` |"));
+    let last = |row: &str| row.split('|').rev().nth(1).unwrap_or_default().to_owned();
+    let named: Vec<String> = columns
+        .flat_map(|row| {
+            let column = last(row);
+            column.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    for name in &named {
+        assert!(
+            tests.contains(&format!("fn {name}(")),
+            "docs/handshake.md names {name}: not there"
+        );
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("src/execution/tests/table.rs"));
+    let table = table.expect("the tests of the table");
+    let written = table.split("#[test]\nfn ").skip(1);
+    let written: Vec<&str> = written.filter_map(|rest| rest.split('(').next()).collect();
+    assert!(written.len() > 25, "only {} tests were found", written.len());
+    for name in written {
+        assert!(named.iter().any(|named| named == name), "{name} is not in docs/handshake.md");
     }
 }

@@ -61,6 +61,44 @@ fn all_four_stopped_and_started_go_on_from_where_they_were() {
     net.assert_one_chain();
 }
 
+/// The primary too: it asks its application about its own block like everybody else, and nobody asks twice.
+#[test]
+fn each_validator_asks_its_application_once_about_each_block() {
+    for validators in [1, 4] {
+        let mut net = Net::new(&vec![10; validators], 0, Transport::Tcp);
+        net.start_all();
+        for n in 0..5 {
+            net.send(n % validators, &format!("k{n}=v"));
+            net.apps.iter().for_each(|app| app.wait_for(&format!("k{n}=v")));
+        }
+        let mut asked = 0;
+        for app in &net.apps {
+            app.look(|chain| {
+                assert!(chain.judged.values().all(|times| *times == 1), "{:?}", chain.judged);
+                asked += chain.hashes.values().filter(|h| chain.judged.contains_key(*h)).count();
+            });
+        }
+        assert!(asked >= 5 * (validators - validators / 4), "asked {asked} times");
+    }
+}
+
+/// Two of four refuse every other block at first, and accept it later: views change, blocks are decided that some refused, and there is
+/// one chain.
+#[test]
+fn applications_that_contradict_themselves_never_fork_the_chain() {
+    let mut net = Net::new(&[10; 4], 0, Transport::Tcp);
+    net.apps[..2].iter().for_each(support::App::contradict);
+    net.start_all();
+    for n in 0..12 {
+        net.send(n % 4, &format!("k{n}=v"));
+        net.apps.iter().for_each(|app| app.wait_for(&format!("k{n}=v")));
+    }
+    net.assert_one_chain();
+    let refused =
+        net.apps[0].look(|chain| chain.judged.keys().filter(|hash| hash[0] % 2 == 0).count());
+    assert!(refused > 0, "nothing was refused");
+}
+
 #[test]
 fn over_quic_too() {
     let mut net = Net::new(&[10; 4], 0, Transport::Quic);

@@ -1,8 +1,8 @@
 //! The text of `genesis.json`: reading and checking it, and writing it.
 
 use super::{
-    CHAIN_ID_BYTES_MAX, ChainParams, Genesis, GenesisValidator, TOTAL_POWER_MAX, VALIDATORS_MAX,
-    params,
+    CHAIN_ID_BYTES_MAX, ChainParams, Genesis, GenesisValidator, INITIAL_HEIGHT_MAX,
+    TOTAL_POWER_MAX, VALIDATORS_MAX, params,
 };
 use crate::duration::{format_duration, parse_duration};
 use crate::key_file::{address_of, other_type};
@@ -167,7 +167,11 @@ fn initial_height(height: i64) -> Result<Height, String> {
     // CometBFT takes 0 for 1.
     let height = if height == 0 { 1 } else { height };
     Height::try_from(height)
-        .map_err(|_| format!("initial_height must be 1 or more, and is {height}"))
+        .ok()
+        .filter(|height| (1..=INITIAL_HEIGHT_MAX).contains(&height.value()))
+        .ok_or_else(|| {
+            format!("initial_height must be from 1 to {INITIAL_HEIGHT_MAX}, and is {height}")
+        })
 }
 
 fn validators(documents: Vec<Validator>) -> Result<Vec<GenesisValidator>, String> {

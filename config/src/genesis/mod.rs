@@ -27,6 +27,8 @@ pub const TOTAL_POWER_MAX: u64 = (i64::MAX / 8).unsigned_abs();
 pub const VALIDATORS_MAX: usize = 10_000;
 /// The largest block in bytes. Source: CometBFT `types/params.go`, `MaxBlockSizeBytes`.
 pub const BLOCK_BYTES_MAX: u64 = 104_857_600;
+/// The highest height that a chain may begin at: above it no block is taken, as heights of 63 bits would soon be at their end.
+pub const INITIAL_HEIGHT_MAX: u64 = 1 << 62;
 /// Heights of one primary where the genesis says nothing else.
 pub const PRIMARY_TERM: u64 = 64;
 

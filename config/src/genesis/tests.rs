@@ -128,6 +128,7 @@ fn every_broken_rule_is_named_in_one_line() {
         ("/genesis_time", json!("0001-01-01T00:00:00Z"), "genesis_time is missing"),
         ("/genesis_time", json!("yesterday"), "is no time"),
         ("/initial_height", json!("-1"), "initial_height"),
+        ("/initial_height", json!("4611686018427387905"), "from 1 to 4611686018427387904"),
         ("/initial_height", json!("9223372036854775808"), "63 bits"),
         ("/initial_height", json!(1.5), "whole"),
         ("/app_hash", json!("xyz"), "hexadecimal"),

@@ -7,11 +7,14 @@ mod context;
 mod flags;
 mod home_files;
 mod init;
+mod inspect;
 mod keys;
 mod logging;
 mod moved;
 mod query;
+mod replay;
 mod reset;
+mod rollback;
 mod show_node_id;
 mod show_validator;
 mod start;
@@ -78,18 +81,23 @@ enum Command {
     #[command(alias = "show_validator")]
     ShowValidator(show_validator::ShowValidator),
     /// Remove the chain's data; keys and the signing watermark stay.
+    #[command(visible_alias = "reset-state", alias = "reset_state")]
     Reset(reset::Reset),
+    /// Put the state of a stopped node back by one height.
+    Rollback(rollback::Rollback),
+    /// Serve the data of a stopped node over RPC.
+    Inspect(inspect::Inspect),
+    /// Execute stored blocks again on an application, and find the first difference.
+    Replay(replay::Replay),
     /// Print versions.
     Version(version::Version),
-    #[command(
-        hide = true,
-        alias = "unsafe_reset_all",
-        alias = "reset-state",
-        alias = "reset_state"
-    )]
-    UnsafeResetAll(moved::Rest),
+    /// CometBFT's name of `reset --unsafe`.
+    #[command(hide = true, alias = "unsafe_reset_all")]
+    UnsafeResetAll(reset::ResetAll),
     #[command(hide = true, alias = "unsafe_reset_priv_validator")]
     UnsafeResetPrivValidator(moved::Rest),
+    #[command(hide = true, alias = "replay_console")]
+    ReplayConsole(moved::Rest),
     #[command(hide = true, alias = "gen_validator")]
     GenValidator(moved::Rest),
     #[command(hide = true, alias = "gen_node_key")]
@@ -148,6 +156,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Start(start) => return start.run(global),
         Command::Tx(tx) => return tx.run(),
         Command::Query(query) => return query.run(),
+        Command::Replay(replay) => return replay.run(global),
         Command::Init(init) => init.run(global),
         Command::Testnet(testnet) => testnet.run(),
         Command::Status(status) => status.run(),
@@ -156,8 +165,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::ShowValidator(show) => show.run(global),
         Command::Reset(reset) => reset.run(global),
         Command::Version(version) => version.run(),
-        Command::UnsafeResetAll(_) => moved::unsafe_reset_all(),
+        Command::Rollback(rollback) => rollback.run(global),
+        Command::Inspect(inspect) => inspect.run(global),
+        Command::UnsafeResetAll(reset) => reset.run(global),
         Command::UnsafeResetPrivValidator(_) => moved::unsafe_reset_priv_validator(),
+        Command::ReplayConsole(_) => moved::replay_console(),
         Command::GenValidator(_) => moved::gen_validator(),
         Command::GenNodeKey(_) => moved::gen_node_key(),
     };

@@ -9,15 +9,16 @@ pub(super) struct Rest {
     rest: Vec<String>,
 }
 
-pub(super) fn unsafe_reset_all() -> anyhow::Result<()> {
-    anyhow::bail!(
-        "use `tercet reset`, which keeps the signing watermark, or `tercet reset --unsafe`, which does not"
-    )
-}
-
 pub(super) fn unsafe_reset_priv_validator() -> anyhow::Result<()> {
     anyhow::bail!(
         "use `tercet reset --unsafe`: the watermark goes together with the data that it belongs to"
+    )
+}
+
+pub(super) fn replay_console() -> anyhow::Result<()> {
+    anyhow::bail!(
+        "there is no WAL to step through: every start replays the journal, `tercet replay` executes stored blocks again, and `tercet \
+         inspect` shows them"
     )
 }
 

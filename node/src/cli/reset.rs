@@ -19,7 +19,8 @@ const LOCKED: &str = "FORMAT";
 #[command(after_help = "\
   tercet reset             fetch the chain again from peers
   tercet reset --unsafe    begin anew: only for a chain that has ended everywhere, because the
-                           validator forgets what it has signed")]
+                           validator forgets what it has signed
+CometBFT's names: reset-state for the first, unsafe-reset-all for the second.")]
 pub(super) struct Reset {
     /// Remove the signing watermark too.
     #[arg(long = "unsafe")]
@@ -27,6 +28,24 @@ pub(super) struct Reset {
     /// CometBFT's flag; there is no address book.
     #[arg(long = "keep-addr-book", alias = "keep_addr_book", hide = true)]
     keep_addr_book: bool,
+}
+
+/// Flags of `unsafe-reset-all`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The same as `tercet reset --unsafe`: the validator forgets what it has signed.
+To fetch the chain again, use `tercet reset`, which keeps that."
+)]
+pub(super) struct ResetAll {
+    /// CometBFT's flag; there is no address book.
+    #[arg(long = "keep-addr-book", alias = "keep_addr_book", hide = true)]
+    keep_addr_book: bool,
+}
+
+impl ResetAll {
+    pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
+        Reset { forget: true, keep_addr_book: self.keep_addr_book }.run(global)
+    }
 }
 
 impl Reset {

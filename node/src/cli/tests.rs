@@ -94,10 +94,8 @@ fn commands_have_both_spellings() {
 #[test]
 fn commands_of_cometbft_with_other_names_say_which() {
     for (name, instead) in [
-        ("unsafe-reset-all", "tercet reset"),
-        ("unsafe_reset_all", "tercet reset"),
-        ("reset-state", "tercet reset"),
         ("unsafe-reset-priv-validator", "tercet reset --unsafe"),
+        ("replay-console", "tercet replay"),
         ("gen-validator", "tercet keys generate validator"),
         ("gen-node-key", "tercet keys generate node"),
     ] {
@@ -265,12 +263,23 @@ fn reset_keeps_keys_and_the_watermark() {
     let height = |path: &Path| SignState::load(path).expect("loaded").map(|state| state.height);
     assert_eq!(height(&watermark), Some(64));
     std::fs::create_dir(&journal).expect("a folder");
+    done(&["reset-state", "--home", &path]);
+    assert!(!journal.exists(), "CometBFT's name of it");
+    assert_eq!(height(&watermark), Some(64));
+    std::fs::create_dir(&journal).expect("a folder");
     std::fs::remove_file(&watermark).expect("removed");
     assert!(refused(&["reset", "--home", &path]).contains("is missing"));
     assert!(journal.exists());
     done(&["reset", "--home", &path, "--unsafe"]);
     assert!(!journal.exists());
     assert_eq!(height(&watermark), Some(0));
+    for name in ["unsafe-reset-all", "unsafe_reset_all"] {
+        std::fs::create_dir(&journal).expect("a folder");
+        SignState { height: 64 }.save(&watermark).expect("saved");
+        done(&[name, "--keep-addr-book", "--home", &path]);
+        assert!(!journal.exists(), "CometBFT's name of the unsafe one");
+        assert_eq!(height(&watermark), Some(0));
+    }
 }
 
 #[test]

@@ -40,7 +40,10 @@ impl Engine {
             Note::Equivocation(view) => {
                 tracing::error!(%height, %view, "the primary signed two proposals for one view");
             }
-            Note::Refused(block_id) => tracing::warn!(%height, block = %block_id.hash, "refused"),
+            // Why was told when the verdict came.
+            Note::Refused(block_id) => {
+                tracing::debug!(%height, block = %block_id.hash, "refused: a view change");
+            }
         }
     }
 }

@@ -281,7 +281,9 @@ impl Engine {
             }
             Done::Validated { block_id, result } => {
                 if let Err(refusal) = &result {
-                    tracing::warn!(block = %block_id.hash, "block refused: {refusal}");
+                    let (height, replica) = (self.height(), self.parts.core.replica());
+                    let (view, primary) = (replica.view(), replica.primary());
+                    tracing::warn!(%height, %view, %primary, block = %block_id.hash, "the proposed block is refused: {refusal}");
                 }
                 inputs.push(Input::Validated { block_id, accepted: result.is_ok() });
             }

@@ -1,11 +1,13 @@
 //! The thread that owns the application's consensus role. Jobs come in order and each is answered; the first failure ends it.
 
 use super::block::{check, data_bytes, data_bytes_max, header};
-use super::handshake::{Origin, resume};
+use super::handshake::{Misfit, Origin, resume};
 use super::requests::{self, Prepare};
 use super::updates::after_block;
+use super::verdicts::Verdicts;
 use super::{Applied, Done, ExecutionError, Job, Outcome, Refusal, State};
 use crate::clock;
+use crate::probe::{Point, Probe};
 use crate::store::Chain;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
@@ -15,7 +17,7 @@ use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
 use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
 use tendermint_proto::v0_38::types as pb;
 use tercet_abci::Application;
-use tercet_consensus::block::{Block, SealedBlock};
+use tercet_consensus::block::{Block, SealedBlock, TRANSACTIONS_MAX};
 use tercet_consensus::commit::Commit;
 use tercet_consensus::key::Address;
 use tercet_consensus::message::Vote;
@@ -49,6 +51,9 @@ pub struct Executor {
     /// The address that proposals carry; none for a full node.
     me: Option<Address>,
     pub(super) hooks: Hooks,
+    /// What the application said of the blocks of this height.
+    verdicts: Verdicts,
+    probe: Probe,
 }
 
 /// What an [`Executor`] is made of.
@@ -67,14 +72,17 @@ pub struct Parts {
     pub me: Option<Address>,
     /// The rest of the node.
     pub hooks: Hooks,
+    /// Who hears where a block is.
+    pub probe: Probe,
 }
 
 impl Executor {
     /// An executor.
     #[must_use]
     pub fn new(parts: Parts) -> Executor {
-        let Parts { app, chain, state, app_height, origin, me, hooks } = parts;
-        Executor { app, chain, state, extended: None, app_height, origin, me, hooks }
+        let Parts { app, chain, state, app_height, origin, me, hooks, probe } = parts;
+        let (extended, verdicts) = (None, Verdicts::default());
+        Executor { app, chain, state, extended, app_height, origin, me, hooks, verdicts, probe }
     }
 
     /// Works until there are no more jobs, or one fails; the failure is told as [`Done::Failed`].
@@ -136,14 +144,7 @@ impl Executor {
         let prepare =
             Prepare { header: &header, last_commit: last_commit.as_ref(), txs, bytes_max };
         let answer = self.app.prepare_proposal(requests::prepare(prepare, &self.state))?;
-        let mut txs = answer.txs;
-        if data_bytes(&txs) > bytes_max {
-            tracing::error!(
-                %height, bytes = data_bytes(&txs), bytes_max,
-                "the application answered PrepareProposal with too many bytes: proposing an empty block instead"
-            );
-            txs.clear();
-        }
+        let txs = proposed(answer.txs, height, bytes_max);
         let block = Block { header, txs, evidence: pb::EvidenceList::default(), last_commit };
         let block = Arc::new(SealedBlock::seal(block));
         (self.hooks.done)(Done::Proposed { height, view, block });
@@ -162,6 +163,10 @@ impl Executor {
         }
         let answer = self.app.process_proposal(requests::process(block, &self.state))?;
         let accepted = answer.status == i32::from(ProposalStatus::Accept);
+        let height = block.header().height;
+        if let Some(line) = self.verdicts.judged(height, &block.id(), accepted) {
+            tracing::error!("{line}");
+        }
         Ok(if accepted { Ok(()) } else { Err(Refusal::Application) })
     }
 
@@ -171,14 +176,21 @@ impl Executor {
         if height < self.state.next_height() {
             return Ok(());
         }
+        if let Some(line) = self.verdicts.decided(height, &block.id()) {
+            tracing::error!("{line}");
+        }
         self.chain.save_block(block, commit)?;
+        self.probe.reach(Point::Stored);
         let applied = Arc::new(self.execute(block)?);
         let app_hash_changed = applied.state.app_hash != self.state.app_hash;
         if height.value() > self.app_height {
             // What the application answered must survive a crash after its Commit: it is never asked twice.
             self.chain.apply(&applied)?;
+            self.probe.reach(Point::Saved);
             self.chain.sync()?;
+            self.probe.reach(Point::Synced);
             let retain = self.app.commit()?.retain_height;
+            self.probe.reach(Point::Committed);
             self.app_height = height.value();
             if let Ok(retain) = u64::try_from(retain)
                 && let Ok(retain) = Height::try_from(retain)
@@ -199,12 +211,29 @@ impl Executor {
         let height = block.header().height;
         check_sequence(block, &self.state)?;
         let results = if height.value() > self.app_height {
-            self.app.finalize_block(requests::finalize(block, &self.state))?
+            let results = self.app.finalize_block(requests::finalize(block, &self.state))?;
+            self.probe.reach(Point::Executed);
+            results
         } else {
             known_results(&self.chain, height)?
         };
         after_block(&self.state, block, results)
     }
+}
+
+/// The transactions of a proposal: those that the application answered, or none where they are more than a block may hold. CometBFT
+/// proposes nothing then, and the round runs into its timeout; a block without transactions keeps the chain going meanwhile.
+fn proposed(txs: Vec<Bytes>, height: Height, bytes_max: usize) -> Vec<Bytes> {
+    let (count, bytes) = (txs.len(), data_bytes(&txs));
+    if count <= TRANSACTIONS_MAX && bytes <= bytes_max {
+        return txs;
+    }
+    tracing::error!(
+        %height,
+        "the application answered PrepareProposal with {count} transactions of {bytes} bytes, and a block may have {TRANSACTIONS_MAX} of \
+         {bytes_max} bytes (max_tx_bytes): proposing an empty block instead; mend the application"
+    );
+    Vec::new()
 }
 
 /// A decided block must follow the state in all that the state knows.
@@ -221,10 +250,5 @@ pub(super) fn known_results(
     chain: &Chain,
     height: Height,
 ) -> Result<ResponseFinalizeBlock, ExecutionError> {
-    chain.results(height)?.ok_or_else(|| {
-        ExecutionError::Handshake(format!(
-            "the application has executed block {height}, and what it answered is not in this home: restore the application's \
-             data of the same moment, or reset both"
-        ))
-    })
+    Ok(chain.results(height)?.ok_or(Misfit::NoAnswer(height))?)
 }

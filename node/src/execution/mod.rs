@@ -7,6 +7,7 @@
 //! - `requests`: a block as ABCI requests.
 //! - [`updates`]: what the application changes: validators and parameters.
 //! - [`handshake`]: `Info`, `InitChain` and the replay of what the application lacks.
+//! - [`replay`]: all blocks once more, compared.
 //!
 //! What the application answers to a block is durable before `Commit`, so that an application that is one block ahead of the chain after
 //! a crash is not asked to execute it twice.
@@ -15,8 +16,10 @@ pub mod block;
 pub mod executor;
 mod extensions;
 pub mod handshake;
+pub mod replay;
 mod requests;
 pub mod updates;
+mod verdicts;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -165,9 +168,12 @@ pub enum ExecutionError {
     Store(#[from] StoreError),
     /// Application and chain do not belong together.
     #[error("{0}")]
-    Handshake(String),
+    Handshake(#[from] handshake::Misfit),
     /// A decided block does not follow the state: a bug or a broken disk, never a peer.
-    #[error("the decided block {height} does not follow the state at {state}: {what}")]
+    #[error(
+        "the decided block {height} does not follow the state at {state}: {what}; see to the disk, then `tercet reset` fetches the chain \
+         from peers again"
+    )]
     Sequence {
         /// The block.
         height: Height,

@@ -2,10 +2,14 @@
 
 mod extensions;
 mod lost;
+mod proposals;
+mod rules;
+mod table;
 
 use super::executor::{Executor, Hooks, Parts};
 use super::handshake::{self, Origin, Ready};
 use super::{Done, ExecutionError, Job, Refusal, State, block, updates};
+use crate::probe::Probe;
 use crate::store::Chain;
 use bytes::Bytes;
 use std::sync::mpsc::{Receiver, channel};
@@ -23,6 +27,7 @@ use tendermint_proto::v0_38::abci::{
     ResponsePrepareProposal, ResponseProcessProposal, ResponseVerifyVoteExtension, ValidatorUpdate,
 };
 use tendermint_proto::v0_38::crypto::{PublicKey as RawKey, public_key::Sum};
+use tendermint_proto::v0_38::types::ConsensusParams;
 use tercet_consensus::block::{Block, SealedBlock};
 use tercet_consensus::commit::{Commit, CommitSig};
 use tercet_consensus::message::{Phase, Vote};
@@ -43,7 +48,14 @@ struct Inner {
     pending: u64,
     calls: Vec<String>,
     updates: Vec<ValidatorUpdate>,
+    param_updates: Option<ConsensusParams>,
     results_missing: usize,
+    results_extra: usize,
+    /// What it was told in InitChain, and what it answers to it where not its hash alone.
+    told: Option<RequestInitChain>,
+    init: Option<ResponseInitChain>,
+    /// How many validators the last FinalizeBlock said have voted before.
+    votes: Vec<usize>,
     /// The status that it answers ProcessProposal with, where not ACCEPT.
     judges: Option<i32>,
     prepared: Option<Vec<Bytes>>,
@@ -81,7 +93,9 @@ impl tendermint_abci::Application for App {
     fn init_chain(&self, request: RequestInitChain) -> ResponseInitChain {
         self.with(|inner| {
             inner.calls.push(format!("init {}", String::from_utf8_lossy(&request.app_state_bytes)));
-            ResponseInitChain { app_hash: hash(0), ..ResponseInitChain::default() }
+            inner.told = Some(request);
+            let plain = ResponseInitChain { app_hash: hash(0), ..ResponseInitChain::default() };
+            inner.init.clone().unwrap_or(plain)
         })
     }
 
@@ -119,9 +133,12 @@ impl tendermint_abci::Application for App {
             inner.pending = request.txs.len() as u64;
             inner.height = request.height;
             let results = request.txs.len().saturating_sub(inner.results_missing);
+            let results = results + inner.results_extra;
+            inner.votes.push(request.decided_last_commit.map_or(0, |commit| commit.votes.len()));
             ResponseFinalizeBlock {
                 tx_results: vec![ExecTxResult::default(); results],
                 validator_updates: std::mem::take(&mut inner.updates),
+                consensus_param_updates: inner.param_updates.take(),
                 app_hash: hash(inner.txs + inner.pending),
                 ..ResponseFinalizeBlock::default()
             }
@@ -183,26 +200,52 @@ struct Rig {
     executor: Executor,
     done: Receiver<Done>,
     pool: Arc<Mutex<Vec<Bytes>>>,
+    origin: Origin,
 }
 
-fn shake(app: &App, chain: &Chain) -> Result<Ready, ExecutionError> {
+fn shake(app: &App, chain: &Chain, origin: &Origin) -> Result<Ready, ExecutionError> {
     let mut role = tercet_abci::in_process(app.clone()).consensus;
-    handshake::start(role.as_mut(), chain, &origin())
+    handshake::start(role.as_mut(), chain, origin)
 }
 
 fn origin() -> Origin {
-    Origin { genesis: genesis(), app_state: Bytes::from_static(b"{}"), version: "0.38.25" }
+    Origin {
+        genesis: genesis(),
+        names_validators: true,
+        app_state: Bytes::from_static(b"{}"),
+        version: "0.38.25",
+    }
+}
+
+/// What a chain begins with whose first block has this height.
+fn origin_at(initial: u32) -> Origin {
+    let initial_height = Height::from(initial);
+    Origin { genesis: State { initial_height, ..genesis() }, ..origin() }
 }
 
 impl Rig {
     fn new() -> Rig {
-        let folder = tempfile::tempdir().expect("a folder");
-        let chain = Chain::open(&folder.path().join("chain")).expect("a chain");
-        Rig::start(folder, chain, App::default()).expect("a handshake")
+        Rig::of(origin())
     }
 
-    fn start(folder: TempDir, chain: Chain, app: App) -> Result<Rig, ExecutionError> {
-        let Ready { state, app_height } = shake(&app, &chain)?;
+    fn of(origin: Origin) -> Rig {
+        Rig::with(App::default(), origin).expect("a handshake")
+    }
+
+    /// A node with nothing on its disk.
+    fn with(app: App, origin: Origin) -> Result<Rig, ExecutionError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let chain = Chain::open(&folder.path().join("chain")).expect("a chain");
+        Rig::start(folder, chain, app, origin)
+    }
+
+    fn start(
+        folder: TempDir,
+        chain: Chain,
+        app: App,
+        origin: Origin,
+    ) -> Result<Rig, ExecutionError> {
+        let Ready { state, app_height } = shake(&app, &chain, &origin)?;
         let (sender, done) = channel();
         let pool = Arc::new(Mutex::new(Vec::<Bytes>::new()));
         let reaped = pool.clone();
@@ -220,19 +263,20 @@ impl Rig {
             chain: chain_too,
             state,
             app_height,
-            origin: origin(),
+            origin: origin.clone(),
             me,
             hooks,
+            probe: Probe::default(),
         };
-        Ok(Rig { folder, app, chain, executor: Executor::new(parts), done, pool })
+        Ok(Rig { folder, app, chain, executor: Executor::new(parts), done, pool, origin })
     }
 
     /// The node dies and starts again, with this application.
     fn restart(self, app: App) -> Result<Rig, ExecutionError> {
-        let Rig { folder, chain, executor, .. } = self;
+        let Rig { folder, chain, executor, origin, .. } = self;
         drop((executor, chain));
         let chain = Chain::open(&folder.path().join("chain")).expect("the chain opens again");
-        Rig::start(folder, chain, app)
+        Rig::start(folder, chain, app, origin)
     }
 
     fn work(&mut self, job: Job) -> Option<Done> {
@@ -396,25 +440,6 @@ fn what_the_application_rejects_or_is_too_large_is_refused() {
 }
 
 #[test]
-fn an_application_that_prepares_too_much_gets_an_empty_block() {
-    let mut rig = Rig::new();
-    rig.app.with(|inner| inner.prepared = Some(vec![Bytes::from(vec![0; 10_000])]));
-    let block = rig.propose(1, &["a"], None);
-    assert!(block.txs().is_empty());
-    assert_eq!(rig.judge((*block).clone()), Ok(()));
-}
-
-#[test]
-fn results_that_do_not_match_the_transactions_stop_the_node_before_commit() {
-    let mut rig = Rig::new();
-    let block = rig.propose(1, &["a", "b", "c"], None);
-    rig.app.with(|inner| inner.results_missing = 1);
-    let error = rig.apply(&block).expect_err("two results for three transactions");
-    assert!(error.to_string().contains("2 results for 3 transactions"), "{error}");
-    assert!(!rig.app.calls().contains(&"commit 1".to_owned()));
-}
-
-#[test]
 fn validator_updates_take_effect_two_heights_later() {
     let mut rig = Rig::new();
     rig.app.with(|inner| inner.updates = vec![update(1, 4)]);
@@ -424,25 +449,6 @@ fn validator_updates_take_effect_two_heights_later() {
     let (state, _) = rig.advance(2, &[], Some(last));
     assert_eq!(state.validators.count(), 2);
     assert_eq!(state.validators.total_power(), 14);
-}
-
-#[test]
-fn updates_that_break_a_rule_stop_the_node() {
-    let cases = [
-        (vec![update(1, 4), update(1, 5)], "two updates"),
-        (vec![update(1, -4)], "negative"),
-        (vec![update(1, 0)], "no validator"),
-        (vec![update(0, 0)], "empty"),
-        (vec![update(1, i64::MAX / 8)], "exceeds"),
-        (vec![ValidatorUpdate { pub_key: None, power: 1 }], "without a key"),
-    ];
-    for (updates, words) in cases {
-        let mut rig = Rig::new();
-        let block = rig.propose(1, &[], None);
-        rig.app.with(|inner| inner.updates = updates);
-        let error = rig.apply(&block).expect_err(words);
-        assert!(error.to_string().contains(words), "{words}: {error}");
-    }
 }
 
 /// CometBFT checks the kind of a key only where its power is above zero: whoever is there may always be removed.
@@ -463,32 +469,6 @@ fn a_kind_of_key_that_is_no_longer_permitted_can_be_removed_and_not_added() {
     assert_eq!(removed.next_validators.count(), 1);
     let error = after(update(2, 5)).expect_err("not permitted").to_string();
     assert!(error.contains("pub_key_types"), "{error}");
-}
-
-#[test]
-fn an_application_that_lost_its_data_gets_the_chain_again() {
-    let mut rig = Rig::new();
-    let (_, last) = rig.advance(1, &["a"], None);
-    let (state, _) = rig.advance(2, &["b"], Some(last));
-    let rig = rig.restart(App::default()).expect("replayed");
-    assert_eq!(rig.app.calls(), ["init {}", "finalize 1", "commit 1", "finalize 2", "commit 2"]);
-    assert_eq!(rig.chain.state().expect("readable"), Some(state));
-}
-
-#[test]
-fn an_application_that_is_ahead_by_a_block_is_not_asked_twice() {
-    let mut rig = Rig::new();
-    let (_, last) = rig.advance(1, &["a"], None);
-    let second = rig.propose(2, &["b"], Some(last));
-    // The state of block 2 is lost, its answer is not.
-    let before = rig.chain.state().expect("readable").expect("there");
-    let after = rig.apply(&second).expect("applied");
-    rig.chain.init(&before).expect("written");
-    let app = rig.app.clone();
-    app.calls();
-    let rig = rig.restart(app).expect("a handshake");
-    assert!(rig.app.calls().is_empty());
-    assert_eq!(rig.chain.state().expect("readable"), Some(after));
 }
 
 /// "before ABCI Commit(h): block h and Commit(h)", and what the application answered, are durable: after a power cut in its Commit the
@@ -516,27 +496,6 @@ fn block_and_answer_are_durable_before_the_application_commits() {
     assert!(left.seen_commit(height).expect("read").is_some(), "its commit");
     let results = left.results(height).expect("read").expect("the answer");
     assert_eq!(results.tx_results.len(), 2);
-}
-
-#[test]
-fn an_application_of_another_chain_is_refused() {
-    let mut rig = Rig::new();
-    rig.advance(1, &["a"], None);
-    let stranger = App::default();
-    stranger.with(|inner| (inner.height, inner.txs) = (1, 77));
-    let error = rig.restart(stranger).err().expect("refused");
-    assert!(error.to_string().contains("not that of this chain"), "{error}");
-}
-
-#[test]
-fn an_application_that_computes_something_else_on_replay_is_refused() {
-    let mut rig = Rig::new();
-    let (_, last) = rig.advance(1, &["a"], None);
-    rig.advance(2, &["b"], Some(last));
-    let other = App::default();
-    other.with(|inner| inner.txs = 5);
-    let error = rig.restart(other).err().expect("refused");
-    assert!(error.to_string().contains("not deterministic"), "{error}");
 }
 
 #[test]

@@ -31,10 +31,7 @@ pub fn after_block(
 ) -> Result<Applied, ExecutionError> {
     let height = block.header().height;
     let wrong = |what: String| ExecutionError::Answer { height, what };
-    let (answers, txs) = (results.tx_results.len(), block.txs().len());
-    if answers != txs {
-        return Err(wrong(format!("{answers} results for {txs} transactions")));
-    }
+    check_count(block, &results)?;
     let params = match &results.consensus_param_updates {
         None => state.params.clone(),
         Some(updates) => {
@@ -45,8 +42,10 @@ pub fn after_block(
     let next_validators = if results.validator_updates.is_empty() {
         state.next_validators.clone()
     } else {
+        // By the parameters before the block, as CometBFT checks them.
         let updates = &results.validator_updates;
-        Arc::new(update_validators(&state.next_validators, updates, &params).map_err(&wrong)?)
+        let set = update_validators(&state.next_validators, updates, &state.params);
+        Arc::new(set.map_err(&wrong)?)
     };
     let app_version = match &results.consensus_param_updates {
         Some(ConsensusParams { version: Some(version), .. }) => version.app,
@@ -69,6 +68,22 @@ pub fn after_block(
     Ok(Applied { height, results, state })
 }
 
+/// Every transaction has a result (CometBFT `state/execution.go`, `applyBlock`).
+///
+/// # Errors
+/// Where it is not so: the node halts before `Commit`, and nothing changes.
+pub(super) fn check_count(
+    block: &SealedBlock,
+    results: &ResponseFinalizeBlock,
+) -> Result<(), ExecutionError> {
+    let (answers, txs) = (results.tx_results.len(), block.txs().len());
+    if answers == txs {
+        return Ok(());
+    }
+    let what = format!("{answers} results for {txs} transactions");
+    Err(ExecutionError::Answer { height: block.header().height, what })
+}
+
 /// The first state, after `InitChain` answered.
 ///
 /// # Errors
@@ -76,11 +91,12 @@ pub fn after_block(
 pub fn after_init(mut state: State, answer: &ResponseInitChain) -> Result<State, ExecutionError> {
     if let Some(updates) = &answer.consensus_params {
         state.params = update_params(&state.params, updates, 0).map_err(ExecutionError::Init)?;
+        state.app_version = updates.version.as_ref().map_or(state.app_version, |v| v.app);
     }
     if !answer.validators.is_empty() {
+        // One without power is refused: there is nobody to be removed.
         let members = members(&answer.validators, &state.params).map_err(ExecutionError::Init)?;
-        let members = members.into_values().filter(|(_, power)| *power > 0);
-        let validators = Validators::new(members)
+        let validators = Validators::new(members.into_values())
             .map_err(|error| ExecutionError::Init(format!("bad validators: {error}")))?;
         state.validators = Arc::new(validators);
         state.next_validators = state.validators.clone();
@@ -168,7 +184,7 @@ fn update_params(old: &Params, updates: &ConsensusParams, height: u64) -> Result
     if let Some(block) = &updates.block {
         params.block.max_bytes = match block.max_bytes {
             -1 => u64::MAX,
-            bytes => u64::try_from(bytes).map_err(|_| format!("block.max_bytes {bytes}"))?,
+            bytes => u64::try_from(bytes).map_err(|_| wrong_block_bytes(bytes))?,
         };
         params.block.max_gas = block.max_gas;
     }
@@ -238,7 +254,7 @@ pub fn check_params(params: &Params) -> Result<(), String> {
     let bytes = params.block.max_bytes;
     let limit = u64::try_from(BLOCK_BYTES_MAX).unwrap_or(u64::MAX);
     if bytes == 0 || (bytes > limit && bytes != u64::MAX) {
-        return Err(format!("block.max_bytes {bytes}, which must be from 1 to {limit}"));
+        return Err(wrong_block_bytes(bytes));
     }
     if params.block.max_gas < -1 {
         return Err(format!("block.max_gas {}, which must be −1 or more", params.block.max_gas));
@@ -246,16 +262,23 @@ pub fn check_params(params: &Params) -> Result<(), String> {
     if params.evidence.max_age_num_blocks == 0 {
         return Err("evidence.max_age_num_blocks 0, which must be above 0".into());
     }
-    if params.evidence.max_bytes < 0
-        || u64::try_from(params.evidence.max_bytes).is_ok_and(|evidence| evidence > bytes)
-    {
+    if params.evidence.max_age_duration.0.is_zero() {
+        return Err("evidence.max_age_duration 0, which must be above 0".into());
+    }
+    // A block without a limit has the largest of all as its limit.
+    let evidence_max = bytes.min(limit);
+    let evidence = params.evidence.max_bytes;
+    if u64::try_from(evidence).ok().is_none_or(|evidence| evidence > evidence_max) {
         return Err(format!(
-            "evidence.max_bytes {}, above block.max_bytes",
-            params.evidence.max_bytes
+            "evidence.max_bytes {evidence}, which must be from 0 to block.max_bytes, {evidence_max}"
         ));
     }
     if params.validator.pub_key_types.is_empty() {
         return Err("no validator.pub_key_types".into());
     }
     Ok(())
+}
+
+fn wrong_block_bytes(bytes: impl std::fmt::Display) -> String {
+    format!("block.max_bytes {bytes}, which must be −1 or from 1 to {BLOCK_BYTES_MAX}")
 }

@@ -6,6 +6,7 @@ use crate::engine::work::WorkSettings;
 use crate::execution::{State, updates};
 use crate::mempool::{self, pool};
 use crate::network::{NodeId, PeerAddress, Transport};
+use crate::probe::Probe;
 use crate::rpc::{self, Cors};
 use anyhow::Context as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -59,12 +60,13 @@ impl Settings {
                 term: genesis.tercet.primary_term,
             },
             rpc: rpc(&config.rpc),
-            chain: chain(genesis)?,
+            chain: chain(genesis, &validator_key)?,
+            probe: Probe::default(),
         })
     }
 }
 
-fn chain(genesis: Genesis) -> anyhow::Result<ChainSettings> {
+fn chain(genesis: Genesis, own: &ValidatorKey) -> anyhow::Result<ChainSettings> {
     let genesis_hash = genesis.hash();
     let mut members = Vec::with_capacity(genesis.validators.len());
     for validator in &genesis.validators {
@@ -73,7 +75,12 @@ fn chain(genesis: Genesis) -> anyhow::Result<ChainSettings> {
         })?;
         members.push((key, validator.power, validator.name.clone()));
     }
-    let set = Validators::new(members.iter().map(|(key, power, _)| (*key, *power)));
+    let names_validators = !members.is_empty();
+    let set = match names_validators {
+        true => Validators::new(members.iter().map(|(key, power, _)| (*key, *power))),
+        // InitChain has to name them; until then a set stands there, as no state is without one.
+        false => Validators::new(PublicKey::ed25519(&own.public()).map(|key| (key, 1))),
+    };
     let set = Arc::new(set.context("genesis: validators")?);
     let state = State {
         chain_id: genesis.chain_id.clone(),
@@ -102,7 +109,14 @@ fn chain(genesis: Genesis) -> anyhow::Result<ChainSettings> {
         tercet: genesis.tercet_raw,
     };
     let term = genesis.tercet.primary_term;
-    Ok(ChainSettings { genesis: state, app_state: app_state.into(), genesis_hash, term, shown })
+    Ok(ChainSettings {
+        genesis: state,
+        names_validators,
+        app_state: app_state.into(),
+        genesis_hash,
+        term,
+        shown,
+    })
 }
 
 fn network(p2p: &P2pConfig) -> anyhow::Result<NetworkSettings> {

@@ -1,6 +1,7 @@
 //! The engine, put together.
 
 use super::ends::with_causes;
+use super::probed::Probed;
 use super::{End, Settings};
 use crate::audit::Audit;
 use crate::engine::EngineError;
@@ -71,7 +72,7 @@ pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
     };
     let core = Journaled::new(JournaledParts {
         replica: Replica::new(replica_settings, height_start),
-        journal: Box::new(start.journal),
+        journal: Box::new(Probed { journal: start.journal, probe: settings.probe.clone() }),
         signer: Some(Box::new(start.signer)),
         chain_id: settings.chain.id().to_owned(),
         watermark: Box::new(WatermarkFile(settings.sign_state.clone())),

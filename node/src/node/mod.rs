@@ -7,7 +7,10 @@ mod ends;
 #[cfg(test)]
 mod hostile_tests;
 mod links;
+pub mod offline;
 mod peers;
+mod probed;
+mod pruner;
 mod settings;
 mod stores;
 
@@ -35,13 +38,12 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use ed25519_dalek::SigningKey;
 use peers::{Peers, start_network};
+use pruner::Pruner;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use stores::{Opened, Stores};
-use tendermint::block::Height;
 use tercet_abci::socket::Stop;
 use tercet_abci::{Application, Roles};
 use tercet_consensus::key::{Address, PublicKey};
@@ -253,7 +255,8 @@ fn start(
     });
     let shared = Shared { settings, ends, public, chain, events, audit, network };
     let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state, revive(&jobs))?;
-    let hooks = shared.hooks(&mempool, &waiters);
+    let (pruner, pruning) = Pruner::start(shared.chain.clone(), settings.probe.clone())?;
+    let hooks = shared.hooks(&mempool, &waiters, pruner);
     let executor = shared.executor(consensus, &ready, hooks, job_queue)?;
     let (sync, syncing) = {
         let _inside = network_runtime.enter();
@@ -282,7 +285,7 @@ fn start(
     let sources = shared.sources(query, &mempool, waiters, snapshot);
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
     let Shared { network, events, .. } = shared;
-    let threads = vec![engine, executor, pool, queries];
+    let threads = vec![engine, executor, pool, queries, pruning];
     Ok(Running { network, mempool, events, threads, sync: syncing, rpc, rpc_address })
 }
 
@@ -351,6 +354,7 @@ impl Shared<'_> {
             origin: stores::origin(self.settings),
             me: Some(self.me()),
             hooks,
+            probe: self.settings.probe.clone(),
         });
         self.ends.spawn("executor", move || {
             executor.run(&jobs);
@@ -412,10 +416,9 @@ impl Shared<'_> {
     }
 
     /// How the executor reaches the rest.
-    fn hooks(&self, mempool: &Mempool, waiters: &Waiters) -> Hooks {
-        let (events, chain, me) = (self.events.clone(), self.chain.clone(), self.me());
+    fn hooks(&self, mempool: &Mempool, waiters: &Waiters, pruner: Pruner) -> Hooks {
+        let (events, me) = (self.events.clone(), self.me());
         let (reaping, committing, waiters) = (mempool.clone(), mempool.clone(), waiters.clone());
-        let pruning = Arc::new(AtomicBool::new(false));
         Hooks {
             reap: Box::new(move |bytes, gas| {
                 reaping.reap(u64::try_from(bytes).unwrap_or(u64::MAX), gas)
@@ -432,28 +435,8 @@ impl Shared<'_> {
                     mine: block.header().proposer_address == me,
                 });
             }),
-            retain: Box::new(move |height| prune(&chain, &pruning, height)),
+            retain: Box::new(move |below| pruner.retain(below)),
         }
-    }
-}
-
-/// Prunes in the background, one run at a time; what a run leaves is for the next.
-fn prune(chain: &Chain, pruning: &Arc<AtomicBool>, below: Height) {
-    if pruning.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    let (chain, running) = (chain.clone(), Arc::clone(pruning));
-    let started = std::thread::Builder::new().name("prune".into()).spawn(move || {
-        match chain.prune(below) {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(count, %below, "pruned blocks"),
-            Err(error) => tracing::warn!(%error, "pruning failed; it is tried again later"),
-        }
-        running.store(false, Ordering::Release);
-    });
-    if let Err(error) = started {
-        pruning.store(false, Ordering::Release);
-        tracing::warn!(%error, "pruning could not start");
     }
 }
 

@@ -5,6 +5,7 @@ use crate::engine::work::WorkSettings;
 use crate::execution::State;
 use crate::mempool;
 use crate::network::{PeerAddress, Transport};
+use crate::probe::Probe;
 use crate::rpc;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -42,12 +43,16 @@ pub struct Settings {
     pub work: WorkSettings,
     /// Clients.
     pub rpc: RpcSettings,
+    /// Who hears where blocks are on their way; nobody but in tests.
+    pub probe: Probe,
 }
 
 /// What the genesis says.
 pub struct ChainSettings {
     /// The state before the first block.
     pub genesis: State,
+    /// Whether the genesis names validators; where not, those of `genesis` stand in for what `InitChain` has to name.
+    pub names_validators: bool,
     /// `app_state`, byte for byte.
     pub app_state: Bytes,
     /// The hash that peers compare.

@@ -82,6 +82,7 @@ fn ready(
 pub(super) fn origin(settings: &Settings) -> Origin {
     Origin {
         genesis: settings.chain.genesis.clone(),
+        names_validators: settings.chain.names_validators,
         app_state: settings.chain.app_state.clone(),
         version: COMPATIBLE_VERSION,
     }

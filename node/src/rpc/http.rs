@@ -73,6 +73,27 @@ impl Handler {
         reply
     }
 
+    /// The page at `/`: every route with its arguments. Links are relative, so nothing that the client sent stands in it.
+    fn list(&self) -> Reply {
+        let mut page = String::from("<html><body><br>Available endpoints:<br>");
+        let mut names: Vec<_> =
+            ROUTES.iter().filter(|route| routes::is_served(&self.api, route)).collect();
+        names.sort_by_key(|route| (!route.params.is_empty(), route.name));
+        let mut heading = Some("<br>Endpoints that require arguments:<br>");
+        for route in names {
+            if !route.params.is_empty() {
+                page.push_str(heading.take().unwrap_or_default());
+            }
+            let arguments: Vec<String> =
+                route.params.iter().map(|(name, _)| format!("{name}=_")).collect();
+            let mark = if arguments.is_empty() { "" } else { "?" };
+            let link = format!("/{}{mark}{}", route.name, arguments.join("&amp;"));
+            page.push_str(&format!("<a href=\"{link}\">{link}</a><br>"));
+        }
+        page.push_str("</body></html>");
+        text_reply(StatusCode::OK, "text/html", page)
+    }
+
     async fn dispatch(&self, request: hyper::Request<Incoming>) -> Reply {
         let path = request.uri().path();
         match path {
@@ -89,7 +110,7 @@ impl Handler {
             Err(error) => return body_error(&error),
         };
         if body.is_empty() {
-            return list();
+            return self.list();
         }
         match self.body(&body).await {
             Ok(out) => json_reply(StatusCode::OK, out.room.hold(out.json), out.cacheable),
@@ -186,7 +207,7 @@ impl Handler {
         let Some(raw) = request.id else { return Ok(Out::default()) };
         let id = Id::parse(raw).map_err(|error| RpcError::parse(&error))?;
         let mut json = Vec::with_capacity(REPLY_BYTES);
-        let done = if request.is_fast() {
+        let done = if request.is_fast() && !self.api.limits.stored_only {
             self.fast(request, id, &mut json).await.map(|()| (false, Room::default()))
         } else {
             self.call(request, id, &mut json).await
@@ -222,7 +243,7 @@ impl Handler {
         id: Id<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(bool, Room), RpcError> {
-        let route = routes::find(&request.method);
+        let route = routes::served(&self.api, &request.method);
         let args = json_args(request, route)?;
         let method = route.map(|route| route.method).ok_or_else(RpcError::method_not_found)?;
         let answer = routes::call(&self.api, method, args).await?;
@@ -238,7 +259,7 @@ impl Handler {
         if STREAM_ONLY.contains(&name.as_str()) {
             return uri_error(StatusCode::NOT_FOUND, &RpcError::method_not_found());
         }
-        let Some(route) = routes::find(&name) else { return not_found() };
+        let Some(route) = routes::served(&self.api, &name) else { return not_found() };
         let is_form = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -380,24 +401,4 @@ fn health_reply(health: Result<String, String>) -> Reply {
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
     };
     text_reply(status, PLAIN, format!("{}\n", line.replace(['\n', '\r'], " ")))
-}
-
-/// The page at `/`: every route with its arguments. Links are relative, so nothing that the client sent stands in it.
-fn list() -> Reply {
-    let mut page = String::from("<html><body><br>Available endpoints:<br>");
-    let mut names: Vec<_> = ROUTES.iter().collect();
-    names.sort_by_key(|route| (!route.params.is_empty(), route.name));
-    let mut heading = Some("<br>Endpoints that require arguments:<br>");
-    for route in names {
-        if !route.params.is_empty() {
-            page.push_str(heading.take().unwrap_or_default());
-        }
-        let arguments: Vec<String> =
-            route.params.iter().map(|(name, _)| format!("{name}=_")).collect();
-        let mark = if arguments.is_empty() { "" } else { "?" };
-        let link = format!("/{}{mark}{}", route.name, arguments.join("&amp;"));
-        page.push_str(&format!("<a href=\"{link}\">{link}</a><br>"));
-    }
-    page.push_str("</body></html>");
-    text_reply(StatusCode::OK, "text/html", page)
 }

@@ -58,6 +58,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Cross-origin requests.
     pub cors: Cors,
+    /// Only the routes that read stored blocks and states: those of CometBFT's `inspect`, for data without a node.
+    pub stored_only: bool,
 }
 
 impl Default for Limits {
@@ -72,6 +74,7 @@ impl Default for Limits {
             read_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             cors: Cors::default(),
+            stored_only: false,
         }
     }
 }

@@ -5,6 +5,8 @@ mod chain;
 mod net;
 mod pool;
 mod status;
+mod stopped;
 
 pub use app::App;
 pub use status::{Fault, Status, StatusParts};
+pub use stopped::Stopped;

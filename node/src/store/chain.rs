@@ -8,7 +8,7 @@ use crate::wire;
 use bytes::Bytes;
 use lru::LruCache;
 use prost::Message as _;
-use rocksdb::{ColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteBatch};
+use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, Options, WriteBatch};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,10 +114,23 @@ impl Chain {
     /// Where another process has it, its format is unknown, it is damaged, or the disk fails.
     pub fn open(dir: &Path) -> Result<Chain, StoreError> {
         let folder = Folder::open(dir, FORMAT)?;
-        let families = Family::ALL.iter().map(|family| (family.name(), family.is_large()));
-        let families = options::families(families);
-        let db = DB::open_cf_with_opts(&options::chain(), dir, families);
+        let db = DB::open_cf_with_opts(&options::chain(), dir, families());
         let db = db.map_err(|error| folder.failed(error))?;
+        Chain::load(db, folder)
+    }
+
+    /// Opens the chain of a stopped node to read it: nothing on the disk changes, and no node starts on it meanwhile.
+    ///
+    /// # Errors
+    /// As [`Chain::open`], and where there is none.
+    pub fn open_read_only(dir: &Path) -> Result<Chain, StoreError> {
+        let folder = Folder::open_existing(dir, FORMAT)?;
+        let db = DB::open_cf_with_opts_for_read_only(&options::chain(), dir, families(), false);
+        let db = db.map_err(|error| folder.failed(error))?;
+        Chain::load(db, folder)
+    }
+
+    fn load(db: DB, folder: Folder) -> Result<Chain, StoreError> {
         let chain = Chain(Arc::new(Inner {
             db,
             folder,
@@ -256,17 +269,43 @@ impl Chain {
         self.0.db.flush_wal(true).map_err(|error| self.0.folder.failed(error))
     }
 
+    /// The highest block is another now: it was removed.
+    pub(super) fn set_height(&self, height: Height) {
+        self.0.height.store(height.value(), Ordering::Release);
+    }
+
     fn load_span(&self) -> Result<(), StoreError> {
-        for (mode, slot) in
-            [(IteratorMode::Start, &self.0.base), (IteratorMode::End, &self.0.height)]
-        {
-            let first = self.0.db.iterator_cf(self.family(Family::Meta), mode).next();
-            let Some(first) = first else { continue };
-            let (key, _) = first.map_err(|error| self.0.folder.failed(error))?;
-            let damaged = || self.0.folder.damaged("a key of meta".into(), "not a height");
-            slot.store(parse_key(&key).ok_or_else(damaged)?.value(), Ordering::Release);
-        }
+        // Headers stay longer than blocks.
+        let base = self.first(Family::Block)?.unwrap_or(0);
+        let top = self.last(Family::Block)?.unwrap_or(0);
+        self.0.base.store(base, Ordering::Release);
+        self.0.height.store(top, Ordering::Release);
         Ok(())
+    }
+
+    /// The lowest height of a family.
+    pub(super) fn first(&self, family: Family) -> Result<Option<u64>, StoreError> {
+        let mut iterator = self.0.db.raw_iterator_cf(self.family(family));
+        iterator.seek_to_first();
+        self.height_at(family, &iterator)
+    }
+
+    /// The highest height of a family.
+    fn last(&self, family: Family) -> Result<Option<u64>, StoreError> {
+        let mut iterator = self.0.db.raw_iterator_cf(self.family(family));
+        iterator.seek_to_last();
+        self.height_at(family, &iterator)
+    }
+
+    fn height_at(
+        &self,
+        family: Family,
+        iterator: &DBRawIterator<'_>,
+    ) -> Result<Option<u64>, StoreError> {
+        iterator.status().map_err(|error| self.0.folder.failed(error))?;
+        let Some(found) = iterator.key() else { return Ok(None) };
+        let damaged = || self.0.folder.damaged(format!("a key of {}", family.name()), "no height");
+        Ok(Some(parse_key(found).ok_or_else(damaged)?.value()))
     }
 
     /// The entry at `height`, or the nearest before it.
@@ -333,6 +372,11 @@ impl Chain {
         self.0.db.put_cf(self.family(family), key, value).unwrap();
         self.cache().clear();
     }
+}
+
+/// The column families with their options.
+fn families() -> impl Iterator<Item = (&'static str, Options)> {
+    options::families(Family::ALL.iter().map(|family| (family.name(), family.is_large())))
 }
 
 pub(super) fn key(height: Height) -> [u8; 8] {

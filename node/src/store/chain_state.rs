@@ -177,7 +177,11 @@ impl Chain {
         state.map(Some).ok_or_else(damaged)
     }
 
-    fn write_state(&self, mut batch: WriteBatch, state: &State) -> Result<(), StoreError> {
+    pub(super) fn write_state(
+        &self,
+        mut batch: WriteBatch,
+        state: &State,
+    ) -> Result<(), StoreError> {
         let raw = RawState::from(state).encode_to_vec();
         batch.put_cf(self.family(Family::State), STATE_KEY, raw);
         self.write(batch)?;

@@ -21,6 +21,14 @@ fn open() -> (TempDir, Chain) {
     (dir, chain)
 }
 
+/// A chain of so many blocks, all applied.
+pub(crate) fn chain_of(blocks: u64) -> (TempDir, Chain) {
+    let (dir, chain) = open();
+    chain.init(&genesis(1)).unwrap();
+    apply(&chain, genesis(1), 1..=blocks);
+    (dir, chain)
+}
+
 /// Block `at` with the commit of the block before it, and its own commit.
 fn block(at: u64, txs: u8) -> (Arc<SealedBlock>, Commit) {
     let last = (at > 1).then(|| samples::commit(at - 1, samples::block_id(), false));
@@ -293,9 +301,11 @@ fn pruning_keeps_what_is_needed() {
         assert_eq!((chain.base(), chain.height()), (Some(height(25)), Some(height(40))));
         for at in [1, 24] {
             assert_eq!(chain.block(height(at)).unwrap(), None);
-            assert_eq!(chain.meta(height(at)).unwrap(), None);
-            assert_eq!(chain.seen_commit(height(at)).unwrap(), None);
             assert_eq!(chain.results(height(at)).unwrap(), None);
+            // Evidence of these heights may still come.
+            assert!(chain.meta(height(at)).unwrap().is_some());
+            assert!(chain.seen_commit(height(at)).unwrap().is_some());
+            assert!(chain.validators(height(at)).unwrap().is_some());
         }
         assert_eq!(chain.height_of(&first.id().hash).unwrap(), None);
         for at in 25..=40 {
@@ -312,6 +322,94 @@ fn pruning_keeps_what_is_needed() {
     check(&chain);
     drop(chain);
     check(&Chain::open(dir.path()).unwrap());
+}
+
+/// Saves a block whose header says a second for each height.
+fn save_timed(chain: &Chain, at: u64) {
+    let mut block = block(at, 2).0.block().clone();
+    block.header.time = time(i64::try_from(at).unwrap());
+    let block = SealedBlock::seal(block);
+    chain.save_block(&block, &samples::commit(at, block.id(), true)).unwrap();
+}
+
+/// "header and commit data within the evidence age" stay, and go with a later run (CometBFT forgets to).
+#[test]
+fn headers_commits_and_validators_stay_as_long_as_evidence_may_come() {
+    let (dir, chain) = open();
+    let mut young = params(1_000_000);
+    young.evidence.max_age_num_blocks = 10;
+    let secs = std::time::Duration::from_secs;
+    young.evidence.max_age_duration = tendermint::evidence::Duration(secs(15));
+    chain.init(&State { params: young.clone(), ..genesis(1) }).unwrap();
+    let mut state = chain.state().unwrap().unwrap();
+    for at in 1..=60 {
+        save_timed(&chain, at);
+        let applied = after(&state, at, set(at / 5 + 1), young.clone());
+        chain.apply(&applied).unwrap();
+        state = applied.state;
+    }
+    let kept = |chain: &Chain, first: u64| {
+        for at in 1..=60 {
+            let there = at >= first;
+            assert_eq!(chain.meta(height(at)).unwrap().is_some(), there, "header {at}");
+            assert_eq!(chain.seen_commit(height(at)).unwrap().is_some(), there, "commit {at}");
+            if there {
+                let right = if at < 3 { set(1) } else { set((at - 2) / 5 + 1) };
+                assert_eq!(chain.validators(height(at)).unwrap(), Some(right), "V({at})");
+            }
+        }
+        assert!(chain.validators(height(1)).unwrap().is_none() || first < 5);
+    };
+    // Young enough by either: 60 − 15 s is the lower bound.
+    assert_eq!(chain.prune(height(58)).unwrap(), 57);
+    kept(&chain, 45);
+    drop(chain);
+    let chain = Chain::open(dir.path()).unwrap();
+    assert_eq!(chain.base(), Some(height(58)), "headers do not move the base");
+    kept(&chain, 45);
+    // Where nothing is retained for evidence, V of the block before the base stays: its votes are told with the block.
+    for at in 61..=90 {
+        save_timed(&chain, at);
+        let applied = after(&state, at, set(at / 5 + 1), young.clone());
+        chain.apply(&applied).unwrap();
+        state = applied.state;
+    }
+    assert_eq!(chain.prune(height(60)).unwrap(), 2);
+    assert!(chain.meta(height(59)).unwrap().is_none(), "what an earlier run kept goes");
+    assert_eq!(chain.validators(height(59)).unwrap(), Some(set(57 / 5 + 1)));
+    assert_eq!(chain.validators(height(30)).unwrap(), None);
+}
+
+/// The files as a crash leaves them.
+fn copied(dir: &TempDir) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+/// A crash between any two batches leaves a chain that opens, and the next run goes on.
+#[test]
+fn pruning_goes_on_after_a_crash_between_any_two_batches() {
+    let (dir, chain) = chain_of(2_500);
+    let mut steps = 0;
+    loop {
+        let copy = copied(&dir);
+        let again = Chain::open(copy.path()).unwrap();
+        let base = again.base().unwrap();
+        assert_eq!(Some(base), chain.base());
+        assert!(again.block(base).unwrap().is_some() && again.results(base).unwrap().is_some());
+        again.prune(height(2_400)).unwrap();
+        assert_eq!(again.base(), Some(height(2_400)), "from batch {steps} on");
+        if !chain.prune_batch(height(2_400)).unwrap().more {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps >= 3, "{steps} batches");
+    assert_eq!(chain.base(), Some(height(2_400)));
 }
 
 #[test]
@@ -423,4 +521,134 @@ fn the_hash_of_the_genesis_stays() {
     chain.set_genesis_hash(&[7; 32]).unwrap();
     drop(chain);
     assert_eq!(open().genesis_hash().unwrap(), Some([7; 32]));
+}
+
+/// A chain of 10 blocks of which each changes validators and parameters, and the state after each.
+fn changing() -> (TempDir, Chain, Vec<State>) {
+    let (dir, chain) = open();
+    let mut states = vec![genesis(1)];
+    chain.init(&states[0]).unwrap();
+    for at in 1..=10 {
+        // The header says what the block before led to.
+        let last = states.last().unwrap().clone();
+        let block = block_after(&last, at);
+        let commit = samples::commit(at, block.id(), true);
+        chain.save_block(&block, &commit).unwrap();
+        let mut applied = after(&last, at, set(at + 1), params(at + 1));
+        applied.state.last_block_id = Some(block.id());
+        applied.state.last_block_time = block.header().time;
+        applied.state.app_version = 1;
+        chain.apply(&applied).unwrap();
+        states.push(applied.state);
+    }
+    (dir, chain, states)
+}
+
+fn block_after(state: &State, at: u64) -> SealedBlock {
+    let mut block = block(at, 2).0.block().clone();
+    block.header.app_hash = state.app_hash.clone().try_into().unwrap();
+    block.header.last_results_hash = state.last_results_hash;
+    block.header.version.app = 1;
+    SealedBlock::seal(block)
+}
+
+#[test]
+fn a_rollback_restores_the_state_before_the_last_block_and_keeps_the_block() {
+    let (dir, chain, states) = changing();
+    assert_eq!(chain.rollback(false).unwrap(), states[9]);
+    let check = |chain: &Chain| {
+        assert_eq!(chain.state().unwrap(), Some(states[9].clone()));
+        assert_eq!(chain.height(), Some(height(10)));
+        assert!(chain.results(height(10)).unwrap().is_some(), "for an application that stayed");
+        assert_eq!(chain.validators(height(12)).unwrap(), None, "not known any more");
+    };
+    check(&chain);
+    // The block waits: once more changes nothing.
+    assert_eq!(chain.rollback(false).unwrap(), states[9]);
+    check(&chain);
+    drop(chain);
+    let chain = Chain::open(dir.path()).unwrap();
+    check(&chain);
+    // Executed again with another outcome.
+    let applied = after(&states[9], 10, states[9].next_validators.clone(), params(10));
+    chain.apply(&applied).unwrap();
+    assert_eq!(chain.state().unwrap(), Some(applied.state));
+}
+
+#[test]
+fn a_hard_rollback_removes_the_block_too_and_may_be_repeated() {
+    let (dir, chain, states) = changing();
+    let top = chain.meta(height(10)).unwrap().unwrap();
+    for below in [9, 8, 7] {
+        assert_eq!(chain.rollback(true).unwrap(), states[below]);
+        assert_eq!(chain.height(), Some(height(below as u64)));
+    }
+    drop(chain);
+    let chain = Chain::open(dir.path()).unwrap();
+    assert_eq!((chain.base(), chain.height()), (Some(height(1)), Some(height(7))));
+    assert_eq!(chain.state().unwrap(), Some(states[7].clone()));
+    assert_eq!(chain.block(height(8)).unwrap(), None);
+    assert_eq!(chain.results(height(8)).unwrap(), None);
+    assert_eq!(chain.height_of(&top.block_id.hash).unwrap(), None);
+    // Of a block that was stored and not executed, it is all that goes.
+    let block = block_after(&states[7], 8);
+    chain.save_block(&block, &samples::commit(8, block.id(), true)).unwrap();
+    assert_eq!(chain.rollback(true).unwrap(), states[7]);
+    assert_eq!(
+        (chain.height(), chain.state().unwrap()),
+        (Some(height(7)), Some(states[7].clone()))
+    );
+}
+
+#[test]
+fn a_rollback_is_refused_where_there_is_nothing_before_and_changes_nothing() {
+    let (_dir, chain) = open();
+    let refused = |chain: &Chain, words: &str| {
+        for hard in [false, true] {
+            let before = (chain.state().unwrap(), chain.height());
+            let error = chain.rollback(hard).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            assert_eq!((chain.state().unwrap(), chain.height()), before);
+        }
+    };
+    refused(&chain, "nothing to roll back");
+    chain.init(&genesis(1)).unwrap();
+    refused(&chain, "nothing to roll back");
+    let state = apply(&chain, genesis(1), 1..=1);
+    refused(&chain, "first of the chain");
+    // A state that is not of the blocks' moment.
+    chain.init(&State { last_height: Some(height(4)), ..state }).unwrap();
+    refused(&chain, "not of one moment");
+    let (_dir, chain, states) = changing();
+    chain.prune(height(10)).unwrap();
+    let error = chain.rollback(true).unwrap_err().to_string();
+    assert!(error.contains("block of height 9 is not stored"), "{error}");
+    assert_eq!(chain.state().unwrap(), states.last().cloned());
+    // Its header is kept for evidence, so the state can go back.
+    assert_eq!(chain.rollback(false).unwrap(), states[9]);
+}
+
+#[test]
+fn a_chain_that_is_opened_to_be_read_changes_nothing_on_the_disk() {
+    let (dir, chain) = chain_of(20);
+    drop(chain);
+    let files = || {
+        let entries = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+        let mut files: Vec<_> =
+            entries.map(|e| (e.file_name(), e.metadata().unwrap().len())).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let chain = Chain::open_read_only(dir.path()).unwrap();
+    assert_eq!((chain.base(), chain.height()), (Some(height(1)), Some(height(20))));
+    assert!(chain.block(height(7)).unwrap().is_some());
+    assert!(matches!(Chain::open(dir.path()), Err(StoreError::Locked { .. })));
+    assert!(chain.set_retain(height(3)).is_err(), "nothing can be written");
+    drop(chain);
+    assert_eq!(files(), before);
+    let none = TempDir::new().unwrap();
+    let missing = Chain::open_read_only(&none.path().join("chain"));
+    assert!(matches!(missing, Err(StoreError::Missing { .. })));
+    assert!(!none.path().join("chain").exists());
 }

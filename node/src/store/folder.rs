@@ -54,6 +54,15 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), _lock: lock })
     }
 
+    /// Locks a folder with a database, which stays as it is.
+    pub(super) fn open_existing(path: &Path, format: &str) -> Result<Folder, StoreError> {
+        if path.join(FILE).exists() {
+            Folder::open(path, format)
+        } else {
+            Err(StoreError::Missing { folder: path.to_owned() })
+        }
+    }
+
     /// A failure of the database in it.
     pub(super) fn failed(&self, source: rocksdb::Error) -> StoreError {
         StoreError::Database { folder: self.path.clone(), source }

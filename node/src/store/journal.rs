@@ -136,6 +136,17 @@ impl Journal {
         self.write(batch, false)
     }
 
+    /// Forgets the records of `height` and above, durable on return. Only for what was decided and not signed here.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn forget_from(&mut self, height: Height) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range(key(height.value(), 0), key(u64::MAX, u64::MAX));
+        self.next.clear();
+        self.write(batch, true)
+    }
+
     /// The signing watermark: nothing of a height above it was ever signed.
     #[must_use]
     pub fn reserved(&self) -> Option<Height> {

@@ -14,11 +14,12 @@ mod folder;
 mod journal;
 mod options;
 mod prune;
+mod rollback;
 mod state;
 mod wal;
 
 #[cfg(test)]
-mod chain_tests;
+pub(crate) mod chain_tests;
 #[cfg(test)]
 mod journal_tests;
 
@@ -27,6 +28,8 @@ pub mod hostile;
 
 pub use chain::{BlockMeta, Chain};
 pub use journal::Journal;
+pub use prune::Pruned;
+pub use rollback::RollbackError;
 pub use state::{Applied, State};
 
 use std::path::PathBuf;
@@ -38,6 +41,12 @@ pub enum StoreError {
     /// Another process has the folder open.
     #[error("another tercet runs on this home ({} is locked)", .folder.display())]
     Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// There is no database.
+    #[error("there is no database in {}", .folder.display())]
+    Missing {
         /// The folder.
         folder: PathBuf,
     },
@@ -132,6 +141,9 @@ impl StoreError {
             | StoreError::Incomplete { folder: path } => of(path),
             StoreError::Database { folder, source } if is_damage(source) => of(folder),
             StoreError::Database { .. } | StoreError::File { .. } => Some(MACHINE_REMEDY),
+            StoreError::Missing { .. } => {
+                Some("a node that has run once has one; --home says where")
+            }
             StoreError::Locked { .. }
             | StoreError::Format { .. }
             | StoreError::Gap { .. }
@@ -148,7 +160,8 @@ impl StoreError {
             | StoreError::Incomplete { .. }
             | StoreError::Database { .. }
             | StoreError::File { .. } => true,
-            StoreError::Format { .. }
+            StoreError::Missing { .. }
+            | StoreError::Format { .. }
             | StoreError::Damaged { .. }
             | StoreError::Gap { .. }
             | StoreError::Conflict { .. } => false,

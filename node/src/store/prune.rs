@@ -1,60 +1,171 @@
-//! Pruning of the chain.
+//! Pruning of the chain, as CometBFT prunes (its `store/store.go` `PruneBlocks`, `state/store.go` `PruneStates`): below the height that the
+//! application retains go blocks, results, hashes and parameters; headers, commits and validator sets stay as long as evidence of
+//! their height may come.
+//!
+//! Each batch is one atomic write. What a crash leaves undone is done by the next run: it begins at what is lowest on the disk.
 
 use super::StoreError;
-use super::chain::{Chain, Family, key};
+use super::chain::{Chain, Family, key, parse_key};
 use rocksdb::WriteBatch;
 use std::sync::atomic::Ordering;
-use tendermint::block::Height;
+use tendermint::block::{Header, Height};
 
 /// Heights that one batch removes.
 const PRUNE_BATCH: u64 = 1_000;
+/// Removed space is given back to the file system each time the lowest block passes a multiple of this.
+const COMPACT_HEIGHTS: u64 = 1_000;
+/// Key of the height that the application retains.
+const RETAIN_KEY: &[u8] = b"retain";
+
+/// What one call of [`Chain::prune_batch`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    /// Blocks that went.
+    pub blocks: u64,
+    /// Whether there is more to do.
+    pub more: bool,
+}
 
 impl Chain {
-    /// Removes blocks, commits and results below `below`, but never the highest block or the last applied one, and says how many
-    /// heights went. It may take long: call it in the background.
+    /// Removes what the application no longer retains below `below`, but never the highest block or the last applied one, and says how
+    /// many blocks went. It may take long: call it in the background, or [`Chain::prune_batch`] batch by batch.
     ///
     /// # Errors
     /// Where a stored value is damaged or the disk fails.
     pub fn prune(&self, below: Height) -> Result<u64, StoreError> {
-        let (Some(base), Some(height)) = (self.base(), self.height()) else { return Ok(0) };
-        let applied = self.0.next.load(Ordering::Acquire).saturating_sub(1);
-        let end = below.value().min(height.value()).min(applied);
-        let mut from = base.value();
-        while from < end {
-            let to = from.saturating_add(PRUNE_BATCH).min(end);
-            self.prune_range(from, to)?;
-            from = to;
-        }
-        if from > base.value() {
-            for family in [Family::Block, Family::Results] {
-                let family = self.family(family);
-                self.0.db.compact_range_cf(family, None::<[u8; 8]>, Some(from.to_be_bytes()));
+        let mut blocks = 0;
+        loop {
+            let pruned = self.prune_batch(below)?;
+            blocks += pruned.blocks;
+            if !pruned.more {
+                return Ok(blocks);
             }
         }
-        Ok(from.saturating_sub(base.value()))
     }
 
-    /// Removes the heights from `from` to before `to`, one batch.
-    fn prune_range(&self, from: u64, to: u64) -> Result<(), StoreError> {
+    /// One batch of [`Chain::prune`].
+    ///
+    /// # Errors
+    /// Where a stored value is damaged or the disk fails.
+    pub fn prune_batch(&self, below: Height) -> Result<Pruned, StoreError> {
+        let none = Pruned { blocks: 0, more: false };
+        let (Some(base), Some(height)) = (self.base(), self.height()) else { return Ok(none) };
+        let applied = self.0.next.load(Ordering::Acquire).saturating_sub(1);
+        let end = below.value().min(height.value()).min(applied);
+        let from = base.value();
+        if from < end {
+            let to = from.saturating_add(PRUNE_BATCH).min(end);
+            self.prune_blocks(from, to)?;
+            if from / COMPACT_HEIGHTS != to / COMPACT_HEIGHTS {
+                self.compact(to);
+            }
+            return Ok(Pruned { blocks: to - from, more: true });
+        }
+        Ok(Pruned { blocks: 0, more: self.prune_proofs(from)? })
+    }
+
+    /// The height that the application said it retains, none where it never did.
+    ///
+    /// # Errors
+    /// Where it is damaged or the disk fails.
+    pub fn retain(&self) -> Result<Option<Height>, StoreError> {
+        let Some(bytes) = self.get(Family::State, RETAIN_KEY)? else { return Ok(None) };
+        let damaged = || self.0.folder.damaged("retain".into(), "not a height");
+        parse_key(&bytes).map(Some).ok_or_else(damaged)
+    }
+
+    /// Remembers the height that the application retains, so that a run that a crash cuts short is taken up again; not synced.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn set_retain(&self, below: Height) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
-        for height in from..to {
-            let height = Height::try_from(height).expect("a stored height is below 2^63");
-            if let Some(meta) = self.meta(height)? {
+        batch.put_cf(self.family(Family::State), RETAIN_KEY, key(below));
+        self.write(batch)
+    }
+
+    /// Blocks, results and hashes of the heights from `from` to before `to`, and parameters that no block from `to` on needs.
+    fn prune_blocks(&self, from: u64, to: u64) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        for at in from..to {
+            let at = height(at);
+            if let Some(meta) = self.meta(at)? {
                 batch.delete_cf(self.family(Family::Hash), meta.block_id.hash.as_bytes());
             }
-        }
-        let (start, end) = (from.to_be_bytes(), to.to_be_bytes());
-        for family in [Family::Block, Family::Meta, Family::Commit, Family::Results] {
-            batch.delete_range_cf(self.family(family), start, end);
-        }
-        let end = Height::try_from(to).expect("a stored height is below 2^63");
-        for family in [Family::Validators, Family::Params] {
-            // What holds at `to` stays, though it was stored before.
-            if let Some((stored, _)) = self.before(family, end)? {
-                batch.delete_range_cf(self.family(family), [0; 8], key(stored));
+            for family in [Family::Block, Family::Results] {
+                batch.delete_cf(self.family(family), key(at));
             }
         }
+        self.delete_before(&mut batch, Family::Params, height(to))?;
+        // First, so that nobody is told of a block that is gone.
         self.0.base.store(to, Ordering::Release);
         self.write(batch)
     }
+
+    /// One batch of headers, commits and validator sets below `base` that no evidence needs; whether there is more.
+    fn prune_proofs(&self, base: u64) -> Result<bool, StoreError> {
+        let Some(from) = self.first(Family::Meta)? else { return Ok(false) };
+        let point = self.evidence_point(from, base)?;
+        let to = from.saturating_add(PRUNE_BATCH).min(point);
+        if from >= to {
+            return Ok(false);
+        }
+        let mut batch = WriteBatch::default();
+        for at in from..to {
+            for family in [Family::Meta, Family::Commit] {
+                batch.delete_cf(self.family(family), key(height(at)));
+            }
+        }
+        // The block at `base` is executed with the votes of the validators before it.
+        self.delete_before(&mut batch, Family::Validators, height(to.min(base - 1)))?;
+        self.write(batch)?;
+        Ok(to < point)
+    }
+
+    /// The lowest height from `from` on, at most `base`, of which evidence is not too old (CometBFT `evidence/verify.go`,
+    /// `IsEvidenceExpired`). Height and time both grow, so it is searched by halves.
+    fn evidence_point(&self, from: u64, base: u64) -> Result<u64, StoreError> {
+        let Some(state) = self.state()? else { return Ok(from) };
+        let Some(last) = state.last_height else { return Ok(from) };
+        let params = &state.params.evidence;
+        let is_expired = |header: &Header| {
+            let blocks = last.value().saturating_sub(header.height.value());
+            let age = state.last_block_time.duration_since(header.time).unwrap_or_default();
+            blocks > params.max_age_num_blocks && age > params.max_age_duration.0
+        };
+        let (mut low, mut high) = (from, base);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // A header that is not there is of a height that is pruned already.
+            let expired = self.meta(height(middle))?.is_none_or(|meta| is_expired(&meta.header));
+            (low, high) = if expired { (middle + 1, high) } else { (low, middle) };
+        }
+        Ok(low)
+    }
+
+    /// Removes the entries before the one that holds at `at`.
+    fn delete_before(
+        &self,
+        batch: &mut WriteBatch,
+        family: Family,
+        at: Height,
+    ) -> Result<(), StoreError> {
+        let Some((holds, _)) = self.before(family, at)? else { return Ok(()) };
+        if self.first(family)?.is_some_and(|first| first < holds.value()) {
+            batch.delete_range_cf(self.family(family), [0; 8], key(holds));
+        }
+        Ok(())
+    }
+
+    /// Gives the space of what was removed below `to` back.
+    fn compact(&self, to: u64) {
+        for family in [Family::Block, Family::Results, Family::Meta, Family::Commit] {
+            let family = self.family(family);
+            self.0.db.compact_range_cf(family, None::<[u8; 8]>, Some(to.to_be_bytes()));
+        }
+    }
+}
+
+fn height(at: u64) -> Height {
+    Height::try_from(at).expect("a stored height is below 2^63")
 }

@@ -71,6 +71,12 @@ impl<P: Ord + Copy> Plan<P> {
         }
     }
 
+    /// Whether a peer has said that it no longer has `height`.
+    #[must_use]
+    pub fn has_pruned(&self, peer: &P, height: u64) -> bool {
+        self.sources.get(peer).is_some_and(|source| source.base > height)
+    }
+
     /// Only these peers are connected; what others were asked goes to these.
     pub fn keep_only(&mut self, connected: &[P]) {
         self.sources.retain(|peer, _| connected.contains(peer));
@@ -243,6 +249,18 @@ mod tests {
             [(1, 10, 1)],
             "it is asked again as soon as it says so"
         );
+    }
+
+    #[test]
+    fn a_peer_that_has_pruned_meanwhile_is_no_liar_and_asked_for_what_it_has() {
+        let (mut plan, now) = (Plan::default(), Instant::now());
+        plan.peer_has(1, 100, Some(1));
+        let request = plan.next(now, 10..=99, |_| false)[0];
+        assert!(!plan.has_pruned(&1, request.from));
+        plan.peer_has(1, 100, Some(40));
+        assert!(plan.has_pruned(&1, 39) && !plan.has_pruned(&1, 40) && !plan.has_pruned(&2, 39));
+        assert_eq!(plan.answer(request.id, &1), Some(request));
+        assert!(asked(&mut plan, now, 10).iter().all(|(_, from, _)| *from >= 40));
     }
 
     #[test]

@@ -176,6 +176,9 @@ impl Task {
         };
         let last = response.last.value();
         if response.items.is_empty() && last >= request.from {
+            if self.plan.has_pruned(&peer, request.from) {
+                return;
+            }
             return self.plan.blame(&peer, Instant::now());
         }
         self.plan.peer_ends_at(&peer, last);
@@ -271,6 +274,10 @@ impl Task {
 
     async fn serve(&self, peer: PeerId, request: SyncRequest) {
         let chain = self.parts.chain.clone();
+        if chain.base().is_some_and(|base| request.from < base) {
+            // It asks by what it was told before these were pruned. Comes before the answer, so that the answer is no broken promise.
+            self.tell_tip(peer);
+        }
         let answer = tokio::task::spawn_blocking(move || respond(&chain, &request)).await;
         match answer {
             Ok(Ok(response)) => self.send(peer, &Sync::Response(response)),

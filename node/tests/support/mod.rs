@@ -18,9 +18,9 @@ use tendermint::consensus::Params;
 use tendermint_proto::v0_38::abci::response_verify_vote_extension::VerifyStatus;
 use tendermint_proto::v0_38::abci::{
     ExecTxResult, ExtendedVoteInfo, RequestExtendVote, RequestFinalizeBlock, RequestInfo,
-    RequestInitChain, RequestPrepareProposal, RequestVerifyVoteExtension, ResponseCommit,
-    ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
-    ResponsePrepareProposal, ResponseVerifyVoteExtension,
+    RequestInitChain, RequestPrepareProposal, RequestProcessProposal, RequestVerifyVoteExtension,
+    ResponseCommit, ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+    ResponsePrepareProposal, ResponseProcessProposal, ResponseVerifyVoteExtension,
 };
 use tendermint_proto::v0_38::types::{AbciParams, BlockIdFlag, ConsensusParams};
 use tercet_abci::socket::Stop;
@@ -58,6 +58,10 @@ pub(crate) struct Chain {
     pub(crate) extended_proposals: u64,
     /// What was wrong with vote extensions that it was shown.
     pub(crate) faults: Vec<String>,
+    /// How often it was asked whether the block with this hash is acceptable.
+    pub(crate) judged: BTreeMap<Bytes, u64>,
+    /// Whether it refuses every other block when it is asked for the first time, and accepts it afterwards.
+    pub(crate) contrary: bool,
 }
 
 /// The transaction that switches vote extensions on.
@@ -99,6 +103,11 @@ impl App {
     /// Looks at what it has seen.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&Chain) -> R) -> R {
         look(&self.0.0.lock().expect("no panic holds it"))
+    }
+
+    /// Has it contradict itself.
+    pub(crate) fn contradict(&self) {
+        self.0.0.lock().expect("no panic holds it").contrary = true;
     }
 
     /// Another application that has seen the same.
@@ -154,6 +163,15 @@ impl tendermint_abci::Application for App {
         let right = request.vote_extension == extension(request.height);
         let status = if right { VerifyStatus::Accept } else { VerifyStatus::Reject };
         ResponseVerifyVoteExtension { status: status.into() }
+    }
+
+    fn process_proposal(&self, request: RequestProcessProposal) -> ResponseProcessProposal {
+        let mut chain = self.0.0.lock().expect("no panic holds it");
+        let contrary = chain.contrary && request.hash.first().is_some_and(|byte| byte % 2 == 0);
+        let times = chain.judged.entry(request.hash).or_default();
+        *times += 1;
+        // ACCEPT or REJECT.
+        ResponseProcessProposal { status: if contrary && *times == 1 { 2 } else { 1 } }
     }
 
     fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
@@ -352,6 +370,7 @@ impl Net {
             moniker: format!("node{index}"),
             node_secret: secret(2, index),
             validator_secret: secret(1, self.keys[index]),
+            probe: Default::default(),
             app: "in process".into(),
             app_calls: Default::default(),
             network: self.network(index),
@@ -441,7 +460,14 @@ impl Net {
             app_state: None,
             tercet: None,
         };
-        ChainSettings { genesis, app_state: Bytes::new(), genesis_hash: [7; 32], term: 64, shown }
+        ChainSettings {
+            genesis,
+            names_validators: true,
+            app_state: Bytes::new(),
+            genesis_hash: [7; 32],
+            term: 64,
+            shown,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{CHAIN_ID, commit, genesis, hash, origin, public};
 use crate::execution::executor::{Executor, Hooks, Parts};
 use crate::execution::handshake::{self, Ready};
 use crate::execution::{Done, ExecutionError, Job};
+use crate::probe::Probe;
 use crate::store::Chain;
 use bytes::Bytes;
 use std::sync::mpsc::channel;
@@ -228,7 +229,9 @@ fn run(breaks: &[Break], after: After) -> Result<Seen, ExecutionError> {
     };
     let me = Some(public(0).address());
     let app_role = Box::new(role);
-    let parts = Parts { app: app_role, chain, state, app_height, origin: origin(), me, hooks };
+    let probe = Probe::default();
+    let parts =
+        Parts { app: app_role, chain, state, app_height, origin: origin(), me, hooks, probe };
     let mut executor = Executor::new(parts);
     let (mut last_commit, mut hashes) = (None, vec![genesis().app_hash]);
     for height in 1..=4u32 {

@@ -34,11 +34,25 @@ fn asked(api: &Api, args: &Args, head: u64) -> Result<Option<Height>, String> {
             "height {number} must be less than or equal to the current blockchain height {head}"
         ));
     }
+    check_base(api, number)?;
+    height(number).map(Some)
+}
+
+/// Blocks below the lowest stored are not available.
+fn check_base(api: &Api, number: u64) -> Result<(), String> {
     let base = api.sources.blocks.base().map_or(0, |base| base.value());
     if number < base {
         return Err(format!("height {number} is not available, lowest height is {base}"));
     }
-    height(number).map(Some)
+    Ok(())
+}
+
+/// What was found at a height; where there is nothing, it may have been pruned since it was asked for.
+fn still_there<T>(api: &Api, at: Height, found: Option<T>) -> Result<Option<T>, String> {
+    if found.is_none() {
+        check_base(api, at.value())?;
+    }
+    Ok(found)
 }
 
 /// The height that the client asks for or the highest stored one; none where there is no block.
@@ -60,7 +74,7 @@ fn is_given(args: &Args) -> bool {
 
 pub(super) fn block(api: &Api, args: &Args) -> Result<Answer, String> {
     let block = match asked_or_head(api, args)? {
-        Some(height) => api.sources.blocks.block(height)?,
+        Some(height) => still_there(api, height, api.sources.blocks.block(height)?)?,
         None => None,
     };
     let cacheable = is_given(args) && block.is_some();
@@ -94,7 +108,7 @@ pub(super) fn header_by_hash(api: &Api, args: &Args) -> Result<Answer, String> {
 
 fn header_at(api: &Api, at: Option<Height>) -> Result<Answer, String> {
     let meta = match at {
-        Some(height) => api.sources.blocks.meta(height)?,
+        Some(height) => still_there(api, height, api.sources.blocks.meta(height)?)?,
         None => None,
     };
     Answer::new(&HeaderReply { header: meta.map(|meta| meta.header.into()) })
@@ -105,7 +119,7 @@ pub(super) fn commit(api: &Api, args: &Args) -> Result<Answer, String> {
         return Ok(Answer { json: b"null".to_vec(), cacheable: false, room: Room::default() });
     };
     let blocks = &api.sources.blocks;
-    let Some(meta) = blocks.meta(height)? else {
+    let Some(meta) = still_there(api, height, blocks.meta(height)?)? else {
         return Ok(Answer { json: b"null".to_vec(), cacheable: false, room: Room::default() });
     };
     // The commit of the highest block stands in no block yet: another node may have seen other signatures.
@@ -155,7 +169,7 @@ pub(super) fn block_results(api: &Api, args: &Args) -> Result<Answer, String> {
     let at = asked(api, args, head(api))?.or(applied).or_else(|| api.sources.blocks.height());
     let number = at.map_or(0, |height| height.value());
     let results = match at {
-        Some(height) => api.sources.blocks.results(height)?,
+        Some(height) => still_there(api, height, api.sources.blocks.results(height)?)?,
         None => None,
     };
     let results = results.ok_or_else(|| format!("could not find results for height #{number}"))?;
@@ -179,7 +193,7 @@ fn asked_or_next(api: &Api, args: &Args) -> Result<Height, String> {
 
 pub(super) fn validators(api: &Api, args: &Args) -> Result<Answer, String> {
     let height = asked_or_next(api, args)?;
-    let set = api.sources.blocks.validators(height)?;
+    let set = still_there(api, height, api.sources.blocks.validators(height)?)?;
     let set = set.ok_or_else(|| format!("could not find validator set for height #{height}"))?;
     let per_page = per_page(args.int(2));
     let pages = set.count().div_ceil(per_page).max(1);
@@ -201,7 +215,7 @@ pub(super) fn validators(api: &Api, args: &Args) -> Result<Answer, String> {
 
 pub(super) fn consensus_params(api: &Api, args: &Args) -> Result<Answer, String> {
     let height = asked_or_next(api, args)?;
-    let params = api.sources.blocks.params(height)?;
+    let params = still_there(api, height, api.sources.blocks.params(height)?)?;
     let params =
         params.ok_or_else(|| format!("could not find consensus params for height #{height}"))?;
     let reply =

@@ -100,6 +100,47 @@ pub(crate) fn find(name: &str) -> Option<&'static Route> {
     ROUTES.iter().find(|route| route.name == name)
 }
 
+/// The route with this name, where this server has it.
+pub(crate) fn served(api: &Api, name: &str) -> Option<&'static Route> {
+    find(name).filter(|route| is_served(api, route))
+}
+
+/// Whether this server has the route.
+pub(crate) fn is_served(api: &Api, route: &Route) -> bool {
+    !api.limits.stored_only || route.method.is_stored()
+}
+
+impl Method {
+    /// Whether it reads stored blocks and states alone (CometBFT `inspect/rpc/rpc.go`, `Routes`).
+    fn is_stored(self) -> bool {
+        match self {
+            Method::Blockchain
+            | Method::Block
+            | Method::BlockByHash
+            | Method::BlockResults
+            | Method::Commit
+            | Method::Header
+            | Method::HeaderByHash
+            | Method::Validators
+            | Method::ConsensusParams => true,
+            Method::Health
+            | Method::Status
+            | Method::NetInfo
+            | Method::Genesis
+            | Method::GenesisChunked
+            | Method::AbciInfo
+            | Method::AbciQuery
+            | Method::CheckTx
+            | Method::BroadcastTxAsync
+            | Method::BroadcastTxSync
+            | Method::BroadcastTxCommit
+            | Method::NumUnconfirmedTxs
+            | Method::UnconfirmedTxs
+            | Method::PbftState => false,
+        }
+    }
+}
+
 /// What a route answers.
 pub(crate) struct Answer {
     /// The result, as JSON.

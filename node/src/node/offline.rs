@@ -1,0 +1,136 @@
+//! What is done with the data of a node that does not run: `tercet inspect`, `rollback` and `replay`.
+
+use super::{Settings, Signals, ends, node_info, runtime, start_rpc, stores};
+use crate::engine::journaled::{Reservation, compare};
+use crate::execution::replay::{self, Replayed};
+use crate::rpc::Waiters;
+use crate::rpc::sources::Sources;
+use crate::sources::{Fault, Status, StatusParts, Stopped};
+use crate::store::{Chain, Journal, State};
+use anyhow::Context as _;
+use ed25519_dalek::SigningKey;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tendermint::block::Height;
+use tercet_abci::Application;
+use tercet_config::SignState;
+use tercet_consensus::key::PublicKey;
+use tercet_consensus::record::Record;
+
+/// How long requests under way may take once a signal has come.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// Serves the RPC over the data of a stopped node until a signal comes. `serving` hears where, none for a Unix socket.
+///
+/// # Errors
+/// Where a node runs, there is no data, or the address is taken.
+pub fn inspect(
+    mut settings: Settings,
+    serving: impl FnOnce(Option<SocketAddr>),
+) -> anyhow::Result<()> {
+    anyhow::ensure!(settings.rpc.laddr.is_some(), "--rpc.laddr must say where to listen");
+    settings.rpc.limits.stored_only = true;
+    let chain = read_only(&settings)?;
+    let key = SigningKey::from_bytes(&settings.validator_secret);
+    let key = PublicKey::ed25519(key.verifying_key().as_bytes()).context("the validator key")?;
+    let (node, engine) = (Arc::new(node_info(&settings)), Arc::default());
+    let parts = StatusParts {
+        node,
+        key,
+        chain: chain.clone(),
+        engine,
+        fault: Fault::default(),
+        audit: crate::audit::Audit::default(),
+    };
+    let sources = Sources {
+        blocks: Arc::new(chain),
+        pool: Arc::new(Stopped),
+        app: Arc::new(Stopped),
+        net: Arc::new(Stopped),
+        status: Arc::new(Status::new(parts)),
+        waiters: Waiters::new(),
+        genesis: Arc::new(settings.chain.shown.clone()),
+    };
+    let runtime = runtime("rpc", 2)?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
+    let (stop, address) = start_rpc(&settings, sources, &runtime)?;
+    serving(address);
+    let signal = runtime.block_on(signals.asked());
+    tracing::info!("{signal}: stopping");
+    stop.cancel();
+    runtime.shutdown_timeout(STOP_MAX);
+    Ok(())
+}
+
+/// The chain of a stopped node, to read.
+fn read_only(settings: &Settings) -> anyhow::Result<Chain> {
+    Chain::open_read_only(&settings.data.join("chain")).map_err(ends::remedied)
+}
+
+/// Puts the state of a stopped node back by a height, with `hard` the block too, and says the state.
+///
+/// # Errors
+/// Where a node runs, there is no height before, or this key has signed what is to go.
+pub fn rollback(settings: &Settings, hard: bool) -> anyhow::Result<State> {
+    // Before anything is opened, which would create it.
+    drop(read_only(settings)?);
+    let mut journal = Journal::open(&settings.data.join("journal")).map_err(ends::remedied)?;
+    let chain = Chain::open(&settings.data.join("chain")).map_err(ends::remedied)?;
+    if let Some(top) = chain.height().filter(|_| hard) {
+        check_unsigned(settings, &journal, top)?;
+    }
+    let top = chain.height();
+    let state = chain.rollback(hard)?;
+    if let Some(top) = top.filter(|_| hard) {
+        // Or it would be decided again from there.
+        journal.forget_from(top).map_err(ends::remedied)?;
+    }
+    Ok(state)
+}
+
+/// A block that this key has signed is not removed: another vote at its height would be a double sign, and the block is decided.
+fn check_unsigned(settings: &Settings, journal: &Journal, top: Height) -> anyhow::Result<()> {
+    const INSTEAD: &str = "`tercet rollback` without --hard executes the block again, and `tercet reset` fetches the chain from peers";
+    let file = SignState::load(&settings.sign_state)?;
+    let file = file.and_then(|state| Height::try_from(state.height).ok());
+    anyhow::ensure!(
+        compare(journal.reserved(), file) == Reservation::Sound,
+        "the journal does not fit priv_validator_state.json, so what this key has signed of block {top} is not known: {INSTEAD}"
+    );
+    let last = journal.last_height().map_err(ends::remedied)?;
+    let mut at = top;
+    let mut known = false;
+    while last.is_some_and(|last| at <= last) {
+        let records = journal.records(at).map_err(ends::remedied)?;
+        known |= at == top && !records.is_empty();
+        let signed = records.iter().any(|record| !matches!(record, Record::Decided { .. }));
+        anyhow::ensure!(
+            !signed,
+            "this validator has signed at height {at}: block {top} is decided, and another vote at its height would be a double sign; {INSTEAD}"
+        );
+        at = at.increment();
+    }
+    anyhow::ensure!(
+        known || journal.reserved().is_none_or(|reserved| reserved < top),
+        "the journal has no record of block {top}, and this key may have signed it: {INSTEAD}"
+    );
+    Ok(())
+}
+
+/// Executes the stored blocks up to `to` (none: all) on `app` and compares.
+///
+/// # Errors
+/// Where a node runs, the blocks are not there or the application does not answer.
+pub fn replay(
+    settings: &Settings,
+    app: &mut dyn Application,
+    span: replay::Span,
+    progress: &mut dyn FnMut(Height),
+) -> anyhow::Result<Replayed> {
+    let chain = read_only(settings)?;
+    Ok(replay::run(app, &chain, &stores::origin(settings), (span, progress))?)
+}
