@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::attack;
 use crate::chaos::Kind;
 use crate::faults::FaultsArgs;
+use crate::faults::crash::CrashArgs;
+use crate::faults::victims::{AppArgs, NodeArgs};
 use crate::fuzz::FuzzArgs;
 use crate::layout::{App, Transport};
 use crate::load::Method;
@@ -82,6 +84,14 @@ pub(crate) enum Command {
     Attack(AttackArgs),
     /// Feed hostile bytes to every decoder of the node.
     Fuzz(FuzzArgs),
+    /// Kill a validator, its application or both at every point on the way of a block, many times.
+    CrashPoints(CrashArgs),
+    /// Run a node that a point kills: for `crash-points`.
+    #[command(hide = true)]
+    CrashNode(NodeArgs),
+    /// Run the application of such a node.
+    #[command(hide = true)]
+    CheckedApp(AppArgs),
     /// Run a node whose application computes a wrong hash at a transaction of the key `diverge`: for `faults`.
     #[command(hide = true)]
     WrongApp {

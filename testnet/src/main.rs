@@ -100,6 +100,12 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             let binary = node_binary(args.node_binary.take())?;
             faults::run(args, binary).await
         }
+        Command::CrashPoints(mut args) => {
+            let binary = node_binary(args.node_binary.take())?;
+            faults::crash::run(args, binary).await
+        }
+        Command::CrashNode(args) => faults::victims::node(&args),
+        Command::CheckedApp(args) => faults::victims::app(&args),
         Command::WrongApp { home } => faults::wrong_app::run(&home),
         Command::Sim(args) => sim::cli::sim(&args),
     }

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use rand::Rng;
 use serde_json::{Value, json};
 
 use super::lab::Lab;
 use super::machine::{SOON, copy, files, log_file};
-use super::{Needs, Row, Seen};
+use super::{Row, Seen};
 use crate::rpc::Rpc;
 
 const ALL: [usize; 4] = [0, 1, 2, 3];
@@ -71,20 +71,6 @@ pub(super) const ROWS: &[Row] = &[
         how: "each edit on a stopped node",
         must: "refuses, or signs nothing until the chain has passed what may have been signed; then signs; S",
         run: |lab| Box::pin(signing_state(lab)),
-    },
-    Row {
-        id: "T-94",
-        fault: "A crash while blocks are pruned and asked for",
-        how: "needs an application that lets blocks go (retain_height); the kvstore keeps all",
-        must: "base and answers agree; S",
-        run: |_| {
-            Box::pin(async {
-                bail!(Needs(
-                    "an application with retain_height; chain_tests: pruning_keeps_what_is_needed"
-                        .to_owned()
-                ))
-            })
-        },
     },
 ];
 

@@ -48,6 +48,8 @@ pub(super) struct Lab {
     pub(super) random: StdRng,
     load: Option<Loading>,
     children: Vec<Child>,
+    /// Other processes of the row.
+    others: Vec<u32>,
     proxy: Option<Proxy>,
 }
 
@@ -59,7 +61,8 @@ impl Lab {
                 .with_context(|| format!("cannot remove {}", dir.display()))?;
         }
         let random = StdRng::seed_from_u64(seed);
-        Ok(Self { dir, binary, base_port, random, load: None, children: Vec::new(), proxy: None })
+        let (children, others) = (Vec::new(), Vec::new());
+        Ok(Self { dir, binary, base_port, random, load: None, children, others, proxy: None })
     }
 
     /// The network's folder.
@@ -269,13 +272,27 @@ impl Lab {
         layout: Layout,
         edit: impl Fn(usize, String) -> String,
     ) -> anyhow::Result<()> {
-        let nodes = lay_out(&layout)?;
+        self.lay_out_edited(&layout, edit)?;
+        self.up_as_laid_out(layout).await
+    }
+
+    /// Lays out a network of which each home was changed by `edit`.
+    pub(super) fn lay_out_edited(
+        &self,
+        layout: &Layout,
+        edit: impl Fn(usize, String) -> String,
+    ) -> anyhow::Result<()> {
+        let nodes = lay_out(layout)?;
         for node in &nodes {
             let path = node.home.join("config/config.toml");
             let text = std::fs::read_to_string(&path)?;
             std::fs::write(&path, edit(node.index, text))?;
         }
-        Net { binary: self.binary.clone(), proxied: false, nodes }.store(&self.dir)?;
+        Ok(Net { binary: self.binary.clone(), proxied: false, nodes }.store(&self.dir)?)
+    }
+
+    /// Starts a network that is laid out.
+    pub(super) async fn up_as_laid_out(&self, layout: Layout) -> anyhow::Result<()> {
         let binary = self.binary.clone();
         let up = Up { layout, binary, reset: false, detach: true, demo_txs: 0, duration: None };
         up::run(&up).await?;
@@ -308,8 +325,14 @@ impl Lab {
         Ok(outcome)
     }
 
+    /// A process that is killed when the row ends.
+    pub(super) fn end_with(&mut self, pid: u32) {
+        self.others.push(pid);
+    }
+
     /// Starts `command` in place of a node that is down.
     pub(super) fn replace(&mut self, index: usize, mut command: Command) -> anyhow::Result<()> {
+        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         let log = File::options().append(true).open(self.node(index)?.log())?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         note(&self.dir, index, Some(child.id()), None)?;
@@ -329,6 +352,7 @@ impl Lab {
         for child in &mut self.children {
             let _ = child.wait();
         }
+        self.end_others()?;
         match keep {
             true if self.dir.exists() => say(&format!("         kept: {}", self.dir.display())),
             _ if self.dir.exists() => std::fs::remove_dir_all(&self.dir)
@@ -337,6 +361,21 @@ impl Lab {
         }
         Ok(())
     }
+
+    /// Kills the other processes of the row that are still there, as their arguments tell.
+    fn end_others(&self) -> anyhow::Result<()> {
+        let dir = self.dir.to_string_lossy().into_owned();
+        for pid in &self.others {
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&arguments).contains(&dir) {
+                let pid = nix::unistd::Pid::from_raw(i32::try_from(*pid)?);
+                // It may end by itself meanwhile.
+                let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes over a process that was started as node `index`.
     pub(super) fn adopt(&mut self, index: usize, child: Child) -> anyhow::Result<()> {
         note(&self.dir, index, Some(child.id()), None)?;

@@ -7,6 +7,7 @@ mod cells;
 mod clock;
 mod config;
 mod corrupt;
+pub(crate) mod crash;
 mod disk;
 mod keys;
 mod kills;
@@ -22,6 +23,7 @@ mod partitions;
 mod sets;
 #[cfg(test)]
 mod tests;
+pub(crate) mod victims;
 pub(crate) mod wrong_app;
 
 use std::future::Future;
@@ -39,6 +41,7 @@ use lab::Lab;
 /// Every row, in the order of the table.
 const ROWS: &[&[Row]] = &[
     kills::ROWS,
+    crash::ROWS,
     partitions::ROWS,
     links::ROWS,
     liars::ROWS,
