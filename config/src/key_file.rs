@@ -1,19 +1,18 @@
 //! `node_key.json` and `priv_validator_key.json`, in CometBFT's format. Source: CometBFT `p2p/key.go`, `privval/file.go`.
 
 use crate::files;
+use crate::validator_secret::{KeyType, ValidatorSecret, ed25519, typed_public};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
-use rand::TryRngCore as _;
-use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use tendermint::{PublicKey, account};
 use zeroize::{Zeroize as _, Zeroizing};
 
 const PRIVATE: &str = "tendermint/PrivKeyEd25519";
-const PUBLIC: &str = "tendermint/PubKeyEd25519";
 
 /// The largest file that is read: more is no key.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -49,52 +48,6 @@ pub enum KeyError {
     Random,
 }
 
-/// An ed25519 key pair. The secret is wiped from memory when dropped, and never printed.
-struct Pair(SigningKey);
-
-impl Pair {
-    fn generate() -> Result<Pair, KeyError> {
-        let mut seed = Zeroizing::new([0; 32]);
-        OsRng.try_fill_bytes(seed.as_mut_slice()).map_err(|_| KeyError::Random)?;
-        Ok(Pair(SigningKey::from_bytes(&seed)))
-    }
-
-    fn public(&self) -> [u8; 32] {
-        self.0.verifying_key().to_bytes()
-    }
-
-    /// The first 20 bytes of the hash of the public key: CometBFT's address of keys.
-    fn address(&self) -> [u8; 20] {
-        address_of(&self.public())
-    }
-
-    fn private_key(&self) -> TypedKey {
-        let bytes = Zeroizing::new(self.0.to_keypair_bytes());
-        TypedKey { kind: PRIVATE.into(), value: STANDARD.encode(*bytes) }
-    }
-
-    fn public_key(&self) -> TypedKey {
-        TypedKey { kind: PUBLIC.into(), value: STANDARD.encode(self.public()) }
-    }
-
-    fn of(key: &TypedKey) -> Result<Pair, String> {
-        if key.kind != PRIVATE {
-            return Err(other_type(&key.kind, PRIVATE));
-        }
-        let bytes = STANDARD.decode(&key.value).map(Zeroizing::new);
-        let bytes = bytes.map_err(|_| "priv_key is not base64".to_owned())?;
-        let length = bytes.len();
-        let bytes: Zeroizing<[u8; 64]> = bytes
-            .as_slice()
-            .try_into()
-            .map(Zeroizing::new)
-            .map_err(|_| format!("priv_key has {length} bytes where an ed25519 key has 64"))?;
-        SigningKey::from_keypair_bytes(&bytes)
-            .map(Pair)
-            .map_err(|_| "the two halves of priv_key do not belong together".to_owned())
-    }
-}
-
 /// The address of an ed25519 public key: the first 20 bytes of its SHA-256.
 #[must_use]
 pub fn address_of(public_key: &[u8; 32]) -> [u8; 20] {
@@ -103,22 +56,33 @@ pub fn address_of(public_key: &[u8; 32]) -> [u8; 20] {
     address
 }
 
-/// Says what to do about a key that is not ed25519.
+/// Says what to do about a key of a type that cannot be used.
 pub(crate) fn other_type(kind: &str, expected: &str) -> String {
-    if kind.contains("Secp256k1") {
-        return format!(
-            "the key is secp256k1 ({kind}), and Tercet signs with ed25519 only ({expected}): make a new key with `tercet keys generate`"
-        );
-    }
-    format!("the key has the type {kind:?}, which must be {expected:?}")
+    format!("the key has the type {kind:?}, which must be {expected}")
 }
 
 /// CometBFT's `{"type": …, "value": …}`.
 #[derive(Serialize, Deserialize)]
-struct TypedKey {
+pub(crate) struct TypedKey {
     #[serde(rename = "type")]
     kind: String,
     value: String,
+}
+
+impl TypedKey {
+    pub(crate) fn new(kind: &str, bytes: &[u8]) -> TypedKey {
+        TypedKey { kind: kind.to_owned(), value: STANDARD.encode(bytes) }
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The bytes of a private key.
+    pub(crate) fn bytes(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        let bytes = STANDARD.decode(&self.value).map(Zeroizing::new);
+        bytes.map_err(|_| "priv_key is not base64".to_owned())
+    }
 }
 
 impl Drop for TypedKey {
@@ -142,10 +106,10 @@ struct ValidatorDocument {
 }
 
 /// The key that peers know a node by: `node_key.json`.
-pub struct NodeKey(Pair);
+pub struct NodeKey(SigningKey);
 
 /// The key that votes: `priv_validator_key.json`.
-pub struct ValidatorKey(Pair);
+pub struct ValidatorKey(ValidatorSecret);
 
 impl NodeKey {
     /// A fresh key.
@@ -153,7 +117,10 @@ impl NodeKey {
     /// # Errors
     /// Where the system has no random bytes.
     pub fn generate() -> Result<NodeKey, KeyError> {
-        Pair::generate().map(NodeKey)
+        match ValidatorSecret::generate(KeyType::Ed25519)? {
+            ValidatorSecret::Ed25519(key) => Ok(NodeKey(key)),
+            ValidatorSecret::Secp256k1(_) => Err(KeyError::Random),
+        }
     }
 
     /// Reads the file.
@@ -162,7 +129,13 @@ impl NodeKey {
     /// Where there is none, or it is no key file.
     pub fn read(path: &Path) -> Result<NodeKey, KeyError> {
         let document: NodeDocument = parse(path)?;
-        Pair::of(&document.priv_key).map(NodeKey).map_err(content(path))
+        let key = &document.priv_key;
+        match key.kind() {
+            PRIVATE => key.bytes().and_then(|bytes| ed25519(&bytes)),
+            kind => Err(other_type(kind, PRIVATE)),
+        }
+        .map(NodeKey)
+        .map_err(content(path))
     }
 
     /// Writes the file, for the owner only. An existing one stays, and is an error.
@@ -170,7 +143,8 @@ impl NodeKey {
     /// # Errors
     /// Where it exists or cannot be written.
     pub fn create(&self, path: &Path) -> Result<(), KeyError> {
-        create(path, &NodeDocument { priv_key: self.0.private_key() })
+        let bytes = Zeroizing::new(self.0.to_keypair_bytes());
+        create(path, &NodeDocument { priv_key: TypedKey::new(PRIVATE, bytes.as_slice()) })
     }
 
     /// Reads the file; makes it where there is none.
@@ -190,19 +164,19 @@ impl NodeKey {
     /// CometBFT's node id: the first 20 bytes of the hash of the public key, in lower-case hexadecimal.
     #[must_use]
     pub fn id(&self) -> String {
-        hex::encode(self.0.address())
+        hex::encode(address_of(&self.public()))
     }
 
     /// The public key.
     #[must_use]
     pub fn public(&self) -> [u8; 32] {
-        self.0.public()
+        self.0.verifying_key().to_bytes()
     }
 
     /// The secret: the seed of the key.
     #[must_use]
     pub fn secret(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.0.to_bytes())
+        Zeroizing::new(self.0.to_bytes())
     }
 }
 
@@ -211,8 +185,8 @@ impl ValidatorKey {
     ///
     /// # Errors
     /// Where the system has no random bytes.
-    pub fn generate() -> Result<ValidatorKey, KeyError> {
-        Pair::generate().map(ValidatorKey)
+    pub fn generate(kind: KeyType) -> Result<ValidatorKey, KeyError> {
+        ValidatorSecret::generate(kind).map(ValidatorKey)
     }
 
     /// Reads the file; address and public key, where it has them, must fit the private key.
@@ -221,7 +195,8 @@ impl ValidatorKey {
     /// Where there is none, or it is no key file.
     pub fn read(path: &Path) -> Result<ValidatorKey, KeyError> {
         let document: ValidatorDocument = parse(path)?;
-        let key = Pair::of(&document.priv_key).map(ValidatorKey).map_err(content(path))?;
+        let key = ValidatorSecret::of(&document.priv_key).map(ValidatorKey);
+        let key = key.map_err(content(path))?;
         let address = &document.address;
         if !address.is_empty() && !address.eq_ignore_ascii_case(&key.address_hex()) {
             let reason =
@@ -229,7 +204,7 @@ impl ValidatorKey {
             return Err(content(path)(reason));
         }
         if let Some(public) = &document.pub_key
-            && (public.kind != PUBLIC || public.value != key.0.public_key().value)
+            && (public.kind(), public.value.clone()) != typed_public(&key.public())
         {
             return Err(content(path)("pub_key does not belong to priv_key".into()));
         }
@@ -245,17 +220,18 @@ impl ValidatorKey {
     }
 
     fn document(&self) -> ValidatorDocument {
+        let (kind, value) = typed_public(&self.public());
         ValidatorDocument {
             address: self.address_hex(),
-            pub_key: Some(self.0.public_key()),
-            priv_key: self.0.private_key(),
+            pub_key: Some(TypedKey { kind: kind.to_owned(), value }),
+            priv_key: self.0.typed(),
         }
     }
 
     /// The validator's address.
     #[must_use]
-    pub fn address(&self) -> [u8; 20] {
-        self.0.address()
+    pub fn address(&self) -> account::Id {
+        account::Id::from(self.public())
     }
 
     /// The address as CometBFT writes it: upper-case hexadecimal.
@@ -266,20 +242,21 @@ impl ValidatorKey {
 
     /// The public key.
     #[must_use]
-    pub fn public(&self) -> [u8; 32] {
+    pub fn public(&self) -> PublicKey {
         self.0.public()
     }
 
     /// The public key as `show-validator` prints it and a genesis holds it.
     #[must_use]
     pub fn public_json(&self) -> String {
-        serde_json::json!({ "type": PUBLIC, "value": STANDARD.encode(self.public()) }).to_string()
+        let (kind, value) = typed_public(&self.public());
+        serde_json::json!({ "type": kind, "value": value }).to_string()
     }
 
-    /// The key that signs; it wipes itself when dropped.
+    /// What signs.
     #[must_use]
-    pub fn signing_key(&self) -> SigningKey {
-        self.0.0.clone()
+    pub fn secret(&self) -> ValidatorSecret {
+        self.0.clone()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The key files.
 
 use super::*;
+use crate::validator_secret::{PRIVATE_SECP256K1, PUBLIC, PUBLIC_SECP256K1};
 use std::os::unix::fs::PermissionsExt as _;
 
 /// The key of RFC 8032's first test, as CometBFT writes it.
@@ -35,11 +36,10 @@ fn the_files_of_cometbft_are_read() {
     ));
     let validator = ValidatorKey::read(&path).expect("a key");
     assert_eq!(validator.address_hex(), address);
-    assert_eq!(hex::encode(validator.public()), POINT);
+    assert_eq!(hex::encode(validator.public().to_bytes()), POINT);
     assert_eq!(validator.public_json(), format!(r#"{{"type":"{PUBLIC}","value":"{public}"}}"#));
-    assert_eq!(
-        validator.signing_key().to_bytes().to_vec(),
-        hex::decode(SEED).expect("hexadecimal")
+    assert!(
+        matches!(validator.secret(), ValidatorSecret::Ed25519(key) if hex::encode(key.to_bytes()) == SEED)
     );
 }
 
@@ -60,16 +60,19 @@ fn written_keys_are_read_back_and_private() {
     let mode = std::fs::metadata(&path).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let path = folder.path().join("priv_validator_key.json");
-    let validator = ValidatorKey::generate().expect("a key");
+    let validator = ValidatorKey::generate(KeyType::Ed25519).expect("a key");
     validator.create(&path).expect("written");
     assert_eq!(ValidatorKey::read(&path).expect("read").public(), validator.public());
-    assert_ne!(ValidatorKey::generate().expect("another").public(), validator.public());
+    assert_ne!(
+        ValidatorKey::generate(KeyType::Ed25519).expect("another").public(),
+        validator.public()
+    );
 }
 
 #[test]
 fn nothing_prints_a_secret() {
     let node = NodeKey::generate().expect("a key");
-    let validator = ValidatorKey::generate().expect("a key");
+    let validator = ValidatorKey::generate(KeyType::Ed25519).expect("a key");
     assert_eq!(format!("{node:?}"), format!("NodeKey({})", node.id()));
     assert_eq!(format!("{validator:?}"), format!("ValidatorKey({})", validator.address_hex()));
     let (private, _) = known();
@@ -90,7 +93,6 @@ fn what_is_no_key_is_refused_in_one_line() {
     for (text, reason) in [
         (String::new(), "CometBFT's format"),
         ("{}".into(), "CometBFT's format"),
-        (key("tendermint/PrivKeySecp256k1", &private), "secp256k1"),
         (key("PrivKey", &private), "must be"),
         (key(PRIVATE, "*"), "base64"),
         (key(PRIVATE, &public), "64"),
@@ -122,4 +124,38 @@ fn a_validator_key_whose_parts_do_not_fit_is_refused() {
         let error = ValidatorKey::read(&path).expect_err(reason).to_string();
         assert!(error.contains(reason), "{error}");
     }
+}
+
+/// The key of CometBFT's `secpDataTable`, in the file that CometBFT 0.38 writes for `--key-type secp256k1`.
+#[test]
+fn a_secp256k1_validator_key_of_cometbft_is_read_and_written() {
+    let secret = "a96e62ed3955e65be32703f12d87b6b5cf26039ecfa948dc5107a495418e5330";
+    let public = "02950e1cdfcb133d6024109fd489f734eeb4502418e538c28481f22bce276f248c";
+    let base64 = |text: &str| STANDARD.encode(hex::decode(text).expect("hexadecimal"));
+    let (private, point) = (base64(secret), base64(public));
+    let (_folder, path) = written(&format!(
+        r#"{{"address":"7C2BB42A8BE69791EC763E51F5A49BCD41E82237","pub_key":{{"type":"{PUBLIC_SECP256K1}","value":"{point}"}},"priv_key":{{"type":"{PRIVATE_SECP256K1}","value":"{private}"}}}}"#
+    ));
+    let key = ValidatorKey::read(&path).expect("a key");
+    assert_eq!(hex::encode(key.public().to_bytes()), public);
+    let again = path.with_file_name("again.json");
+    key.create(&again).expect("written");
+    assert_eq!(ValidatorKey::read(&again).expect("read").public(), key.public());
+    let (_folder, path) = written(&format!(
+        r#"{{"priv_key":{{"type":"{PRIVATE_SECP256K1}","value":"{}"}}}}"#,
+        STANDARD.encode([1; 31])
+    ));
+    let error = ValidatorKey::read(&path).expect_err("short").to_string();
+    assert!(error.contains("31 bytes where a secp256k1 key has 32"), "{error}");
+}
+
+#[test]
+fn secp256k1_keys_are_made_and_sign() {
+    use k256::ecdsa::signature::Verifier as _;
+    let key = ValidatorKey::generate(KeyType::Secp256k1).expect("a key");
+    let signature = key.secret().sign(b"message");
+    let PublicKey::Secp256k1(public) = key.public() else { panic!("a secp256k1 key") };
+    let signature = k256::ecdsa::Signature::from_slice(&signature).expect("r and s");
+    assert!(public.verify(b"message", &signature).is_ok());
+    assert_eq!(signature.normalize_s(), None, "the lower s");
 }

@@ -18,6 +18,7 @@ mod peers;
 mod sign_state;
 mod template;
 mod unused;
+mod validator_secret;
 mod value;
 mod words;
 
@@ -38,4 +39,5 @@ pub use load::{ConfigError, ENV_PREFIX, Loaded};
 pub use peers::{NodeIdText, PeerText, PeerTextError};
 pub use sign_state::{SignState, SignStateError};
 pub use template::keys_as_markdown;
+pub use validator_secret::{KeyType, ValidatorSecret};
 pub use words::WordError;

@@ -213,3 +213,46 @@ fn signatures_of_wycheproof_have_the_verdict_of_zip_215() {
     }
     assert_eq!(different, [151]);
 }
+
+/// CometBFT `crypto/secp256k1/secp256k1_test.go`, `secpDataTable`: a key and its address.
+const SECP256K1: [&str; 3] = [
+    "a96e62ed3955e65be32703f12d87b6b5cf26039ecfa948dc5107a495418e5330",
+    "02950e1cdfcb133d6024109fd489f734eeb4502418e538c28481f22bce276f248c",
+    "7c2bb42a8be69791ec763e51f5a49bcd41e82237",
+];
+
+#[test]
+fn a_secp256k1_key_has_the_address_that_cometbft_gives_it() {
+    let [secret, public, address] = SECP256K1.map(|text| hex::decode(text).unwrap());
+    let secret = k256::ecdsa::SigningKey::from_slice(&secret).unwrap();
+    assert_eq!(secret.verifying_key().to_encoded_point(true).as_bytes(), public);
+    let key = PublicKey::secp256k1(&public).unwrap();
+    assert_eq!(key.address().as_bytes(), address);
+    assert_eq!((&*key.to_bytes(), PublicKey::from_bytes(&public)), (&public[..], Some(key)));
+    assert_eq!(PublicKey::try_from(&key.to_tendermint()), Ok(key));
+    assert_eq!(PublicKey::try_from(&key.to_proto()), Ok(key));
+}
+
+/// CometBFT `VerifySignature`: r and s in 64 bytes over SHA-256, and of s and −s the lower one alone.
+#[test]
+fn a_secp256k1_signature_has_one_form() {
+    use k256::ecdsa::signature::Signer as _;
+    let [secret, public, _] = SECP256K1.map(|text| hex::decode(text).unwrap());
+    let secret = k256::ecdsa::SigningKey::from_slice(&secret).unwrap();
+    let key = PublicKey::secp256k1(&public).unwrap();
+    let signature: k256::ecdsa::Signature = secret.sign(b"message");
+    let good = Signature(signature.to_bytes().into());
+    assert!(key.verify(b"message", &good));
+    assert!(!key.verify(b"other", &good));
+    let (r, s) = signature.split_scalars();
+    let high = k256::ecdsa::Signature::from_scalars(r, -s).unwrap();
+    assert!(!key.verify(b"message", &Signature(high.to_bytes().into())), "the higher s");
+    for zero in [Signature([0; 64]), Signature([0xff; 64])] {
+        assert!(!key.verify(b"message", &zero));
+    }
+    for wrong in [&public[..32], &[5; 33], &[public.clone(), vec![0]].concat()] {
+        assert_eq!(PublicKey::secp256k1(wrong), None);
+    }
+    let uncompressed = secret.verifying_key().to_encoded_point(false);
+    assert_eq!(PublicKey::secp256k1(uncompressed.as_bytes()), None);
+}

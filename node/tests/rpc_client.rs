@@ -49,7 +49,7 @@ impl Net {
             home.ensure(&config).expect("folders");
             let key = NodeKey::read_or_create(&home.node_key_file(&config)).expect("a key");
             ids.push(key.id());
-            let key = ValidatorKey::generate().expect("a key");
+            let key = ValidatorKey::generate(Default::default()).expect("a key");
             key.create(&home.validator_key_file(&config)).expect("written");
             tercet_config::SignState::default()
                 .save(&home.sign_state_file(&config))

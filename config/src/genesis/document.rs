@@ -5,17 +5,14 @@ use super::{
     TOTAL_POWER_MAX, VALIDATORS_MAX, params,
 };
 use crate::duration::{format_duration, parse_duration};
-use crate::key_file::{address_of, other_type};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use crate::validator_secret::{public_of, typed_public};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashSet};
-use tendermint::Time;
 use tendermint::block::Height;
+use tendermint::{Time, account};
 
-const PUBLIC: &str = "tendermint/PubKeyEd25519";
 /// Go's zero time: what a file without a time would have.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 /// The longest term of a primary: what is longer is a slip.
@@ -187,8 +184,8 @@ fn validators(documents: Vec<Validator>) -> Result<Vec<GenesisValidator>, String
     for (index, document) in documents.into_iter().enumerate() {
         let validator =
             validator(document).map_err(|reason| format!("validators[{index}]: {reason}"))?;
-        if !known.insert(validator.public_key) {
-            let address = hex::encode_upper(address_of(&validator.public_key));
+        let address = account::Id::from(validator.public_key);
+        if !known.insert(address) {
             return Err(format!("validators[{index}]: {address} stands there twice"));
         }
         total = total.saturating_add(validator.power);
@@ -203,19 +200,8 @@ fn validators(documents: Vec<Validator>) -> Result<Vec<GenesisValidator>, String
 }
 
 fn validator(document: Validator) -> Result<GenesisValidator, String> {
-    let key = &document.pub_key;
-    if key.kind != PUBLIC {
-        return Err(other_type(&key.kind, PUBLIC));
-    }
-    let bytes = STANDARD.decode(&key.value).map_err(|_| "pub_key is not base64".to_owned())?;
-    let length = bytes.len();
-    let public_key: [u8; 32] = bytes
-        .try_into()
-        .map_err(|_| format!("pub_key has {length} bytes where an ed25519 key has 32"))?;
-    if ed25519_dalek::VerifyingKey::from_bytes(&public_key).is_err() {
-        return Err("pub_key is not a point of ed25519".into());
-    }
-    let address = hex::encode_upper(address_of(&public_key));
+    let public_key = public_of(&document.pub_key.kind, &document.pub_key.value)?;
+    let address = account::Id::from(public_key).to_string();
     if !document.address.is_empty() && !document.address.eq_ignore_ascii_case(&address) {
         return Err(format!(
             "address {} is not that of pub_key, which is {address}",
@@ -258,11 +244,14 @@ fn tercet(raw: Option<&RawValue>) -> Result<ChainParams, String> {
 
 /// The text of a file with this genesis.
 pub(super) fn write(genesis: &Genesis) -> String {
-    let validator = |validator: &GenesisValidator| Validator {
-        address: hex::encode_upper(address_of(&validator.public_key)),
-        pub_key: PublicKey { kind: PUBLIC.into(), value: STANDARD.encode(validator.public_key) },
-        power: Int(validator.power.cast_signed()),
-        name: validator.name.clone(),
+    let validator = |validator: &GenesisValidator| {
+        let (kind, value) = typed_public(&validator.public_key);
+        Validator {
+            address: account::Id::from(validator.public_key).to_string(),
+            pub_key: PublicKey { kind: kind.to_owned(), value },
+            power: Int(validator.power.cast_signed()),
+            name: validator.name.clone(),
+        }
     };
     let tercet = Tercet {
         primary_term: Some(Int(genesis.tercet.primary_term.cast_signed())),

@@ -43,7 +43,7 @@ pub(super) fn hash(genesis: &Genesis) -> [u8; 32] {
     params(&mut hasher, &genesis.params);
     hasher.number(genesis.validators.len() as u64);
     for validator in &genesis.validators {
-        hasher.bytes(&validator.public_key);
+        hasher.bytes(&validator.public_key.to_bytes());
         hasher.number(validator.power);
         hasher.bytes(validator.name.as_bytes());
     }

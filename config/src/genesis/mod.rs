@@ -60,8 +60,8 @@ pub struct Genesis {
 /// A validator of the genesis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenesisValidator {
-    /// Its ed25519 key.
-    pub public_key: [u8; 32],
+    /// Its key.
+    pub public_key: tendermint::PublicKey,
     /// Its voting power, at least 1.
     pub power: u64,
     /// What it is called.

@@ -4,6 +4,7 @@ use super::BLOCK_BYTES_MAX;
 use super::document::Int;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use tendermint::block::Height;
 use tendermint::consensus::Params;
 use tendermint::consensus::params::{AbciParams, ValidatorParams, VersionParams};
 use tendermint::public_key::Algorithm;
@@ -97,12 +98,12 @@ impl Document {
         }
         let app = self.version.app.0;
         let app = u64::try_from(app).map_err(|_| wrong(&format!("version.app is {app}")))?;
-        if self.abci.vote_extensions_enable_height.0 != 0 {
-            return Err(wrong(
-                "abci.vote_extensions_enable_height must be 0: this version of Tercet has no vote extensions",
-            ));
-        }
+        let begin = self.abci.vote_extensions_enable_height.0;
+        let begin = u64::try_from(begin)
+            .map_err(|_| wrong(&format!("abci.vote_extensions_enable_height is {begin}")))?;
         let mut params = default();
+        params.abci.vote_extensions_enable_height =
+            Height::try_from(begin).ok().filter(|begin| begin.value() > 0);
         params.block.max_bytes = max_bytes;
         params.block.max_gas = max_gas;
         params.evidence = evidence;
@@ -150,8 +151,9 @@ impl Document {
         }
         let known = |kind: &String| match kind.as_str() {
             "ed25519" => Ok(Algorithm::Ed25519),
+            "secp256k1" => Ok(Algorithm::Secp256k1),
             other => Err(wrong(&format!(
-                "validator.pub_key_types: {other:?} is not supported, only \"ed25519\" is"
+                "validator.pub_key_types: {other:?} is not supported, only \"ed25519\" and \"secp256k1\" are"
             ))),
         };
         kinds.iter().map(known).collect()

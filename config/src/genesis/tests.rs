@@ -1,6 +1,8 @@
 //! The genesis.
 
 use super::*;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 const KEY: &str = "bNNlGls5R25wC3Sd8720F/3+7IZBhXcD22MNFtPk/v0=";
@@ -68,7 +70,7 @@ fn the_file_of_cometbft_is_read() {
     assert_eq!(genesis.params, params::default());
     let [validator] = genesis.validators.as_slice() else { panic!("one validator") };
     assert_eq!((validator.power, validator.name.as_str()), (10, ""));
-    assert_eq!(hex::encode_upper(crate::address_of(&validator.public_key)), ADDRESS);
+    assert_eq!(tendermint::account::Id::from(validator.public_key).to_string(), ADDRESS);
     assert!(genesis.app_hash.is_empty() && genesis.app_state.is_none());
     assert_eq!(
         genesis.tercet,
@@ -162,9 +164,13 @@ fn every_broken_rule_is_named_in_one_line() {
         ("/consensus_params/evidence/max_age_duration", json!("-1"), "max_age_duration"),
         ("/consensus_params/evidence/max_bytes", json!("-1"), "evidence.max_bytes"),
         ("/consensus_params/validator/pub_key_types", json!([]), "pub_key_types is empty"),
-        ("/consensus_params/validator/pub_key_types", json!(["secp256k1"]), "only \"ed25519\""),
+        ("/consensus_params/validator/pub_key_types", json!(["bls12_381"]), "is not supported"),
         ("/consensus_params/version/app", json!("-1"), "version.app"),
-        ("/consensus_params/abci/vote_extensions_enable_height", json!("1"), "vote extensions"),
+        (
+            "/consensus_params/abci/vote_extensions_enable_height",
+            json!("-1"),
+            "vote_extensions_enable_height is -1",
+        ),
         ("/tercet", json!({ "primary_turn": "8" }), "unknown field `primary_turn`"),
         ("/tercet", json!({ "primary_term": "0" }), "primary_term"),
         ("/tercet", json!({ "min_block_interval": "5" }), "min_block_interval"),
@@ -178,6 +184,25 @@ fn every_broken_rule_is_named_in_one_line() {
         let error = Genesis::parse(text).expect_err(text).to_string();
         assert!(error.contains("CometBFT's format") && !error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn vote_extensions_and_secp256k1_validators_are_read_and_written() {
+    let begin = with("/consensus_params/abci/vote_extensions_enable_height", json!("7"));
+    let genesis = parse(&begin);
+    let set = genesis.params.abci.vote_extensions_enable_height;
+    assert_eq!(set.map(|height| height.value()), Some(7));
+    assert_eq!(parse(&genesis.to_json()).hash(), genesis.hash());
+    let key = STANDARD.encode(
+        hex::decode("02950e1cdfcb133d6024109fd489f734eeb4502418e538c28481f22bce276f248c")
+            .expect("hexadecimal"),
+    );
+    let typed = json!({ "type": "tendermint/PubKeySecp256k1", "value": key });
+    let validators = json!([{ "pub_key": typed, "power": "3", "name": "",
+        "address": "7C2BB42A8BE69791EC763E51F5A49BCD41E82237" }]);
+    let genesis = parse(&with("/validators", validators));
+    assert!(matches!(genesis.validators[0].public_key, tendermint::PublicKey::Secp256k1(_)));
+    assert_eq!(parse(&genesis.to_json()).hash(), genesis.hash());
 }
 
 #[test]

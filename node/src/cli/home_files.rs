@@ -1,8 +1,28 @@
 //! Makes the files of a home, and leaves those that are there.
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use std::path::Path;
-use tercet_config::{Config, Home, NodeKey, SignState, ValidatorKey};
+use tercet_config::{Config, Home, KeyType, NodeKey, SignState, ValidatorKey};
+
+/// A kind of validator key, as flags name it.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum KeyKind {
+    /// Ed25519, what most chains use.
+    #[default]
+    Ed25519,
+    /// secp256k1 with ECDSA; the chain's validator.pub_key_types must permit it.
+    Secp256k1,
+}
+
+impl From<KeyKind> for KeyType {
+    fn from(kind: KeyKind) -> KeyType {
+        match kind {
+            KeyKind::Ed25519 => KeyType::Ed25519,
+            KeyKind::Secp256k1 => KeyType::Secp256k1,
+        }
+    }
+}
 
 /// The keys of a home, and which files are new.
 pub(super) struct Made {
@@ -13,7 +33,7 @@ pub(super) struct Made {
 }
 
 /// Makes folders, `config.toml` and both keys, where they are missing. A new validator key gets a fresh watermark with it.
-pub(super) fn make(home: &Home, config: &Config) -> anyhow::Result<Made> {
+pub(super) fn make(home: &Home, config: &Config, kind: KeyType) -> anyhow::Result<Made> {
     home.ensure(config)?;
     let mut report = Vec::new();
     let mut note = |path: &Path, is_new: bool| {
@@ -32,15 +52,22 @@ pub(super) fn make(home: &Home, config: &Config) -> anyhow::Result<Made> {
     note(&path, is_new);
     let path = home.validator_key_file(config);
     let is_new = !path.exists();
-    let validator = if is_new { new_validator(home, config)? } else { ValidatorKey::read(&path)? };
+    let validator = match is_new {
+        true => new_validator(home, config, kind)?,
+        false => ValidatorKey::read(&path)?,
+    };
     note(&path, is_new);
     Ok(Made { node, validator, report })
 }
 
 /// Makes a validator key, and the watermark that says that it has signed nothing. A watermark that is there stays: a new key
 /// is only held back by it.
-pub(super) fn new_validator(home: &Home, config: &Config) -> anyhow::Result<ValidatorKey> {
-    let key = ValidatorKey::generate()?;
+pub(super) fn new_validator(
+    home: &Home,
+    config: &Config,
+    kind: KeyType,
+) -> anyhow::Result<ValidatorKey> {
+    let key = ValidatorKey::generate(kind)?;
     let state = home.sign_state_file(config);
     key.create(&home.validator_key_file(config))?;
     if !state.exists() {

@@ -1,10 +1,12 @@
 //! `tercet init`: a home, as CometBFT's `init` makes it.
 
 use super::context::Global;
+use super::home_files::KeyKind;
 use super::{home_files, say};
 use anyhow::Context as _;
 use clap::Args;
 use tendermint::Time;
+use tendermint::public_key::Algorithm;
 use tercet_config::{CHAIN_ID_BYTES_MAX, Genesis, GenesisValidator};
 
 /// The voting power of the one validator, as in CometBFT.
@@ -24,6 +26,9 @@ pub(super) struct Init {
     #[arg(long = "initial-height", alias = "initial_height", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..))]
     initial_height: u64,
+    /// The kind of a new validator key.
+    #[arg(long = "key-type", short = 'k', alias = "key_type", value_enum, default_value_t)]
+    key_type: KeyKind,
     /// CometBFT's older word for what to make; a home is the same for both.
     #[arg(hide = true, value_parser = ["validator", "full"])]
     mode: Option<String>,
@@ -44,7 +49,7 @@ impl Init {
             context.loaded.set("moniker", &moniker)?;
         }
         let config = &context.loaded.config;
-        let made = home_files::make(&context.home, config)?;
+        let made = home_files::make(&context.home, config, self.key_type.into())?;
         for line in &made.report {
             say(line)?;
         }
@@ -70,7 +75,11 @@ impl Init {
             "--chain-id must have 1 to {CHAIN_ID_BYTES_MAX} bytes, and has {}",
             chain_id.len()
         );
+        let key = validator.public_key;
         let mut genesis = Genesis::new(&chain_id, Time::now(), vec![validator]);
+        if matches!(key, tendermint::PublicKey::Secp256k1(_)) {
+            genesis.params.validator.pub_key_types = vec![Algorithm::Secp256k1];
+        }
         genesis.initial_height = self.initial_height.try_into().context("--initial-height")?;
         Ok(genesis)
     }

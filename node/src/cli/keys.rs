@@ -1,9 +1,10 @@
 //! `tercet keys`: shows and makes the keys of a home.
 
 use super::context::{Context, Global};
+use super::home_files::KeyKind;
 use super::{home_files, say};
 use clap::{Args, Subcommand, ValueEnum};
-use tercet_config::{NodeKey, ValidatorKey};
+use tercet_config::{KeyType, NodeKey, ValidatorKey};
 
 /// Flags of `keys`.
 #[derive(Debug, Args)]
@@ -21,6 +22,9 @@ enum Action {
     Generate {
         /// Which key.
         which: Which,
+        /// The kind of a validator key.
+        #[arg(long = "key-type", short = 'k', alias = "key_type", value_enum, default_value_t)]
+        key_type: KeyKind,
     },
 }
 
@@ -37,7 +41,7 @@ impl Keys {
         let context = global.load(&[])?;
         match self.action {
             Action::Show => show(&context),
-            Action::Generate { which } => generate(&context, which),
+            Action::Generate { which, key_type } => generate(&context, which, key_type.into()),
         }
     }
 }
@@ -51,7 +55,7 @@ fn show(context: &Context) -> anyhow::Result<()> {
     say(&format!("public key  {}", validator.public_json()))
 }
 
-fn generate(context: &Context, which: Which) -> anyhow::Result<()> {
+fn generate(context: &Context, which: Which, kind: KeyType) -> anyhow::Result<()> {
     let Context { home, loaded } = context;
     let config = &loaded.config;
     home.ensure(config)?;
@@ -62,7 +66,7 @@ fn generate(context: &Context, which: Which) -> anyhow::Result<()> {
             path
         }
         Which::Validator => {
-            home_files::new_validator(home, config)?;
+            home_files::new_validator(home, config, kind)?;
             home.validator_key_file(config)
         }
     };

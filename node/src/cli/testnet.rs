@@ -190,7 +190,7 @@ impl Testnet {
 
     fn node(&self, index: usize, base: &Loaded) -> anyhow::Result<Made> {
         let home = Home::new(self.folder(index));
-        let keys = home_files::make(&home, &base.config)?;
+        let keys = home_files::make(&home, &base.config, Default::default())?;
         let host = self.places.host(index)?;
         let name = format!("{}{index}", self.dir_prefix);
         let moniker = match (self.random_monikers, self.places.first) {

@@ -1,8 +1,8 @@
 //! Whoever holds the validator key: typed requests, an answer at once, later or never.
 
 use bytes::Bytes;
-use ed25519_dalek::{Signer as _, SigningKey};
 use tendermint::Time;
+use tercet_config::ValidatorSecret;
 use tercet_consensus::key::{Address, PublicKey, Signature};
 use tercet_consensus::message::{Extension, Phase, SignRequest, Signed, SignedMessage, Vote};
 use tercet_consensus::sign_bytes;
@@ -28,7 +28,8 @@ pub trait Signer: Send {
 
 /// A key in this process.
 pub struct LocalSigner {
-    key: SigningKey,
+    key: ValidatorSecret,
+    public: PublicKey,
     address: Address,
 }
 
@@ -38,15 +39,22 @@ impl LocalSigner {
     /// # Panics
     /// Never: the public half of a key is a key.
     #[must_use]
-    pub fn new(key: SigningKey) -> LocalSigner {
-        let public = PublicKey::ed25519(key.verifying_key().as_bytes()).expect("a public key");
-        LocalSigner { address: public.address(), key }
+    pub fn new(key: impl Into<ValidatorSecret>) -> LocalSigner {
+        let key = key.into();
+        let public = PublicKey::try_from(&key.public()).expect("a public key");
+        LocalSigner { address: public.address(), public, key }
+    }
+
+    /// The public key.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        self.public
     }
 
     /// The signature under a hello for this transport peer id.
     #[must_use]
     pub fn hello(&self, chain_id: &str, peer_id: &[u8]) -> [u8; 64] {
-        self.key.sign(&sign_bytes::hello(chain_id, peer_id)).to_bytes()
+        self.key.sign(&sign_bytes::hello(chain_id, peer_id))
     }
 
     fn vote(&self, chain_id: &str, message: Vote) -> SignedMessage {
@@ -55,7 +63,7 @@ impl LocalSigner {
     }
 
     fn signature(&self, bytes: &[u8]) -> Signature {
-        Signature(self.key.sign(bytes).to_bytes())
+        Signature(self.key.sign(bytes))
     }
 }
 

@@ -29,7 +29,6 @@ use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::{
     RequestInfo, RequestInitChain, ResponseInfo, ResponseInitChain, ValidatorUpdate,
 };
-use tendermint_proto::v0_38::crypto::{PublicKey, public_key::Sum};
 use tercet_abci::Application;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::validators::Validators;
@@ -391,7 +390,7 @@ fn catch_up(
 
 fn validator_updates(validators: &Validators) -> Vec<ValidatorUpdate> {
     let update = |validator: &tercet_consensus::validators::Validator| ValidatorUpdate {
-        pub_key: Some(PublicKey { sum: Some(Sum::Ed25519(validator.key.to_bytes().to_vec())) }),
+        pub_key: Some(validator.key.to_proto()),
         power: i64::try_from(validator.power).unwrap_or(i64::MAX),
     };
     validators.list().iter().map(update).collect()

@@ -133,19 +133,20 @@ type Members = BTreeMap<Address, (PublicKey, u64)>;
 fn members(updates: &[ValidatorUpdate], params: &Params) -> Result<Members, String> {
     let mut members = Members::new();
     for update in updates {
-        let key = match update.pub_key.as_ref().and_then(|key| key.sum.as_ref()) {
-            Some(Sum::Ed25519(bytes)) => PublicKey::ed25519(bytes)
-                .ok_or("a validator update whose ed25519 key is not a valid one".to_owned())?,
-            Some(Sum::Secp256k1(_)) => {
-                return Err("a secp256k1 validator, and Tercet verifies ed25519 only".into());
-            }
-            None => return Err("a validator update without a key".into()),
-        };
-        let permitted = params.validator.pub_key_types.contains(&public_key::Algorithm::Ed25519);
-        if update.power > 0 && !permitted {
-            return Err(
-                "an ed25519 validator, which validator.pub_key_types does not permit".into()
-            );
+        let raw = update.pub_key.as_ref().filter(|key| key.sum.is_some());
+        let raw = raw.ok_or("a validator update without a key")?;
+        let key = PublicKey::try_from(raw).map_err(|_| {
+            let kind = match raw.sum {
+                Some(Sum::Secp256k1(_)) => "secp256k1",
+                _ => "ed25519",
+            };
+            format!("a validator update whose {kind} key is not a valid one")
+        })?;
+        let kind = key.algorithm();
+        if update.power > 0 && !params.validator.pub_key_types.contains(&kind) {
+            return Err(format!(
+                "a validator with an {kind:?} key, which validator.pub_key_types does not permit"
+            ));
         }
         let power = u64::try_from(update.power)
             .map_err(|_| format!("the negative voting power {}", update.power))?;

@@ -14,14 +14,17 @@ pub(super) const KNOWN_PEERS_MAX: usize = 64;
 /// First bytes of what a hello signature covers.
 const DOMAIN: &[u8] = b"\0tercet/hello/1";
 
-/// Checks an ed25519 signature: key, message, signature.
-pub type VerifySignature = dyn Fn(&[u8; 32], &[u8], &[u8; 64]) -> bool + Send + Sync;
+/// The most bytes of a consensus key: a compressed point of secp256k1.
+const KEY_BYTES_MAX: usize = 33;
+
+/// Checks a signature: key, message, signature. The key may be no key.
+pub type VerifySignature = dyn Fn(&[u8], &[u8], &[u8; 64]) -> bool + Send + Sync;
 
 /// A validator's consensus key and its signature over [`sign_bytes`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidatorProof {
-    /// The ed25519 consensus key.
-    pub key: [u8; 32],
+    /// The consensus key.
+    pub key: Vec<u8>,
     /// The signature by that key.
     pub signature: [u8; 64],
 }
@@ -55,7 +58,7 @@ pub struct Hello {
     /// The newest protocol version that both sides speak.
     pub version: u32,
     /// The peer's consensus key; the signature by it was verified.
-    pub validator: Option<[u8; 32]>,
+    pub validator: Option<Vec<u8>>,
     /// Name of the node for people; printable.
     pub moniker: String,
     /// `host:port` where the peer says it accepts peers.
@@ -152,7 +155,7 @@ impl HelloContent {
             version_max: self.version_max,
             genesis_hash: self.genesis_hash.to_vec(),
             chain_id: self.chain_id.clone(),
-            validator_key: self.validator.as_ref().map_or(Vec::new(), |v| v.key.to_vec()),
+            validator_key: self.validator.as_ref().map_or(Vec::new(), |v| v.key.clone()),
             validator_signature: self
                 .validator
                 .as_ref()
@@ -219,17 +222,17 @@ impl HelloContent {
         wire: &Wire,
         peer: &PeerId,
         verify: &VerifySignature,
-    ) -> Result<Option<[u8; 32]>, HelloError> {
+    ) -> Result<Option<Vec<u8>>, HelloError> {
         if wire.validator_key.is_empty() && wire.validator_signature.is_empty() {
             return Ok(None);
         }
-        let key = wire.validator_key.as_slice().try_into();
+        let key = &wire.validator_key;
         let signature = wire.validator_signature.as_slice().try_into();
-        let (Ok(key), Ok(signature)) = (key, signature) else {
+        let (true, Ok(signature)) = (key.len() <= KEY_BYTES_MAX, signature) else {
             return Err(HelloError::Malformed("validator key or signature of a wrong length"));
         };
-        if verify(&key, &sign_bytes(&self.chain_id, peer), &signature) {
-            Ok(Some(key))
+        if verify(key, &sign_bytes(&self.chain_id, peer), &signature) {
+            Ok(Some(key.clone()))
         } else {
             Err(HelloError::Signature)
         }
@@ -269,7 +272,7 @@ mod tests {
             version_max: 3,
             genesis_hash: [1; 32],
             chain_id: "chain".to_owned(),
-            validator: Some(ValidatorProof { key: [2; 32], signature: [3; 64] }),
+            validator: Some(ValidatorProof { key: vec![2; 32], signature: [3; 64] }),
             moniker: "m".to_owned(),
             listen_address: "0.0.0.0:1".to_owned(),
             rpc_address: String::new(),
@@ -280,8 +283,8 @@ mod tests {
     fn check(theirs: &HelloContent, valid: bool) -> Result<Hello, HelloError> {
         let peer = PeerId::random();
         let expected = sign_bytes("chain", &peer);
-        let verify = move |key: &[u8; 32], bytes: &[u8], signature: &[u8; 64]| {
-            assert_eq!((key, bytes, signature), (&[2; 32], &expected[..], &[3; 64]));
+        let verify = move |key: &[u8], bytes: &[u8], signature: &[u8; 64]| {
+            assert_eq!((key, bytes, signature), (&[2; 32][..], &expected[..], &[3; 64]));
             valid
         };
         content().check(&theirs.encode(Vec::new()), &peer, &verify)
@@ -290,7 +293,7 @@ mod tests {
     #[test]
     fn a_hello_of_the_same_chain_is_accepted_with_the_newest_common_version() {
         let hello = check(&HelloContent { version_max: 2, ..content() }, true).unwrap();
-        assert_eq!((hello.version, hello.validator), (2, Some([2; 32])));
+        assert_eq!((hello.version, hello.validator), (2, Some(vec![2; 32])));
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Default for Timeouts {
 }
 
 /// Says whether a consensus key is of a validator of the chain.
-pub type KnowsValidator = dyn Fn(&[u8; 32]) -> bool + Send + Sync;
+pub type KnowsValidator = dyn Fn(&[u8]) -> bool + Send + Sync;
 /// Takes note of what is thrown away.
 pub type Audit = dyn Fn(Discard) + Send + Sync;
 

@@ -82,8 +82,8 @@ pub struct PeerInfo {
 impl PeerInfo {
     /// The peer's consensus key, if it proved one.
     #[must_use]
-    pub fn validator(&self) -> Option<[u8; 32]> {
-        self.hello.validator
+    pub fn validator(&self) -> Option<&[u8]> {
+        self.hello.validator.as_deref()
     }
 }
 

@@ -112,11 +112,11 @@ impl Driver {
 
     /// Whether `peer` may use a slot for validators: one node a key, or a single bad validator
     /// could fill all slots with nodes of its own.
-    fn may_take_slot(&self, peer: &PeerId, key: &[u8; 32]) -> bool {
+    fn may_take_slot(&self, peer: &PeerId, key: &[u8]) -> bool {
         let gate = &self.swarm.behaviour().gate;
         let taken = self.links.iter().any(|(id, link)| {
-            let other = link.hello.as_ref().and_then(|hello| hello.validator);
-            link.peer != *peer && other.as_ref() == Some(key) && gate.in_validator_slot(*id)
+            let other = link.hello.as_ref().and_then(|hello| hello.validator.as_deref());
+            link.peer != *peer && other == Some(key) && gate.in_validator_slot(*id)
         });
         !taken && (self.knows_validator)(key)
     }

@@ -34,7 +34,7 @@ impl Settings {
             sign_state: home.sign_state_file(config),
             moniker: config.moniker.clone(),
             node_secret: *node_key.secret(),
-            validator_secret: validator_key.signing_key().to_bytes(),
+            validator_secret: validator_key.secret(),
             app: config.proxy_app.to_string(),
             app_calls: tercet_abci::socket::Settings {
                 call_warn: Some(config.abci_call_warn)
@@ -70,8 +70,8 @@ fn chain(genesis: Genesis, own: &ValidatorKey) -> anyhow::Result<ChainSettings> 
     let genesis_hash = genesis.hash();
     let mut members = Vec::with_capacity(genesis.validators.len());
     for validator in &genesis.validators {
-        let key = PublicKey::ed25519(&validator.public_key).with_context(|| {
-            format!("genesis: the key of validator {:?} is no point of the curve", validator.name)
+        let key = PublicKey::try_from(&validator.public_key).with_context(|| {
+            format!("genesis: the key of validator {:?} is no point of its curve", validator.name)
         })?;
         members.push((key, validator.power, validator.name.clone()));
     }
@@ -79,7 +79,7 @@ fn chain(genesis: Genesis, own: &ValidatorKey) -> anyhow::Result<ChainSettings> 
     let set = match names_validators {
         true => Validators::new(members.iter().map(|(key, power, _)| (*key, *power))),
         // InitChain has to name them; until then a set stands there, as no state is without one.
-        false => Validators::new(PublicKey::ed25519(&own.public()).map(|key| (key, 1))),
+        false => Validators::new(PublicKey::try_from(&own.public()).ok().map(|key| (key, 1))),
     };
     let set = Arc::new(set.context("genesis: validators")?);
     let state = State {

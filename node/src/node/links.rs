@@ -31,7 +31,7 @@ fn translate(event: NetworkEvent, me: Option<Address>, lines: &mut Occasional) -
             Vec::new()
         }
         NetworkEvent::Connected(info) => {
-            let key = info.validator().and_then(|key| PublicKey::ed25519(&key));
+            let key = info.validator().and_then(PublicKey::from_bytes);
             let validator = key.map(|key| key.address());
             let peer: PeerId = info.peer;
             let (node, remote, moniker) = (info.node_id, &info.remote, &info.hello.moniker);

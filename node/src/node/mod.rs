@@ -36,7 +36,6 @@ use crate::sync::{self, SyncHandle};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use ed25519_dalek::SigningKey;
 use peers::{Peers, start_network};
 use pruner::Pruner;
 use std::net::SocketAddr;
@@ -232,8 +231,8 @@ fn start(
     ends: &Ends,
     (network_runtime, rpc_runtime): (&Runtime, &Runtime),
 ) -> anyhow::Result<Running> {
-    let key = SigningKey::from_bytes(&settings.validator_secret);
-    let public = PublicKey::ed25519(key.verifying_key().as_bytes()).context("the validator key")?;
+    let signer = LocalSigner::new(settings.validator_secret.clone());
+    let public = signer.public();
     let Roles { query, mempool, mut consensus, snapshot: _ } = app;
     let Opened { journal, chain, stale_until, ready } =
         stores.ready(settings, public, consensus.as_mut())?;
@@ -247,7 +246,7 @@ fn start(
     let (audit, relay, waiters) = (Audit::default(), RelayMap::default(), Waiters::new());
     let heights = sets.published();
     let verifier = Verifier::new(Arc::clone(&heights), events.clone(), audit.clone(), threads(2))?;
-    let peers = start_network(settings, &key, &sets, &audit, network_runtime)?;
+    let peers = start_network(settings, &signer, &sets, &audit, network_runtime)?;
     let network = peers.network.clone();
     let expelling = network.clone();
     audit.on_too_many_faults(move |peer| {
@@ -269,7 +268,7 @@ fn start(
         chain: shared.chain.clone(),
         sets,
         state: &ready.state,
-        signer: LocalSigner::new(key),
+        signer,
         network: shared.network.clone(),
         jobs,
         mempool: mempool.clone(),

@@ -8,7 +8,6 @@ use crate::rpc::sources::Sources;
 use crate::sources::{Fault, Status, StatusParts, Stopped};
 use crate::store::{Chain, Journal, State};
 use anyhow::Context as _;
-use ed25519_dalek::SigningKey;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +31,8 @@ pub fn inspect(
     anyhow::ensure!(settings.rpc.laddr.is_some(), "--rpc.laddr must say where to listen");
     settings.rpc.limits.stored_only = true;
     let chain = read_only(&settings)?;
-    let key = SigningKey::from_bytes(&settings.validator_secret);
-    let key = PublicKey::ed25519(key.verifying_key().as_bytes()).context("the validator key")?;
+    let key =
+        PublicKey::try_from(&settings.validator_secret.public()).context("the validator key")?;
     let (node, engine) = (Arc::new(node_info(&settings)), Arc::default());
     let parts = StatusParts {
         node,

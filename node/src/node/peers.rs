@@ -10,7 +10,6 @@ use crate::network::{
     ValidatorProof,
 };
 use anyhow::Context as _;
-use ed25519_dalek::SigningKey;
 use std::sync::Arc;
 use tercet_consensus::key::{PublicKey, Signature};
 use tokio::runtime::Runtime;
@@ -32,7 +31,7 @@ pub(super) struct Peers {
 
 pub(super) fn start_network(
     settings: &Settings,
-    key: &SigningKey,
+    signer: &LocalSigner,
     sets: &Sets,
     audit: &Audit,
     runtime: &Runtime,
@@ -61,13 +60,13 @@ pub(super) fn start_network(
 
 fn network_settings(
     settings: &Settings,
-    key: &SigningKey,
+    signer: &LocalSigner,
     sets: &Sets,
 ) -> anyhow::Result<network::Settings> {
     let peer_id = network::peer_id(settings.node_secret).context("the node key cannot be used")?;
     let proof = ValidatorProof {
-        key: key.verifying_key().to_bytes(),
-        signature: LocalSigner::new(key.clone()).hello(settings.chain.id(), &peer_id.to_bytes()),
+        key: signer.public().to_bytes().to_vec(),
+        signature: signer.hello(settings.chain.id(), &peer_id.to_bytes()),
     };
     let net = &settings.network;
     let heights = sets.published();
@@ -104,10 +103,11 @@ fn network_settings(
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         verify: Arc::new(|key, message, signature| {
-            PublicKey::ed25519(key).is_some_and(|key| key.verify(message, &Signature(*signature)))
+            PublicKey::from_bytes(key)
+                .is_some_and(|key| key.verify(message, &Signature(*signature)))
         }),
         knows_validator: Arc::new(move |key| {
-            let Some(key) = PublicKey::ed25519(key) else { return false };
+            let Some(key) = PublicKey::from_bytes(key) else { return false };
             let heights = heights.load();
             let info = heights.at(heights.current);
             info.is_some_and(|info| info.validators.index_of(&key.address()).is_some())

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tendermint::block::Height;
+use tercet_config::ValidatorSecret;
 
 /// Everything that the node is told, checked.
 pub struct Settings {
@@ -25,8 +26,8 @@ pub struct Settings {
     pub moniker: String,
     /// The ed25519 secret of `node_key.json`.
     pub node_secret: [u8; 32],
-    /// The ed25519 secret of `priv_validator_key.json`.
-    pub validator_secret: [u8; 32],
+    /// The secret of `priv_validator_key.json`.
+    pub validator_secret: ValidatorSecret,
     /// `proxy_app`.
     pub app: String,
     /// How an application in another process is called.

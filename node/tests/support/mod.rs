@@ -369,7 +369,7 @@ impl Net {
             chain: self.chain(),
             moniker: format!("node{index}"),
             node_secret: secret(2, index),
-            validator_secret: secret(1, self.keys[index]),
+            validator_secret: SigningKey::from_bytes(&secret(1, self.keys[index])).into(),
             probe: Default::default(),
             app: "in process".into(),
             app_calls: Default::default(),

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::json;
 use tendermint::block::Height;
-use tercet_config::{Genesis, ValidatorKey};
+use tercet_config::{Genesis, ValidatorKey, ValidatorSecret};
 use tercet_consensus::key::{Address, PublicKey};
 use tercet_consensus::validators::{ValidatorIndex, Validators};
 use tercet_node::network::raw::Raw;
@@ -56,7 +56,7 @@ impl Attacker {
         };
         let others = net.validators().filter(|other| other.index != victim);
         let members = genesis.validators.iter().filter_map(|validator| {
-            Some((PublicKey::ed25519(&validator.public_key)?, validator.power))
+            Some((PublicKey::try_from(&validator.public_key).ok()?, validator.power))
         });
         Ok(Attacker {
             listen: listen(node)?,
@@ -65,7 +65,10 @@ impl Attacker {
             genesis_hash: genesis.hash(),
             validators: Arc::new(Validators::new(members)?),
             key_of: last.index,
-            key: ValidatorKey::read(&key)?.signing_key(),
+            key: match ValidatorKey::read(&key)?.secret() {
+                ValidatorSecret::Ed25519(key) => key,
+                ValidatorSecret::Secp256k1(_) => bail!("the attacker signs with ed25519 keys only"),
+            },
             rpc: node.rpc.clone(),
             addresses: addresses.max(1),
             connections: Arc::default(),
@@ -89,7 +92,7 @@ impl Attacker {
         let secret: [u8; 32] = rand::random();
         let peer = peer_id(secret).ok_or(std::io::ErrorKind::InvalidInput)?;
         let proof = as_validator.then(|| ValidatorProof {
-            key: self.key.verifying_key().to_bytes(),
+            key: self.key.verifying_key().to_bytes().to_vec(),
             signature: self.key.sign(&hello_sign_bytes(&self.chain_id, &peer)).to_bytes(),
         });
         Raw::connect(self.listen, self.settings(secret, proof)).await

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use std::sync::{Arc, Mutex, PoisonError};
 use tendermint::Time;
 use tendermint::crypto::signature::{Error, Verifier};
-use tercet_consensus::key::{Address, PublicKey, Signature};
+use tercet_consensus::key::{Address, KeyBytes, PublicKey, Signature};
 use tercet_consensus::message::{Extension, Phase, SignRequest, Signed, SignedMessage, Vote};
 use tercet_consensus::sign_bytes;
 use tercet_consensus::verify::SignatureCheck;
@@ -96,7 +96,7 @@ fn tag(secret: &[u8; 32], message: &[u8]) -> Signature {
 
 /// A signature that was found good, with what it is for.
 struct Good {
-    public: [u8; 32],
+    public: KeyBytes,
     message: Vec<u8>,
     signature: Signature,
 }
@@ -111,14 +111,14 @@ fn first_bytes(signature: &Signature) -> u64 {
 }
 
 /// Remembers a good signature.
-fn remember(public: [u8; 32], message: &[u8], signature: &Signature) {
+fn remember(public: KeyBytes, message: &[u8], signature: &Signature) {
     let good = Good { public, message: message.to_vec(), signature: *signature };
     GOOD.with_borrow_mut(|all| all.insert(first_bytes(signature), good));
 }
 
 /// Whether a signature is known to be good, or found so by `verify` now.
 fn is_good(
-    public: [u8; 32],
+    public: KeyBytes,
     message: &[u8],
     signature: &Signature,
     verify: impl FnOnce() -> bool,
@@ -137,7 +137,7 @@ fn is_good(
 }
 
 /// Whether a simulated signature is good.
-fn is_good_tag(public: [u8; 32], message: &[u8], signature: &Signature) -> bool {
+fn is_good_tag(public: KeyBytes, message: &[u8], signature: &Signature) -> bool {
     is_good(public, message, signature, || {
         known(&public).is_some_and(|known| tag(&known.secret, message) == *signature)
     })
@@ -176,7 +176,7 @@ impl Verifier for Simulated {
         message: &[u8],
         signature: &tendermint::Signature,
     ) -> Result<(), Error> {
-        let public = <[u8; 32]>::try_from(key.to_bytes().as_slice()).ok();
+        let public = PublicKey::try_from(&key).ok().map(|key| key.to_bytes());
         let signature = Signature::from_slice(signature.as_bytes());
         let same = public.zip(signature).is_some_and(|(p, s)| is_good_tag(p, message, &s));
         if same { Ok(()) } else { Err(Error::VerificationFailed) }

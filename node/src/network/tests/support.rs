@@ -32,7 +32,7 @@ pub(super) fn free_port() -> SocketAddr {
 pub(super) fn validator(n: u8, peer: &PeerId) -> ValidatorProof {
     let key = SigningKey::from_bytes(&[100 + n; 32]);
     let signature = key.sign(&hello_sign_bytes("test-chain", peer)).to_bytes();
-    ValidatorProof { key: key.verifying_key().to_bytes(), signature }
+    ValidatorProof { key: key.verifying_key().to_bytes().to_vec(), signature }
 }
 
 pub(super) fn generous_limits() -> Limits {
@@ -47,9 +47,10 @@ pub(super) struct Config {
 }
 
 pub(super) fn config(n: u8) -> Config {
-    let verify = |key: &[u8; 32], message: &[u8], signature: &[u8; 64]| {
+    let verify = |key: &[u8], message: &[u8], signature: &[u8; 64]| {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
-        VerifyingKey::from_bytes(key).is_ok_and(|k| k.verify_strict(message, &signature).is_ok())
+        let key = key.try_into().ok().and_then(|key| VerifyingKey::from_bytes(key).ok());
+        key.is_some_and(|key| key.verify_strict(message, &signature).is_ok())
     };
     Config {
         events_max: 64,

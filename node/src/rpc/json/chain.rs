@@ -30,10 +30,10 @@ impl PubKey {
 
 impl From<&tercet_consensus::key::PublicKey> for PubKey {
     fn from(key: &tercet_consensus::key::PublicKey) -> PubKey {
+        let bytes = Base64Text(key.to_bytes().to_vec());
         match key {
-            tercet_consensus::key::PublicKey::Ed25519(_) => {
-                PubKey::Ed25519(Base64Text(key.to_bytes().to_vec()))
-            }
+            tercet_consensus::key::PublicKey::Ed25519(_) => PubKey::Ed25519(bytes),
+            tercet_consensus::key::PublicKey::Secp256k1(_) => PubKey::Secp256k1(bytes),
         }
     }
 }
