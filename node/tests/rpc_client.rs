@@ -181,7 +181,7 @@ fn a_client_reads_what_the_node_says_of_itself() {
         let status = client.status().await.expect("a status");
         assert!(!status.sync_info.catching_up);
         assert!(status.sync_info.latest_block_height >= height);
-        assert_eq!(status.validator_info.address.as_bytes(), key.address());
+        assert_eq!(status.validator_info.address, key.address());
         assert_eq!(status.validator_info.power.value(), 10);
         assert_eq!(status.node_info.network.as_str(), CHAIN);
         let peers = client.net_info().await.expect("the peers");
@@ -270,9 +270,10 @@ fn a_light_client_follows_the_chain_over_changes_of_the_validator_set() {
     let net = Net::start(4);
     let public = |index: usize| {
         let (home, config): &(Home, Config) = &net.homes[index];
-        ValidatorKey::read(&home.validator_key_file(config)).expect("a key").public()
+        let key = ValidatorKey::read(&home.validator_key_file(config)).expect("a key");
+        *key.public().to_bytes().first_chunk().expect("32 bytes")
     };
-    let stranger = SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes();
+    let stranger: [u8; 32] = SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes();
     run(async {
         let client = net.client(0).await;
         let mut last = commit(&client, "begin=1".into()).await;

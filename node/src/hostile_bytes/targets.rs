@@ -86,7 +86,7 @@ static HELLO: LazyLock<HelloContent> = LazyLock::new(|| HelloContent {
     version_max: 3,
     genesis_hash: [1; 32],
     chain_id: "chain".to_owned(),
-    validator: Some(ValidatorProof { key: [2; 32], signature: [3; 64] }),
+    validator: Some(ValidatorProof { key: vec![2; 32], signature: [3; 64] }),
     moniker: "m".to_owned(),
     listen_address: "0.0.0.0:1".to_owned(),
     rpc_address: String::new(),

@@ -96,10 +96,11 @@ impl Driver {
     }
 
     fn on_hello(&mut self, id: ConnectionId, hello: Hello) {
-        let validator = hello.validator.is_some_and(|key| (self.knows_validator)(&key));
+        let validator = hello.validator.as_deref().is_some_and(|key| (self.knows_validator)(key));
         self.swarm.behaviour_mut().gate.greeted(id, validator, Instant::now());
         let Some(peer) = self.links.get(&id).map(|link| link.peer) else { return };
-        let may_stay = hello.validator.is_some_and(|key| self.may_take_slot(&peer, &key));
+        let may_stay = hello.validator.as_deref();
+        let may_stay = may_stay.is_some_and(|key| self.may_take_slot(&peer, key));
         if self.swarm.behaviour().gate.in_validator_slot(id) && !may_stay {
             self.discard(DiscardReason::ConnectionDenied, Some(peer), None);
             self.drop_link(id, "all inbound slots are taken", Again::KEPT_OUT);
@@ -271,7 +272,7 @@ impl Driver {
         let Some(link) = self.links.get_mut(&id) else { return };
         let (Some(hello), Some(go)) = (link.hello.clone(), link.go.take()) else { return };
         let (node, outbound, remote) = (link.node, link.outbound, link.remote.clone());
-        let validator = hello.validator.is_some_and(|key| (self.knows_validator)(&key));
+        let validator = hello.validator.as_deref().is_some_and(|key| (self.knows_validator)(key));
         let (welcome, farewell) = room.unzip();
         if let Some(farewell) = farewell {
             self.presences += 1;
@@ -378,7 +379,7 @@ impl Driver {
 
 /// Where a validator listens, to see after its end whether its process lives.
 fn probe_place(hello: &Hello, node: NodeId, remote: &Multiaddr) -> Option<Place> {
-    hello.validator?;
+    hello.validator.as_ref()?;
     let socket = address::listening(&hello.listen_address, remote)?;
     Some(Place { host: Host::Ip(socket.ip()), port: socket.port(), expected: Some(node) })
 }

@@ -33,7 +33,6 @@ use crate::rpc::{COMPATIBLE_VERSION, Server, Waiters};
 use crate::sources::{App, Fault, Status, StatusParts};
 use crate::store::Chain;
 use crate::sync::{self, SyncHandle};
-use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use peers::{Peers, start_network};

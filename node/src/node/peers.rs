@@ -51,7 +51,7 @@ pub(super) fn start_network(
     };
     let audit = audit.clone();
     let (network, task) = network::start(
-        network_settings(settings, key, sets)?,
+        network_settings(settings, signer, sets)?,
         inboxes,
         Arc::new(move |discard| audit.discard(discard)),
     )?;

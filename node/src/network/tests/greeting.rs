@@ -58,7 +58,7 @@ async fn a_validator_proves_its_key_and_an_impostor_is_refused() {
     let b = Node::start(config(2).with_validator(2).persistent(a.address())).await;
     let info = a.connected().await;
     assert_eq!(info.peer, b.network.local());
-    assert_eq!(info.validator(), Some(validator(2, &b.network.local()).key));
+    assert_eq!(info.validator(), Some(&validator(2, &b.network.local()).key[..]));
     // The proof of node 2, used by node 3.
     let mut stolen = config(3).persistent(a.address());
     stolen.settings.hello.validator = Some(validator(2, &b.network.local()));
@@ -80,8 +80,8 @@ async fn a_second_home_with_our_consensus_key_shows_itself() {
     let key = own.settings.hello.validator.as_ref().map(|proof| proof.key);
     let mut a = Node::start(own).await;
     let mut b = Node::start(config(2).with_validator(9).persistent(a.address())).await;
-    assert_eq!(a.connected().await.validator(), key);
-    assert_eq!(b.connected().await.validator(), key);
+    assert_eq!(a.connected().await.validator(), key.as_deref());
+    assert_eq!(b.connected().await.validator(), key.as_deref());
 }
 
 #[tokio::test]
