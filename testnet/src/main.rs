@@ -235,15 +235,19 @@ async fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn audit(args: AuditArgs) -> anyhow::Result<ExitCode> {
-    let nodes: Vec<(String, String)> = match args.endpoints.is_empty() {
+    let (nodes, logs): (Vec<(String, String)>, _) = match args.endpoints.is_empty() {
         true => {
             let net = Net::load(&args.place.dir)?;
-            net.nodes.iter().map(|node| (node.name(), node.rpc.clone())).collect()
+            let nodes = net.nodes.iter().map(|node| (node.name(), node.rpc.clone())).collect();
+            (nodes, net.logs())
         }
-        false => args.endpoints.iter().map(|address| (address.clone(), address.clone())).collect(),
+        false => {
+            let nodes = args.endpoints.iter().map(|address| (address.clone(), address.clone()));
+            (nodes.collect(), Vec::new())
+        }
     };
     let seed = args.seed.unwrap_or_else(rand::random);
-    let audit = audit::Audit { nodes, jumps: args.jumps, seed, progress: true };
+    let audit = audit::Audit { nodes, logs, jumps: args.jumps, seed, progress: true };
     let findings = audit::run(&audit).await?;
     say(&format!("{findings} (seed {seed})"));
     Ok(if findings.clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

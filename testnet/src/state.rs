@@ -81,6 +81,11 @@ pub(crate) struct Net {
 }
 
 impl Net {
+    /// Where each node's output goes, with its name.
+    pub(crate) fn logs(&self) -> Vec<(String, PathBuf)> {
+        self.nodes.iter().map(|node| (node.name(), node.log())).collect()
+    }
+
     /// Whether there is a network in `dir`.
     pub(crate) fn exists(dir: &Path) -> bool {
         dir.join(FILE).exists()

@@ -439,7 +439,8 @@ impl Run {
     async fn audit(&mut self) -> Result<(), ChaosError> {
         let net = Net::load(&self.chaos.dir)?;
         let nodes = net.nodes.iter().map(|node| (node.name(), node.rpc.clone())).collect();
-        let audit = Audit { nodes, jumps: JUMPS, seed: self.chaos.seed, progress: true };
+        let logs = net.logs();
+        let audit = Audit { nodes, logs, jumps: JUMPS, seed: self.chaos.seed, progress: true };
         let findings = audit::run(&audit).await?;
         self.outcome.figures.push(findings.to_string());
         if !findings.clean() {

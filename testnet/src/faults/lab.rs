@@ -240,7 +240,9 @@ impl Lab {
         let net = self.net()?;
         let nodes = of.iter().filter_map(|index| net.nodes.get(*index));
         let nodes = nodes.map(|node| (node.name(), node.rpc.clone())).collect();
-        let audit = Audit { nodes, jumps: JUMPS, seed: 1, progress: false };
+        let logs = net.logs().into_iter().enumerate().filter(|(index, _)| of.contains(index));
+        let logs = logs.map(|(_, log)| log).collect();
+        let audit = Audit { nodes, logs, jumps: JUMPS, seed: 1, progress: false };
         let findings = audit::run(&audit).await?;
         if !findings.clean() {
             bail!("the audit has findings: {}", findings.lines.join("; "));
