@@ -17,8 +17,10 @@ use tendermint_proto::v0_38::abci::{
     ResponseInfo, ResponseInitChain, ResponsePrepareProposal, ResponseProcessProposal,
     ResponseQuery,
 };
+use tercet_abci::grammar::Grammar;
 use tercet_abci::kvstore::{Durability, KvStore};
-use tercet_abci::remote::{Address, Server, Stop};
+use tercet_abci::remote::{Address, Stop};
+use tercet_abci::socket::Server;
 use tercet_config::{Home, Loaded};
 use tercet_node::node::{Node, Settings};
 use tercet_node::probe::{Point, Probe};
