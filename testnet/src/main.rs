@@ -2,6 +2,7 @@
 //! them, and audits what they decided. It talks to nodes only as anyone could: by processes and
 //! JSON-RPC.
 
+mod application;
 mod attack;
 mod audit;
 mod chaos;
@@ -106,6 +107,14 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::CrashNode(args) => faults::victims::node(&args),
         Command::CheckedApp(args) => faults::victims::app(&args),
+        Command::AppFaults(mut args) => {
+            let binary = node_binary(args.node_binary.take())?;
+            faults::applications::run(args, binary).await
+        }
+        Command::KeepApp { home, command } => {
+            application::keep(&home, &command).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::WrongApp { home } => faults::wrong_app::run(&home),
         Command::Sim(args) => sim::cli::sim(&args),
     }
@@ -124,6 +133,7 @@ async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
         base_port: args.base_port,
         transport: args.transport,
         app: args.app,
+        app_command: args.app_command,
         settings: args.settings,
         genesis_settings: args.genesis_settings,
         sentry: args.sentry,

@@ -71,8 +71,12 @@ pub(crate) fn start(binary: &Path, node: &Node) -> Result<Child, ProcessError> {
 
 /// The node's process, where it really runs: a process with that id whose arguments name the home.
 pub(crate) fn running(node: &Node) -> Option<u32> {
-    let pid = node.pid?;
-    let home = node.home.as_os_str().as_bytes();
+    is_of(node.pid?, &node.home)
+}
+
+/// The process, where it really runs and its arguments name the home.
+pub(crate) fn is_of(pid: u32, home: &Path) -> Option<u32> {
+    let home = home.as_os_str().as_bytes();
     for _ in 0..EXEC_LOOKS_MAX {
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         if !arguments.is_empty() {

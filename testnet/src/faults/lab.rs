@@ -80,6 +80,7 @@ impl Lab {
             base_port: self.base_port,
             transport: Transport::Tcp,
             app: App::PersistentKvstore,
+            app_command: None,
             settings: Vec::new(),
             genesis_settings: Vec::new(),
             sentry: false,
@@ -290,7 +291,8 @@ impl Lab {
             let text = std::fs::read_to_string(&path)?;
             std::fs::write(&path, edit(node.index, text))?;
         }
-        Ok(Net { binary: self.binary.clone(), proxied: false, nodes }.store(&self.dir)?)
+        let (binary, app_command) = (self.binary.clone(), layout.app_command.clone());
+        Ok(Net { binary, proxied: false, app_command, nodes }.store(&self.dir)?)
     }
 
     /// Starts a network that is laid out.
