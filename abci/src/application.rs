@@ -1,5 +1,6 @@
 //! What the node asks of an application: ABCI 2.0 as an object-safe trait.
 
+use crate::grammar::{DISORDER, Disorder};
 use std::fmt;
 use tendermint_proto::v0_38::abci::{
     RequestApplySnapshotChunk, RequestCheckTx, RequestEcho, RequestExtendVote,
@@ -205,6 +206,9 @@ pub enum AppError {
         /// How long it had.
         seconds: u64,
     },
+    /// The node made a call out of ABCI's order; only where somebody looks.
+    #[error("{DISORDER}: {0}")]
+    Disorder(#[from] Disorder),
     /// The node stops, and no longer waits.
     #[error("the node stops")]
     Stopped,

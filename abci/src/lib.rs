@@ -2,13 +2,17 @@
 //!
 //! The node sees an [`Application`] for each of four roles, as CometBFT has four connections. An application written for the
 //! `tendermint-abci` crate becomes one by [`in_process`]: one clone a role, and a panic in it comes back as an [`AppError`].
-//! An application in another process is reached by [`socket`]. [`open()`] finds the application that a configuration names; [`kvstore`] is the one that comes with the node.
+//! An application in another process is [`remote`], by [`socket`] or [`grpc`]. [`open()`] finds the application that a configuration names; [`kvstore`] is the one that comes with the node.
+//! Whether the node keeps to ABCI's order of calls is seen by [`grammar`].
 
 mod application;
+pub mod grammar;
+pub mod grpc;
 mod in_process;
 pub mod kvstore;
 mod noop;
 mod open;
+pub mod remote;
 pub mod socket;
 
 #[cfg(test)]
@@ -16,4 +20,4 @@ mod tests;
 
 pub use application::{AppError, Application, Role, Roles};
 pub use in_process::in_process;
-pub use open::{OpenError, open};
+pub use open::{Named, OpenError, open};

@@ -4,9 +4,9 @@ use crate::application::{AppError, Roles};
 use crate::in_process::in_process;
 use crate::kvstore::{Durability, KvStore};
 use crate::noop::Noop;
-use crate::socket::{self, Settings, Stop};
+use crate::remote::{self, Settings, Stop};
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The folder of the kvstore inside the node's data folder.
 const KVSTORE_FOLDER: &str = "kvstore.db";
@@ -39,6 +39,14 @@ pub enum OpenError {
         /// Where it is.
         folder: PathBuf,
     },
+    /// The kvstore's snapshots cannot be looked at.
+    #[error("the kvstore's snapshots in {} cannot be read: see to the disk, or remove them", folder.join("snapshots").display())]
+    Snapshots {
+        /// Where the kvstore is.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The kvstore's data is not what was written.
     #[error("the kvstore's data in {} cannot be read", folder.display())]
     Damaged {
@@ -49,25 +57,32 @@ pub enum OpenError {
     },
 }
 
-/// Opens the application with this name, as it stands in `proxy_app`: `kvstore`, `persistent_kvstore` or `noop`, or the address of one in
-/// another process, which is waited for until `stop` is told. The kvstores have their data below `data_dir`, in one folder for both, so
-/// the name can be changed.
+/// The application that a configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// `proxy_app`: `kvstore`, `persistent_kvstore` or `noop`, or the address of one in another process.
+    pub proxy_app: String,
+    /// The kvstores have their data below this folder, in one folder for both, so the name can be changed.
+    pub data_dir: PathBuf,
+    /// Every how many heights they make a snapshot; 0: never.
+    pub snapshot_interval: u64,
+}
+
+/// Opens an application. One in another process is waited for until `stop` is told.
 ///
 /// # Errors
-/// For other names, and where the kvstore's data cannot be opened.
-pub fn open(
-    proxy_app: &str,
-    data_dir: &Path,
-    settings: &Settings,
-    stop: &Stop,
-) -> Result<Roles, OpenError> {
-    let kvstore = |durability| KvStore::open(&data_dir.join(KVSTORE_FOLDER), durability);
-    match proxy_app {
-        "kvstore" => kvstore(Durability::Buffered).map(in_process),
-        "persistent_kvstore" => kvstore(Durability::Synced).map(in_process),
+/// For unknown names, and where the kvstore's data cannot be opened.
+pub fn open(named: &Named, settings: &Settings, stop: &Stop) -> Result<Roles, OpenError> {
+    let kvstore = |durability| {
+        let app = KvStore::open(&named.data_dir.join(KVSTORE_FOLDER), durability)?;
+        Ok(in_process(app.snapshots_every(named.snapshot_interval)))
+    };
+    match named.proxy_app.as_str() {
+        "kvstore" => kvstore(Durability::Buffered),
+        "persistent_kvstore" => kvstore(Durability::Synced),
         "noop" => Ok(in_process(Noop)),
         address => match address.parse() {
-            Ok(address) => Ok(socket::connect(&address, settings, stop)?),
+            Ok(address) => Ok(remote::connect(&address, settings, stop)?),
             Err(_) => Err(OpenError::Unknown(address.to_owned())),
         },
     }

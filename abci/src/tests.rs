@@ -1,7 +1,7 @@
 //! Opening applications by name, and panics in them.
 
-use super::socket::{Settings, Stop};
-use super::{AppError, OpenError, Role, Roles, in_process};
+use super::remote::{Settings, Stop};
+use super::{AppError, Named, OpenError, Role, Roles, in_process};
 use bytes::Bytes;
 use std::error::Error as _;
 use std::path::Path;
@@ -12,7 +12,9 @@ use tendermint_proto::v0_38::abci::{
 };
 
 fn open(proxy_app: &str, data_dir: &Path) -> Result<Roles, OpenError> {
-    super::open(proxy_app, data_dir, &Settings::default(), &Stop::default())
+    let (proxy_app, data_dir) = (proxy_app.to_owned(), data_dir.to_owned());
+    let named = Named { proxy_app, data_dir, snapshot_interval: 0 };
+    super::open(&named, &Settings::default(), &Stop::default())
 }
 
 /// Commits a block with one transaction.

@@ -13,12 +13,16 @@ pub const EMPTY_BLOCK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Config {
     /// `proxy_app`: the application.
     pub proxy_app: ProxyApp,
+    /// `abci`: how an application in another process is spoken to.
+    pub abci: AbciProtocol,
     /// `abci_call_warn`: after how long an application in another process that has not answered is told in the log.
     pub abci_call_warn: Duration,
     /// `abci_call_timeout`: after how long the node leaves; zero: never.
     pub abci_call_timeout: Duration,
     /// `abci_exit_on_disconnect`: whether it leaves where the connection breaks.
     pub abci_exit_on_disconnect: bool,
+    /// `kvstore_snapshot_interval`: every how many heights the kvstore inside the node makes a snapshot; 0: never.
+    pub kvstore_snapshot_interval: u64,
     /// `moniker`: the name that the operator gives the node.
     pub moniker: String,
     /// `db_dir`: the folder of the databases.
@@ -47,6 +51,15 @@ pub struct Config {
     pub consensus: ConsensusConfig,
     /// `[instrumentation]`.
     pub instrumentation: InstrumentationConfig,
+}
+
+/// How an application in another process is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbciProtocol {
+    /// CometBFT's socket protocol.
+    Socket,
+    /// gRPC.
+    Grpc,
 }
 
 /// The application that the node drives.
@@ -203,9 +216,11 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             proxy_app: ProxyApp::Kvstore,
+            abci: AbciProtocol::Socket,
             abci_call_warn: Duration::from_secs(10),
             abci_call_timeout: Duration::ZERO,
             abci_exit_on_disconnect: false,
+            kvstore_snapshot_interval: 0,
             moniker: "anonymous".into(),
             db_dir: "data".into(),
             log_level: LogLevel("info".into()),

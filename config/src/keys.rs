@@ -58,9 +58,11 @@ pub(crate) const SECTIONS: [(&str, &str); 6] = [
 #[rustfmt::skip]
 pub(crate) const KEYS: &[Key] = &[
     key!("proxy_app", proxy_app, "The application: inside the node kvstore, persistent_kvstore (the same, synced at each block) or noop; in another process tcp://HOST:PORT or unix://PATH."),
+    key!("abci", abci, "How an application in another process is spoken to: socket or grpc."),
     key!("abci_call_warn", abci_call_warn, "After how long a call that an application in another process has not answered is told in the log; then after twice as long, and so on; \"0s\": never."),
     key!("abci_call_timeout", abci_call_timeout, "After how long the node leaves over it; \"0s\": never, as a block may take long."),
     key!("abci_exit_on_disconnect", abci_exit_on_disconnect, "true: a broken connection to the application ends the node, as it ends CometBFT; false: it is made again, and what the application lacks is replayed."),
+    key!("kvstore_snapshot_interval", kvstore_snapshot_interval, "Every how many heights the kvstore inside the node makes a snapshot of itself, of which the last 10 are kept; 0: never."),
     key!("moniker", moniker, "A name for people."),
     key!("db_dir", db_dir, "Folder of the databases."),
     key!("log_level", log_level, "What is logged: trace, debug, info, warn, error or none, for all or by module (\"p2p:debug,*:info\")."),

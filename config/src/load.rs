@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 pub const ENV_PREFIX: &str = "TERCET_";
 
 /// Variables of the prefix that are no keys of the configuration.
-const ENV_OTHERS: [&str; 4] =
-    ["TERCET_HOME", "TERCET_NO_APT", "TERCET_TESTNET_DIR", "TERCET_VECTORS"];
+const ENV_OTHERS: [&str; 5] =
+    ["TERCET_CHECK_ABCI", "TERCET_HOME", "TERCET_NO_APT", "TERCET_TESTNET_DIR", "TERCET_VECTORS"];
 
 /// A name is offered in place of an unknown one from this similarity on.
 const SIMILAR: f64 = 0.7;

@@ -31,7 +31,6 @@ const METRICS: &str = "there are no Prometheus metrics yet";
 #[rustfmt::skip]
 pub(crate) const UNUSED: &[Unused] = &[
     unused("db_backend", &["goleveldb", "rocksdb"], "the database is RocksDB"),
-    unused("abci", &["socket"], "an application outside the node is reached by socket"),
     unused("filter_peers", &["false"], "the application is not asked about peers"),
     unused("event_bus_buffer_capacity", &["0"], SUBSCRIBE),
     unused("block_sync", &["true"], "blocks are always fetched"),

@@ -1,7 +1,7 @@
 //! Values of the configuration that are one of a few words.
 
 use crate::address::Listen;
-use crate::config::{LogFormat, LogLevel, ProxyApp, Transport};
+use crate::config::{AbciProtocol, LogFormat, LogLevel, ProxyApp, Transport};
 use std::fmt;
 use std::str::FromStr;
 
@@ -40,6 +40,27 @@ impl fmt::Display for ProxyApp {
             ProxyApp::Noop => f.write_str("noop"),
             ProxyApp::Socket(address) => Listen::fmt(address, f),
         }
+    }
+}
+
+impl FromStr for AbciProtocol {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<AbciProtocol, WordError> {
+        match text {
+            "socket" => Ok(AbciProtocol::Socket),
+            "grpc" => Ok(AbciProtocol::Grpc),
+            _ => wrong(text, "\"socket\" or \"grpc\""),
+        }
+    }
+}
+
+impl fmt::Display for AbciProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AbciProtocol::Socket => "socket",
+            AbciProtocol::Grpc => "grpc",
+        })
     }
 }
 
@@ -170,6 +191,7 @@ mod tests {
         let error = "udp".parse::<Transport>().expect_err("no transport").to_string();
         assert_eq!(error, "\"udp\" is not \"tcp\" or \"quic\"");
         assert!("xml".parse::<LogFormat>().is_err());
+        assert!("http".parse::<AbciProtocol>().is_err());
         assert!("counter".parse::<ProxyApp>().is_err());
     }
 }

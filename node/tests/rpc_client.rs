@@ -20,7 +20,8 @@ use tendermint_light_client_verifier::{ProdVerifier, Verdict, Verifier};
 use tendermint_rpc::client::CompatMode;
 use tendermint_rpc::endpoint::validators::DEFAULT_VALIDATORS_PER_PAGE;
 use tendermint_rpc::{Client, HttpClient, Paging};
-use tercet_abci::socket::Stop;
+use tercet_abci::grammar::Grammar;
+use tercet_abci::remote::Stop;
 use tercet_config::{Config, GenesisValidator, Home, Listen, NodeKey, ValidatorKey};
 use tercet_node::node::{Node, Settings};
 
@@ -66,9 +67,9 @@ impl Net {
             config.p2p.persistent_peers = peers.map(peer).collect();
             genesis.create(&home.genesis_file(config)).expect("written");
             let settings = Settings::of(home, config).expect("a good home");
-            let (name, data) = (settings.app.clone(), settings.data.clone());
+            let (named, grammar) = (settings.app.clone(), Grammar::default());
             let (stop, calls) = (Stop::default(), settings.app_calls.clone());
-            let app = || Ok(tercet_abci::open(&name, &data, &calls, &stop)?);
+            let app = || Ok(grammar.watch(tercet_abci::open(&named, &calls, &stop)?));
             nodes.push(Node::start(settings, &stop, app).expect("the node starts"));
         }
         Net { nodes, homes, _folder: folder }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::attack;
 use crate::chaos::Kind;
 use crate::faults::FaultsArgs;
+use crate::faults::applications::AppFaultsArgs;
 use crate::faults::crash::CrashArgs;
 use crate::faults::victims::{AppArgs, NodeArgs};
 use crate::fuzz::FuzzArgs;
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     Chaos(ChaosArgs),
     /// Break networks of their own in every way of the fault table, and check what must hold.
     Faults(FaultsArgs),
+    /// Let an application of a real network misbehave in every method in every way, and check what must hold (needs Go).
+    AppFaults(AppFaultsArgs),
     /// Attack a node of a running network as a hostile peer, and measure what it costs the node.
     Attack(AttackArgs),
     /// Feed hostile bytes to every decoder of the node.
@@ -97,6 +100,14 @@ pub(crate) enum Command {
     WrongApp {
         /// Its home.
         home: PathBuf,
+    },
+    /// Keep the application of a home running: for `up --app-command`.
+    #[command(hide = true)]
+    KeepApp {
+        /// The node's home.
+        home: PathBuf,
+        /// The command.
+        command: String,
     },
     /// Search all states of a small network of real replicas, one of them faulty.
     #[command(after_help = tercet_consensus::testing::exhaustive::HELP)]
@@ -120,8 +131,19 @@ pub(crate) struct One {
     pub(crate) place: Place,
 }
 
+const UP_NOTES: &str = "\
+With --app-command each node drives an application in another process: it is started before the node, started again
+when it dies (after 100 ms, then after twice as long, up to 3 s), and stopped after it. Its output is in app.log.txt
+beside the node's log.txt.
+
+  up --app-command 'abci-cli kvstore --address unix://{socket} --persist {home}/app'
+  up --app-command 'tercet-abci kvstore --address unix://{socket} --persist {home}/app'
+  chaos --kind kill-app        kill -9 of such an application at random times
+docs/applications.md says what a node does with an application that is slow, wrong or gone.";
+
 /// Arguments of `up`.
 #[derive(Debug, Args)]
+#[command(after_help = UP_NOTES)]
 pub(crate) struct UpArgs {
     /// How many validators.
     #[arg(long, default_value_t = 4)]
@@ -144,6 +166,10 @@ pub(crate) struct UpArgs {
     /// The application in every node.
     #[arg(long, value_enum, default_value_t = App::Kvstore)]
     pub(crate) app: App,
+    /// Run the application of every node as a process of its own, by this shell command: {socket} in it is the path of the Unix
+    /// socket that it must listen at, {home} the node's home.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "app")]
+    pub(crate) app_command: Option<String>,
     /// A setting of config.toml in every node, such as consensus.create_empty_blocks=false.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,

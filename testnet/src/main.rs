@@ -2,6 +2,7 @@
 //! them, and audits what they decided. It talks to nodes only as anyone could: by processes and
 //! JSON-RPC.
 
+mod application;
 mod attack;
 mod audit;
 mod chaos;
@@ -106,6 +107,14 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::CrashNode(args) => faults::victims::node(&args),
         Command::CheckedApp(args) => faults::victims::app(&args),
+        Command::AppFaults(mut args) => {
+            let binary = node_binary(args.node_binary.take())?;
+            faults::applications::run(args, binary).await
+        }
+        Command::KeepApp { home, command } => {
+            application::keep(&home, &command).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::WrongApp { home } => faults::wrong_app::run(&home),
         Command::Sim(args) => sim::cli::sim(&args),
     }
@@ -124,6 +133,7 @@ async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
         base_port: args.base_port,
         transport: args.transport,
         app: args.app,
+        app_command: args.app_command,
         settings: args.settings,
         genesis_settings: args.genesis_settings,
         sentry: args.sentry,
@@ -235,15 +245,19 @@ async fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn audit(args: AuditArgs) -> anyhow::Result<ExitCode> {
-    let nodes: Vec<(String, String)> = match args.endpoints.is_empty() {
+    let (nodes, logs): (Vec<(String, String)>, _) = match args.endpoints.is_empty() {
         true => {
             let net = Net::load(&args.place.dir)?;
-            net.nodes.iter().map(|node| (node.name(), node.rpc.clone())).collect()
+            let nodes = net.nodes.iter().map(|node| (node.name(), node.rpc.clone())).collect();
+            (nodes, net.logs())
         }
-        false => args.endpoints.iter().map(|address| (address.clone(), address.clone())).collect(),
+        false => {
+            let nodes = args.endpoints.iter().map(|address| (address.clone(), address.clone()));
+            (nodes.collect(), Vec::new())
+        }
     };
     let seed = args.seed.unwrap_or_else(rand::random);
-    let audit = audit::Audit { nodes, jumps: args.jumps, seed, progress: true };
+    let audit = audit::Audit { nodes, logs, jumps: args.jumps, seed, progress: true };
     let findings = audit::run(&audit).await?;
     say(&format!("{findings} (seed {seed})"));
     Ok(if findings.clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::state::Node;
+use tercet_abci::grammar;
 
 /// How long a node may take to end after SIGTERM.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,7 +47,7 @@ pub(crate) enum ProcessError {
 }
 
 /// Starts a node in a process group of its own, so that Ctrl-C in the terminal does not reach it;
-/// its output goes to the end of its log.
+/// its output goes to the end of its log. It watches the order of its calls to the application, which the audit looks for.
 pub(crate) fn start(binary: &Path, node: &Node) -> Result<Child, ProcessError> {
     if running(node).is_some() {
         return Err(ProcessError::Running(node.name()));
@@ -59,6 +60,7 @@ pub(crate) fn start(binary: &Path, node: &Node) -> Result<Child, ProcessError> {
         .arg("start")
         .arg("--home")
         .arg(&node.home)
+        .env(grammar::VARIABLE, "1")
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(err)
@@ -69,8 +71,12 @@ pub(crate) fn start(binary: &Path, node: &Node) -> Result<Child, ProcessError> {
 
 /// The node's process, where it really runs: a process with that id whose arguments name the home.
 pub(crate) fn running(node: &Node) -> Option<u32> {
-    let pid = node.pid?;
-    let home = node.home.as_os_str().as_bytes();
+    is_of(node.pid?, &node.home)
+}
+
+/// The process, where it really runs and its arguments name the home.
+pub(crate) fn is_of(pid: u32, home: &Path) -> Option<u32> {
+    let home = home.as_os_str().as_bytes();
     for _ in 0..EXEC_LOOKS_MAX {
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         if !arguments.is_empty() {

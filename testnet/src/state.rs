@@ -54,6 +54,9 @@ pub(crate) struct Node {
     /// Why it is down on purpose or paused, where a command did that.
     #[serde(default)]
     pub(crate) down: Option<String>,
+    /// The process that keeps its application running, where the network has an `app_command`.
+    #[serde(default)]
+    pub(crate) keeper: Option<u32>,
 }
 
 impl Node {
@@ -76,11 +79,19 @@ pub(crate) struct Net {
     /// Whether the nodes dial each other through a proxy.
     #[serde(default)]
     pub(crate) proxied: bool,
+    /// The command that runs the application of a node, where it is not in the node.
+    #[serde(default)]
+    pub(crate) app_command: Option<String>,
     /// All nodes, by index.
     pub(crate) nodes: Vec<Node>,
 }
 
 impl Net {
+    /// Where each node's output goes, with its name.
+    pub(crate) fn logs(&self) -> Vec<(String, PathBuf)> {
+        self.nodes.iter().map(|node| (node.name(), node.log())).collect()
+    }
+
     /// Whether there is a network in `dir`.
     pub(crate) fn exists(dir: &Path) -> bool {
         dir.join(FILE).exists()
@@ -179,8 +190,10 @@ pub(crate) mod tests {
             p2p: String::new(),
             validator: Some(format!("A{index}")),
             down: None,
+            keeper: None,
         });
-        Net { binary: PathBuf::from("tercet"), proxied: false, nodes: nodes.collect() }
+        let binary = PathBuf::from("tercet");
+        Net { binary, proxied: false, app_command: None, nodes: nodes.collect() }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::application::{self, AppError};
 use crate::layout::{Layout, LayoutError, lay_out};
 use crate::process::{self, ProcessError, running, stop_all, tail};
 use crate::proxy::Proxy;
@@ -56,6 +57,9 @@ pub(crate) enum UpError {
     /// The description of the network cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// An application cannot be handled.
+    #[error(transparent)]
+    App(#[from] AppError),
     /// A process cannot be handled.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -71,6 +75,11 @@ pub(crate) enum UpError {
     /// The folder has another network.
     #[error("{0} has a network of {1} nodes: use --reset to begin anew, or another --dir")]
     OtherNetwork(String, usize),
+    /// The network has its applications in the nodes.
+    #[error(
+        "the nodes in {0} have their application inside: use --reset to begin anew with --app-command, or another --dir"
+    )]
+    InTheNode(String),
     /// A port is taken.
     #[error("port {0} is in use: choose another with --base-port")]
     Port(String, #[source] io::Error),
@@ -101,7 +110,15 @@ pub(crate) async fn run(up: &Up) -> Result<(), UpError> {
     // Who leaves the network to itself has a proxy elsewhere.
     let proxy = (net.proxied && !up.detach).then(|| Proxy::of(&net)).transpose();
     let proxy = proxy.map_err(|e| UpError::Io("cannot start the proxy".to_owned(), e))?;
-    let mut children = start_all(&mut net)?;
+    let mut keepers = application::start_all(&mut net).await?;
+    net.store(dir)?;
+    let mut children = match start_all(&mut net) {
+        Ok(children) => children,
+        Err(error) => {
+            application::stop_all(&net.nodes).await;
+            return Err(error);
+        }
+    };
     net.store(dir)?;
     let result = tokio::select! {
         signal = stop.wait() => Ok(Some(signal)),
@@ -118,7 +135,7 @@ pub(crate) async fn run(up: &Up) -> Result<(), UpError> {
         Err(_) => {}
     }
     stop_network(dir).await?;
-    for child in &mut children {
+    for child in children.iter_mut().chain(&mut keepers) {
         let _ = child.wait();
     }
     result.map(|_| say("all stopped"))
@@ -138,10 +155,12 @@ pub(crate) async fn stop_network(dir: &Path) -> Result<(), UpError> {
     for name in stop_all(&net.nodes).await {
         say(&format!("warning: {name} did not end within 10 s of SIGTERM and was killed"));
     }
+    application::stop_all(&net.nodes).await;
     Net::update(dir, |net| {
         for node in &mut net.nodes {
             node.pid = None;
             node.down = Some(STOPPED.to_owned());
+            node.keeper = None;
         }
     })?;
     Ok(())
@@ -184,7 +203,11 @@ fn prepare(up: &Up) -> Result<Net, UpError> {
                 return Err(UpError::OtherNetwork(shown, net.nodes.len()));
             }
             say(&format!("the chain in {shown} goes on (--reset begins a new one)"));
-            return Ok(Net { binary: up.binary.clone(), ..net });
+            if up.layout.app_command.is_some() && net.app_command.is_none() {
+                return Err(UpError::InTheNode(shown));
+            }
+            let app_command = up.layout.app_command.clone().or_else(|| net.app_command.clone());
+            return Ok(Net { binary: up.binary.clone(), app_command, ..net });
         }
         for node in &net.nodes {
             let io = |e| UpError::Io(format!("cannot remove {}", node.home.display()), e);
@@ -195,7 +218,8 @@ fn prepare(up: &Up) -> Result<Net, UpError> {
     }
     let nodes = lay_out(&up.layout)?;
     say(&format!("laid out {} nodes in {shown}", nodes.len()));
-    Ok(Net { binary: up.binary.clone(), proxied: up.layout.proxied, nodes })
+    let app_command = up.layout.app_command.clone();
+    Ok(Net { binary: up.binary.clone(), proxied: up.layout.proxied, app_command, nodes })
 }
 
 async fn ports_free(net: &Net) -> Result<(), UpError> {
@@ -358,6 +382,10 @@ async fn demo(net: &Net, number: u32) -> Result<(), UpError> {
 
 fn addresses(up: &Up, net: &Net) {
     for node in &net.nodes {
+        if net.app_command.is_some() {
+            let log = application::Files::of(&node.home).log;
+            say(&format!("{:<7} application log {}", node.name(), log.display()));
+        }
         say(&format!(
             "{:<7} rpc http://{}  p2p {}  pid {}  log {}",
             node.name(),

@@ -11,8 +11,8 @@ use tendermint_proto::v0_38::abci::{
     RequestProcessProposal, RequestQuery, ResponseQuery,
 };
 use tercet_abci::kvstore::{Durability, KvStore};
-use tercet_abci::socket::{self, Address, Server, Settings, Stop};
-use tercet_abci::{Application, Role};
+use tercet_abci::remote::{self, Address, Protocol, Settings, Stop};
+use tercet_abci::{Application, Role, grpc, socket};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +21,8 @@ Examples:
   tercet-abci check-tx name=satoshi                      is this transaction valid?
   tercet-abci query name                                 what is stored there?
   echo 'info' | tercet-abci batch                        commands from a file or a pipe
+  tercet-abci kvstore --abci grpc                        the same by gRPC, as all commands
+  tercet start --abci grpc --proxy_app tcp://127.0.0.1:26658
 
 Transactions, keys and data are \"text\", 0xHEX, or text without quotes.";
 
@@ -31,6 +33,18 @@ struct Cli {
     /// Where the application listens: tcp://HOST:PORT or unix://PATH.
     #[arg(long, global = true, default_value = "tcp://127.0.0.1:26658")]
     address: Address,
+    /// What is spoken there: socket or grpc.
+    #[arg(
+        long = "abci",
+        alias = "transport",
+        global = true,
+        default_value_t,
+        value_name = "PROTOCOL"
+    )]
+    protocol: Protocol,
+    /// The height that finalize-block tells (default: that after the application's last one; CometBFT's abci-cli always says 0).
+    #[arg(long, global = true, value_name = "HEIGHT")]
+    block_height: Option<i64>,
     #[command(subcommand)]
     command: Command,
 }
@@ -52,6 +66,9 @@ struct KvstoreArgs {
     /// Keep the data in this folder, synced at each block (default: a folder that is removed at the end).
     #[arg(long, value_name = "FOLDER")]
     persist: Option<PathBuf>,
+    /// Make a snapshot every so many heights, of which the last 10 are kept (0: none).
+    #[arg(long, value_name = "HEIGHTS", default_value_t = 0)]
+    snapshot_interval: u64,
 }
 
 /// A call, spelt as in CometBFT's console or as an argument.
@@ -128,14 +145,14 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
-        Command::Kvstore(args) => serve(&cli.address, args),
-        Command::Console => console(&mut *connect(&cli.address)?),
-        Command::Batch => batch(&mut *connect(&cli.address)?),
-        Command::Call(command) => call(&mut *connect(&cli.address)?, command),
+        Command::Kvstore(args) => serve(cli, args),
+        Command::Console => console(&mut Client::connect(cli)?),
+        Command::Batch => batch(&mut Client::connect(cli)?),
+        Command::Call(command) => Client::connect(cli)?.call(command),
     }
 }
 
-fn serve(address: &Address, args: &KvstoreArgs) -> anyhow::Result<()> {
+fn serve(cli: &Cli, args: &KvstoreArgs) -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_ansi(std::io::stdout().is_terminal()).init();
     let temporary = match &args.persist {
         Some(_) => None,
@@ -144,56 +161,140 @@ fn serve(address: &Address, args: &KvstoreArgs) -> anyhow::Result<()> {
     let folder = args.persist.clone().or(temporary.as_ref().map(|folder| folder.path().into()));
     let folder = folder.context("a folder for the data")?;
     let durability = if args.persist.is_some() { Durability::Synced } else { Durability::Buffered };
-    let app = KvStore::open(&folder, durability)?;
-    let server = Server::bind(address).with_context(|| format!("cannot listen at {address}"))?;
-    tracing::info!(address = %server.address(), data = %folder.display(), "the kvstore is ready");
-    server.serve(&app)?;
+    let app = KvStore::open(&folder, durability)?.snapshots_every(args.snapshot_interval);
+    let ready = |address: &Address| {
+        tracing::info!(%address, abci = %cli.protocol, data = %folder.display(), "the kvstore is ready");
+    };
+    let cannot = || format!("cannot listen at {}", cli.address);
+    match cli.protocol {
+        Protocol::Socket => {
+            let server = socket::Server::bind(&cli.address).with_context(cannot)?;
+            ready(server.address());
+            server.serve(&app)?;
+        }
+        Protocol::Grpc => {
+            let server = grpc::Server::bind(&cli.address).with_context(cannot)?;
+            ready(server.address());
+            server.serve(&app)?;
+        }
+    }
     Ok(())
 }
 
 /// A connection of its own to an application that must be there.
-fn connect(address: &Address) -> anyhow::Result<Box<dyn Application>> {
-    let (settings, stop) = (Settings::default(), Stop::default());
-    let mut app = socket::closed(Role::Query, address, &settings, &stop);
-    app.try_reconnect().context("start the application, or name its address with --address")?;
-    Ok(app)
+struct Client {
+    app: Box<dyn Application>,
+    block_height: Option<i64>,
 }
 
-fn console(app: &mut dyn Application) -> anyhow::Result<()> {
+impl Client {
+    fn connect(cli: &Cli) -> anyhow::Result<Client> {
+        let settings = Settings { protocol: cli.protocol, ..Settings::default() };
+        let mut app = remote::closed(Role::Query, &cli.address, &settings, &Stop::default());
+        app.try_reconnect().context(
+            "start the application, or say with --address and --abci where it is and what it speaks",
+        )?;
+        Ok(Client { app, block_height: cli.block_height })
+    }
+
+    fn line(&mut self, line: &str) -> anyhow::Result<()> {
+        let words = words(line);
+        if words.is_empty() {
+            return Ok(());
+        }
+        match Line::try_parse_from(words) {
+            Ok(Line { call }) => self.call(&call),
+            Err(error) => anyhow::bail!("{}", error.render().to_string().trim_end()),
+        }
+    }
+
+    /// Makes a call and shows the answer in the words of CometBFT's `abci-cli`.
+    fn call(&mut self, call: &Call) -> anyhow::Result<()> {
+        let app = &mut self.app;
+        match call {
+            Call::Echo { message } => {
+                let message = message.clone().unwrap_or_default();
+                let answer = app.echo(RequestEcho { message })?;
+                answered(0, answer.message.as_bytes(), "")
+            }
+            Call::Info => {
+                let answer = app.info(RequestInfo::default())?;
+                answered(0, answer.data.as_bytes(), "")
+            }
+            Call::CheckTx { tx } => {
+                let answer = app.check_tx(RequestCheckTx { tx: bytes(tx)?, r#type: 0 })?;
+                answered(answer.code, &answer.data, &answer.log)
+            }
+            Call::PrepareProposal { txs } => {
+                let max_tx_bytes = i64::try_from(remote::MESSAGE_BYTES_MAX).unwrap_or(i64::MAX);
+                let txs = all(txs)?;
+                let request = RequestPrepareProposal { txs, max_tx_bytes, ..Default::default() };
+                for tx in app.prepare_proposal(request)?.txs {
+                    answered(0, &[], &format!("Succeeded. Tx: {}", String::from_utf8_lossy(&tx)))?;
+                }
+                Ok(())
+            }
+            Call::ProcessProposal { txs } => {
+                let request = RequestProcessProposal { txs: all(txs)?, ..Default::default() };
+                let status = app.process_proposal(request)?.status;
+                answered(0, &[], "")?;
+                let name = ProposalStatus::try_from(status).map(|status| status.as_str_name());
+                show(&format!("-> status: {}\n", name.unwrap_or("UNKNOWN")))
+            }
+            Call::FinalizeBlock { txs } => self.finalize(all(txs)?),
+            Call::Commit => {
+                app.commit()?;
+                answered(0, &[], "")
+            }
+            Call::Query { key, path, height, prove } => {
+                let (data, path) = (bytes(key)?, path.clone());
+                let request = RequestQuery { data, path, height: *height, prove: *prove };
+                let answer = app.query(request)?;
+                answered(answer.code, &[], &answer.log)?;
+                found(&answer)
+            }
+        }
+    }
+
+    fn finalize(&mut self, txs: Vec<bytes::Bytes>) -> anyhow::Result<()> {
+        let height = match self.block_height {
+            Some(height) => height,
+            None => self.app.info(RequestInfo::default())?.last_block_height + 1,
+        };
+        let app = &mut self.app;
+        let answer =
+            app.finalize_block(RequestFinalizeBlock { txs, height, ..Default::default() })?;
+        for result in &answer.tx_results {
+            answered(result.code, &[], &result.log)?;
+        }
+        answered(0, &[], "")?;
+        show(&format!("-> data.hex: 0x{}\n", hex::encode_upper(&answer.app_hash)))
+    }
+}
+
+fn console(client: &mut Client) -> anyhow::Result<()> {
     loop {
         show("> ")?;
         let mut line = String::new();
         if std::io::stdin().lock().read_line(&mut line)? == 0 {
             return Ok(());
         }
-        if let Err(error) = command(app, &line) {
+        if let Err(error) = client.line(&line) {
             show(&format!("{error:#}\n"))?;
         }
     }
 }
 
-fn batch(app: &mut dyn Application) -> anyhow::Result<()> {
+fn batch(client: &mut Client) -> anyhow::Result<()> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        show(&format!("> {line}\n"))?;
-        command(app, &line)?;
+        let words = words(&line);
+        let Some((command, arguments)) = words.split_first() else { continue };
+        show(&format!("> {command} {}\n", arguments.join(" ")))?;
+        client.line(&line)?;
         show("\n")?;
     }
     Ok(())
-}
-
-fn command(app: &mut dyn Application, line: &str) -> anyhow::Result<()> {
-    let words = words(line);
-    if words.is_empty() {
-        return Ok(());
-    }
-    match Line::try_parse_from(words) {
-        Ok(Line { call: command }) => call(app, &command),
-        Err(error) => anyhow::bail!("{}", error.render().to_string().trim_end()),
-    }
 }
 
 /// The words of a line; what stands in double quotes is one word and keeps its quotes.
@@ -222,63 +323,6 @@ fn bytes(text: &str) -> anyhow::Result<bytes::Bytes> {
 
 fn all(txs: &[String]) -> anyhow::Result<Vec<bytes::Bytes>> {
     txs.iter().map(|tx| bytes(tx)).collect()
-}
-
-/// Makes a call and shows the answer in the words of CometBFT's `abci-cli`.
-fn call(app: &mut dyn Application, call: &Call) -> anyhow::Result<()> {
-    match call {
-        Call::Echo { message } => {
-            let message = message.clone().unwrap_or_default();
-            let answer = app.echo(RequestEcho { message })?;
-            answered(0, answer.message.as_bytes(), "")
-        }
-        Call::Info => {
-            let answer = app.info(RequestInfo::default())?;
-            answered(0, answer.data.as_bytes(), "")
-        }
-        Call::CheckTx { tx } => {
-            let answer = app.check_tx(RequestCheckTx { tx: bytes(tx)?, r#type: 0 })?;
-            answered(answer.code, &answer.data, &answer.log)
-        }
-        Call::PrepareProposal { txs } => {
-            let max_tx_bytes = i64::try_from(socket::MESSAGE_BYTES_MAX).unwrap_or(i64::MAX);
-            let txs = all(txs)?;
-            let request = RequestPrepareProposal { txs, max_tx_bytes, ..Default::default() };
-            for tx in app.prepare_proposal(request)?.txs {
-                answered(0, &[], &format!("Succeeded. Tx: {}", String::from_utf8_lossy(&tx)))?;
-            }
-            Ok(())
-        }
-        Call::ProcessProposal { txs } => {
-            let request = RequestProcessProposal { txs: all(txs)?, ..Default::default() };
-            let status = app.process_proposal(request)?.status;
-            answered(0, &[], "")?;
-            let name = ProposalStatus::try_from(status).map(|status| status.as_str_name());
-            show(&format!("-> status: {}\n", name.unwrap_or("UNKNOWN")))
-        }
-        Call::FinalizeBlock { txs } => finalize(app, all(txs)?),
-        Call::Commit => {
-            app.commit()?;
-            answered(0, &[], "")
-        }
-        Call::Query { key, path, height, prove } => {
-            let (data, path) = (bytes(key)?, path.clone());
-            let request = RequestQuery { data, path, height: *height, prove: *prove };
-            let answer = app.query(request)?;
-            answered(answer.code, &[], &answer.log)?;
-            found(&answer)
-        }
-    }
-}
-
-fn finalize(app: &mut dyn Application, txs: Vec<bytes::Bytes>) -> anyhow::Result<()> {
-    let height = app.info(RequestInfo::default())?.last_block_height + 1;
-    let answer = app.finalize_block(RequestFinalizeBlock { txs, height, ..Default::default() })?;
-    for result in &answer.tx_results {
-        answered(result.code, &[], &result.log)?;
-    }
-    answered(0, &[], "")?;
-    show(&format!("-> data.hex: 0x{}\n", hex::encode_upper(&answer.app_hash)))
 }
 
 fn answered(code: u32, data: &[u8], log: &str) -> anyhow::Result<()> {

@@ -22,6 +22,11 @@
 //! payload, and a volatile application would have to replay its whole chain at every start. `kvstore` leaves it to the operating
 //! system when to write ([`Durability::Buffered`]), `persistent_kvstore` syncs each block. Why: docs/adr/004-kvstore-backend.md.
 //!
+//! # Snapshots
+//!
+//! A store serves the snapshots that it has, the last ten of those that [`KvStore::snapshots_every`] has it make, in the folder `snapshots` beside
+//! its database, and restores one where it has no block yet. `CometBFT`'s kvstore has none; the manner is that of its end-to-end application.
+//!
 //! # Failure
 //!
 //! ABCI has no answer for "my disk failed", so the calls panic, which [`in_process`](crate::in_process()) turns into an error
@@ -29,6 +34,7 @@
 //! old height.
 
 mod events;
+mod snapshots;
 mod state;
 mod store;
 mod tx;
@@ -41,6 +47,7 @@ pub use store::Durability;
 
 use crate::open::OpenError;
 use bytes::Bytes;
+use snapshots::{Progress, Restore, Snapshots};
 use state::State;
 use std::fmt;
 use std::panic::resume_unwind;
@@ -48,10 +55,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use store::{Batch, Store, StoreError};
 use tendermint_proto::v0_38::abci::{
-    ExecTxResult, Misbehavior, MisbehaviorType, RequestCheckTx, RequestFinalizeBlock, RequestInfo,
-    RequestInitChain, RequestPrepareProposal, RequestProcessProposal, RequestQuery,
-    ResponseCheckTx, ResponseCommit, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
-    ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery,
+    ExecTxResult, Misbehavior, MisbehaviorType, RequestApplySnapshotChunk, RequestCheckTx,
+    RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestLoadSnapshotChunk,
+    RequestOfferSnapshot, RequestPrepareProposal, RequestProcessProposal, RequestQuery,
+    ResponseApplySnapshotChunk, ResponseCheckTx, ResponseCommit, ResponseFinalizeBlock,
+    ResponseInfo, ResponseInitChain, ResponseListSnapshots, ResponseLoadSnapshotChunk,
+    ResponseOfferSnapshot, ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery,
+    response_apply_snapshot_chunk, response_offer_snapshot,
     response_process_proposal::ProposalStatus,
 };
 use tx::Tx;
@@ -69,6 +79,8 @@ const CODE_INVALID_FORMAT: u32 = 2;
 const CODE_UNAUTHORIZED: u32 = 3;
 /// The path of queries for validators; all others ask for keys.
 const VALIDATOR_PATH: &str = "/val";
+/// The folder of the snapshots, in that of the database, which leaves it alone.
+const SNAPSHOTS_FOLDER: &str = "snapshots";
 /// What a pair takes in a batch besides its transaction: the prefix of the key, a tag and two lengths.
 const PAIR_OVERHEAD_BYTES: usize = 20;
 
@@ -77,8 +89,11 @@ const PAIR_OVERHEAD_BYTES: usize = 20;
 pub struct KvStore(Arc<Shared>);
 
 struct Shared {
-    store: Store,
+    store: Arc<Store>,
     chain: Mutex<Chain>,
+    snapshots: Snapshots,
+    /// The snapshot that is being restored.
+    restore: Mutex<Option<Restore>>,
 }
 
 /// What blocks change. Only the consensus role locks it.
@@ -116,7 +131,9 @@ impl KvStore {
     /// # Errors
     /// Where the folder cannot be written, another process has it open, or its data is damaged.
     pub fn open(folder: &Path, durability: Durability) -> Result<KvStore, OpenError> {
-        let store = Store::open(folder, durability)?;
+        let store = Arc::new(Store::open(folder, durability)?);
+        let snapshots = Snapshots::open(folder.join(SNAPSHOTS_FOLDER))
+            .map_err(|source| OpenError::Snapshots { folder: folder.to_owned(), source })?;
         let damaged = |error: StoreError| OpenError::Damaged {
             folder: folder.to_owned(),
             source: Box::new(error),
@@ -124,7 +141,15 @@ impl KvStore {
         let state = store.view().state().map_err(damaged)?;
         let validators = store.validators().map_err(damaged)?;
         let chain = Mutex::new(Chain { state, validators, staged: None });
-        Ok(KvStore(Arc::new(Shared { store, chain })))
+        let restore = Mutex::default();
+        Ok(KvStore(Arc::new(Shared { store, chain, snapshots, restore })))
+    }
+
+    /// Makes a snapshot every so many heights from now on; 0, as at first: none.
+    #[must_use]
+    pub fn snapshots_every(self, heights: u64) -> KvStore {
+        self.0.snapshots.every(heights);
+        self
     }
 
     fn chain(&self) -> MutexGuard<'_, Chain> {
@@ -199,6 +224,7 @@ impl tendermint_abci::Application for KvStore {
         let mut chain = self.chain();
         if let Some(staged) = chain.staged.take() {
             answered(self.0.store.write(staged.batch()));
+            self.0.snapshots.committed(&self.0.store, staged.state.height);
             chain.state = staged.state;
             staged.changes.into_iter().for_each(|change| chain.validators.apply(change));
         }
@@ -224,6 +250,61 @@ impl tendermint_abci::Application for KvStore {
             height: answered(view.state()).height,
             ..ResponseQuery::default()
         }
+    }
+
+    fn list_snapshots(&self) -> ResponseListSnapshots {
+        ResponseListSnapshots { snapshots: self.0.snapshots.list() }
+    }
+
+    fn load_snapshot_chunk(&self, request: RequestLoadSnapshotChunk) -> ResponseLoadSnapshotChunk {
+        let RequestLoadSnapshotChunk { height, format, chunk } = request;
+        let chunk = self.0.snapshots.chunk(height, format, chunk).unwrap_or_default();
+        ResponseLoadSnapshotChunk { chunk }
+    }
+
+    fn offer_snapshot(&self, request: RequestOfferSnapshot) -> ResponseOfferSnapshot {
+        let mut restore = self.restoring();
+        *restore = None;
+        let offered = request.snapshot.unwrap_or_default();
+        let result = if self.chain().state.height > 0 {
+            tracing::error!("a snapshot is offered, and there are blocks already");
+            response_offer_snapshot::Result::Abort
+        } else {
+            snapshots::judge(&offered)
+        };
+        if result == response_offer_snapshot::Result::Accept {
+            let begun = self.0.snapshots.restore(&offered, request.app_hash);
+            *restore = Some(answered(begun.map_err(StoreError::from)));
+        }
+        ResponseOfferSnapshot { result: result.into() }
+    }
+
+    fn apply_snapshot_chunk(
+        &self,
+        request: RequestApplySnapshotChunk,
+    ) -> ResponseApplySnapshotChunk {
+        let mut restore = self.restoring();
+        let Some(under_way) = restore.as_mut() else {
+            return snapshots::answer(response_apply_snapshot_chunk::Result::Abort);
+        };
+        match answered(under_way.apply(&request, &self.0.store)) {
+            Progress::More(answer) => answer,
+            Progress::Over(answer) => {
+                *restore = None;
+                answer
+            }
+            Progress::Restored(state, validators) => {
+                *restore = None;
+                *self.chain() = Chain { state, validators, staged: None };
+                snapshots::answer(response_apply_snapshot_chunk::Result::Accept)
+            }
+        }
+    }
+}
+
+impl KvStore {
+    fn restoring(&self) -> MutexGuard<'_, Option<Restore>> {
+        self.0.restore.lock().expect("the node ends when a call has panicked")
     }
 }
 
@@ -303,6 +384,7 @@ fn answered<T>(answer: Result<T, StoreError>) -> T {
     answer.unwrap_or_else(|error| {
         let text = match &error {
             StoreError::Database(cause) => format!("{error}: {cause}"),
+            StoreError::Snapshot(cause) => format!("{error}: {cause}"),
             StoreError::Damaged(_) => error.to_string(),
         };
         resume_unwind(Box::new(text))

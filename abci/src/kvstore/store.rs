@@ -5,6 +5,7 @@
 //! | `stateKey` | [`State`] as JSON |
 //! | `kvPairKey:<key>` | the value |
 //! | `val=<32 bytes of the public key>` | `ValidatorUpdate`, protobuf with its length before it |
+//! | `restoring` | nothing; there while a snapshot is written, so that an unfinished one is removed |
 //!
 //! What a commit writes is one batch: all of it is there after a crash, or nothing.
 
@@ -22,6 +23,7 @@ use tendermint_proto::v0_38::abci::ValidatorUpdate;
 const STATE_KEY: &[u8] = b"stateKey";
 const PAIR_PREFIX: &[u8] = b"kvPairKey:";
 const VALIDATOR_PREFIX: &[u8] = b"val=";
+const RESTORING_KEY: &[u8] = b"restoring";
 
 const MIB: usize = 1 << 20;
 /// Memory for what is not in a table yet. RocksDB takes twice as much while it writes one.
@@ -55,6 +57,8 @@ pub(super) enum StoreError {
     Database(#[from] rocksdb::Error),
     #[error("the kvstore's {0} in the database cannot be read")]
     Damaged(&'static str),
+    #[error("a snapshot of the kvstore cannot be written: see to the disk")]
+    Snapshot(#[from] std::io::Error),
 }
 
 /// The database.
@@ -71,8 +75,21 @@ impl Store {
             return Err(OpenError::Incomplete { folder: folder.to_owned() });
         }
         let db = DB::open(&options(), folder);
-        let db = db.map_err(|source| OpenError::Database { folder: folder.to_owned(), source })?;
+        let failed = |source| OpenError::Database { folder: folder.to_owned(), source };
+        let db = db.map_err(failed)?;
+        if db.get(RESTORING_KEY).map_err(failed)?.is_some() {
+            tracing::warn!("a snapshot was not restored to its end: the kvstore begins empty");
+            let mut batch = Batch::restoring();
+            batch.restored();
+            db.write(batch.writes).map_err(failed)?;
+        }
         Ok(Store { db, durability })
+    }
+
+    /// The validator that an entry of the database is.
+    pub(super) fn validator(key: &[u8], value: &[u8]) -> Option<Validator> {
+        let update = ValidatorUpdate::decode_length_delimited(value).ok()?;
+        Validator::of(&update).filter(|validator| validator_key(validator.key) == key)
     }
 
     /// A view of it that commits do not change.
@@ -89,8 +106,7 @@ impl Store {
             if !key.starts_with(VALIDATOR_PREFIX) {
                 break;
             }
-            let update = ValidatorUpdate::decode_length_delimited(value.as_ref()).ok();
-            let validator = update.as_ref().and_then(Validator::of);
+            let validator = Store::validator(&key, &value);
             found.push(validator.ok_or(StoreError::Damaged("validator"))?);
         }
         Ok(found.into_iter().collect())
@@ -119,9 +135,45 @@ impl View<'_> {
         Ok(self.0.get([PAIR_PREFIX, key].concat())?)
     }
 
+    /// Everything, in the order of keys.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Result<Entry, StoreError>> {
+        let entries = self.0.iterator(IteratorMode::Start);
+        entries.map(|entry| entry.map_err(StoreError::from))
+    }
+
     /// A validator, encoded, by the bytes of its public key.
     pub(super) fn validator(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.0.get([VALIDATOR_PREFIX, key].concat())?)
+    }
+}
+
+/// Key and value.
+type Entry = (Box<[u8]>, Box<[u8]>);
+
+/// What an entry of the database is, by its key.
+pub(super) enum Found<'a> {
+    /// The state.
+    State,
+    /// The value of this key.
+    Pair(&'a [u8]),
+    /// A validator.
+    Validator,
+    /// Nothing that a store has.
+    Other,
+}
+
+impl Found<'_> {
+    /// What this key stands for.
+    pub(super) fn of(key: &[u8]) -> Found<'_> {
+        if key == STATE_KEY {
+            Found::State
+        } else if let Some(name) = key.strip_prefix(PAIR_PREFIX) {
+            Found::Pair(name)
+        } else if key.starts_with(VALIDATOR_PREFIX) {
+            Found::Validator
+        } else {
+            Found::Other
+        }
     }
 }
 
@@ -135,6 +187,27 @@ impl Batch {
     /// One with room for so many bytes.
     pub(super) fn with_capacity(bytes: usize) -> Batch {
         Batch { writes: WriteBatch::with_capacity_bytes(bytes), key: Vec::new() }
+    }
+
+    /// Empties the store, and says that a snapshot is written from here on.
+    pub(super) fn restoring() -> Batch {
+        let mut batch = Batch::with_capacity(0);
+        for prefix in [PAIR_PREFIX, VALIDATOR_PREFIX] {
+            batch.writes.delete_range(prefix, after(prefix).as_slice());
+        }
+        batch.writes.delete(STATE_KEY);
+        batch.writes.put(RESTORING_KEY, []);
+        batch
+    }
+
+    /// Says that it is written.
+    pub(super) fn restored(&mut self) {
+        self.writes.delete(RESTORING_KEY);
+    }
+
+    /// How large it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.writes.size_in_bytes()
     }
 
     /// Sets a key.
@@ -175,6 +248,15 @@ fn has_data(folder: &Path) -> bool {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut kinds = files.filter_map(|file| file.path().extension().map(ToOwned::to_owned));
     kinds.any(|kind| ["log", "sst", "blob"].iter().any(|data| kind == *data))
+}
+
+/// The first key behind all that begin so.
+fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut after = prefix.to_vec();
+    if let Some(last) = after.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    after
 }
 
 fn validator_key(key: PublicKey) -> Vec<u8> {

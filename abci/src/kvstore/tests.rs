@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 use tendermint_abci::Application as _;
 use tendermint_proto::v0_38::abci::{
-    Event, ExecTxResult, Misbehavior, MisbehaviorType, RequestApplySnapshotChunk, RequestCheckTx,
-    RequestExtendVote, RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestOfferSnapshot,
-    RequestPrepareProposal, RequestProcessProposal, RequestQuery, RequestVerifyVoteExtension,
-    ResponseCheckTx, ResponseCommit, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
-    ResponseQuery, Validator, ValidatorUpdate, response_process_proposal::ProposalStatus,
+    Event, ExecTxResult, Misbehavior, MisbehaviorType, RequestCheckTx, RequestExtendVote,
+    RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestPrepareProposal,
+    RequestProcessProposal, RequestQuery, RequestVerifyVoteExtension, ResponseCheckTx,
+    ResponseCommit, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain, ResponseQuery,
+    Validator, ValidatorUpdate, response_process_proposal::ProposalStatus,
     response_verify_vote_extension::VerifyStatus,
 };
 use tendermint_proto::v0_38::crypto::{PublicKey, public_key::Sum};
@@ -422,11 +422,8 @@ fn a_database_without_its_current_file_is_not_begun_anew() {
 }
 
 #[test]
-fn there_are_no_snapshots_and_no_vote_extensions() {
+fn there_are_no_vote_extensions() {
     let app = Home::new().app;
-    assert!(app.list_snapshots().snapshots.is_empty());
-    assert_eq!(app.offer_snapshot(RequestOfferSnapshot::default()).result, 0);
-    assert_eq!(app.apply_snapshot_chunk(RequestApplySnapshotChunk::default()).result, 0);
     assert!(app.extend_vote(RequestExtendVote::default()).vote_extension.is_empty());
     let verified = app.verify_vote_extension(RequestVerifyVoteExtension::default());
     assert_eq!(verified.status(), VerifyStatus::Accept);

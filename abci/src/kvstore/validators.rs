@@ -102,6 +102,14 @@ impl FromIterator<Validator> for Validators {
 }
 
 impl Validators {
+    /// The set of these, where they make one that blocks could have led to.
+    pub(super) fn whole(list: Vec<Validator>) -> Option<Validators> {
+        let total: u128 = list.iter().map(|validator| u128::from(validator.power)).sum();
+        let powers = list.iter().all(|validator| validator.power > 0);
+        let bounded = list.len() <= VALIDATORS_MAX && total <= u128::from(POWER_MAX);
+        (powers && bounded).then(|| list.into_iter().collect())
+    }
+
     /// Sets or removes one.
     pub(super) fn apply(&mut self, validator: Validator) {
         let address = validator.key.address();

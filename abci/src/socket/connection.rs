@@ -1,15 +1,12 @@
 //! A connection to an application, as its client sees it: what leaves and what comes, without a wait that nobody can end.
 
-use super::address::{Address, Stream};
 use super::frames::{self, NoFrame, VARINT_BYTES_MAX};
+use crate::remote::{Address, GaveUp, Stream, TICK, Watch};
 use bytes::BytesMut;
 use prost::Message;
 use std::io::{self, ErrorKind, Read, Write};
-use std::time::Duration;
 use tendermint_proto::v0_38::abci::{Request, Response};
 
-/// How often a wait looks around.
-const TICK: Duration = Duration::from_millis(100);
 const CHUNK: usize = 64 * 1024;
 
 /// Why a connection is of no use any more.
@@ -28,13 +25,8 @@ pub(super) enum Fault {
     #[error(transparent)]
     Frame(#[from] NoFrame),
     /// Whoever waits gave up.
-    #[error("gave up")]
-    GaveUp,
-}
-
-/// Told now and then during a wait; an error ends it.
-pub(super) trait Patience {
-    fn tick(&mut self) -> Result<(), Fault>;
+    #[error(transparent)]
+    GaveUp(#[from] GaveUp),
 }
 
 /// A connection, and what came of it so far.
@@ -68,7 +60,7 @@ impl Connection {
     }
 
     /// Sends what was queued. Where the application does not read, what it answers is read meanwhile, or both would wait for ever.
-    pub(super) fn send(&mut self, patience: &mut dyn Patience) -> Result<(), Fault> {
+    pub(super) fn send(&mut self, watch: &mut Watch<'_>) -> Result<(), Fault> {
         let mut sent = 0;
         while sent < self.outbox.len() {
             match self.stream.write(&self.outbox[sent..]) {
@@ -76,7 +68,7 @@ impl Connection {
                 Ok(bytes) => sent += bytes,
                 Err(error) if is_tick(&error) => {
                     self.fill()?;
-                    patience.tick()?;
+                    watch.tick()?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -86,14 +78,14 @@ impl Connection {
     }
 
     /// The next response.
-    pub(super) fn receive(&mut self, patience: &mut dyn Patience) -> Result<Response, Fault> {
+    pub(super) fn receive(&mut self, watch: &mut Watch<'_>) -> Result<Response, Fault> {
         loop {
             if let Some(frame) = frames::take(&mut self.inbox)? {
                 let response = Response::decode(frame);
                 return response.map_err(|error| Fault::Malformed(error.to_string()));
             }
             if !self.fill()? {
-                patience.tick()?;
+                watch.tick()?;
             }
         }
     }

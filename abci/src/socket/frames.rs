@@ -1,11 +1,10 @@
 //! Frames: each message after its length as an unsigned varint (CometBFT `libs/protoio`).
 
+use crate::remote::MESSAGE_BYTES_MAX;
 use bytes::{Buf, Bytes, BytesMut};
 
 /// The most bytes of a varint.
 pub(super) const VARINT_BYTES_MAX: usize = 10;
-/// The largest message in bytes (CometBFT `abci/client` and `abci/server`, `maxMsgSize`).
-pub const MESSAGE_BYTES_MAX: usize = 104_857_600;
 
 /// What is no frame.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,8 @@
 //!
 //! Source: CometBFT 0.38 `abci/server/socket_server.go`.
 
-use super::address::{Address, Listener, Stream};
 use super::frames;
+use crate::remote::{Address, Listener, Stream};
 use bytes::BytesMut;
 use prost::Message as _;
 use std::io::{self, BufWriter, Read as _, Write as _};

@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::kvstore::{Durability, KvStore};
+use crate::remote::{Address, MESSAGE_BYTES_MAX, Settings, Stop, connect};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 use tendermint_proto::v0_38::abci::{Response, ResponseException, ResponseFlush};
 
 fn quick() -> Settings {

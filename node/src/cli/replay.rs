@@ -10,7 +10,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tendermint::block::Height;
-use tercet_abci::socket::Stop;
+use tercet_abci::Named;
+use tercet_abci::remote::Stop;
 
 /// How often a replay says on a terminal how far it is, in blocks.
 const PROGRESS_BLOCKS: u64 = 100;
@@ -57,8 +58,9 @@ impl Replay {
             settings.data.join("kvstore.db").display()
         );
         std::fs::create_dir_all(data).with_context(|| format!("cannot use {}", data.display()))?;
-        let open = tercet_abci::open(&settings.app, data, &settings.app_calls, &Stop::default());
-        let mut app = open?.consensus;
+        let named =
+            Named { data_dir: data.to_owned(), snapshot_interval: 0, ..settings.app.clone() };
+        let mut app = tercet_abci::open(&named, &settings.app_calls, &Stop::default())?.consensus;
         let span = Span { from: self.from, to: self.to };
         let mut progress = Progress::new();
         let replayed =

@@ -28,6 +28,8 @@ use tendermint_proto::v0_38::abci::{
 };
 use tendermint_proto::v0_38::crypto::{PublicKey as RawKey, public_key::Sum};
 use tendermint_proto::v0_38::types::ConsensusParams;
+use tercet_abci::Application;
+use tercet_abci::grammar::Grammar;
 use tercet_consensus::block::{Block, SealedBlock};
 use tercet_consensus::commit::{Commit, CommitSig};
 use tercet_consensus::message::{Phase, Vote};
@@ -37,9 +39,10 @@ use tercet_consensus::view::View;
 
 const CHAIN_ID: &str = "test-chain";
 
-/// An application whose hash is the number of its transactions, with a script for what it should do wrong.
+/// An application whose hash is the number of its transactions, with a script for what it should do wrong. The order of its calls is
+/// watched.
 #[derive(Clone, Default)]
-struct App(Arc<Mutex<Inner>>);
+struct App(Arc<Mutex<Inner>>, Grammar);
 
 #[derive(Default)]
 struct Inner {
@@ -203,9 +206,9 @@ struct Rig {
     origin: Origin,
 }
 
-fn shake(app: &App, chain: &Chain, origin: &Origin) -> Result<Ready, ExecutionError> {
-    let mut role = tercet_abci::in_process(app.clone()).consensus;
-    handshake::start(role.as_mut(), chain, origin)
+/// The consensus role of an application, as a node that starts has it.
+fn consensus(app: &App) -> Box<dyn Application> {
+    app.1.watch(tercet_abci::in_process(app.clone())).consensus
 }
 
 fn origin() -> Origin {
@@ -245,7 +248,8 @@ impl Rig {
         app: App,
         origin: Origin,
     ) -> Result<Rig, ExecutionError> {
-        let Ready { state, app_height } = shake(&app, &chain, &origin)?;
+        let mut app_role = consensus(&app);
+        let Ready { state, app_height } = handshake::start(app_role.as_mut(), &chain, &origin)?;
         let (sender, done) = channel();
         let pool = Arc::new(Mutex::new(Vec::<Bytes>::new()));
         let reaped = pool.clone();
@@ -255,7 +259,6 @@ impl Rig {
             committed: Box::new(|_, _| {}),
             retain: Box::new(|_| {}),
         };
-        let app_role = tercet_abci::in_process(app.clone()).consensus;
         let me = Some(public(0).address());
         let chain_too = chain.clone();
         let parts = Parts {

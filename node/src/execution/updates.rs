@@ -135,17 +135,16 @@ fn members(updates: &[ValidatorUpdate], params: &Params) -> Result<Members, Stri
     for update in updates {
         let raw = update.pub_key.as_ref().filter(|key| key.sum.is_some());
         let raw = raw.ok_or("a validator update without a key")?;
-        let key = PublicKey::try_from(raw).map_err(|_| {
-            let kind = match raw.sum {
-                Some(Sum::Secp256k1(_)) => "secp256k1",
-                _ => "ed25519",
-            };
-            format!("a validator update whose {kind} key is not a valid one")
-        })?;
-        let kind = key.algorithm();
-        if update.power > 0 && !params.validator.pub_key_types.contains(&kind) {
+        let kind = match raw.sum {
+            Some(Sum::Secp256k1(_)) => "secp256k1",
+            _ => "ed25519",
+        };
+        let key = PublicKey::try_from(raw)
+            .map_err(|_| format!("a validator update whose {kind} key is not a valid one"))?;
+        let permitted = params.validator.pub_key_types.contains(&key.algorithm());
+        if update.power > 0 && !permitted {
             return Err(format!(
-                "a validator with an {kind:?} key, which validator.pub_key_types does not permit"
+                "a validator with a key of {kind}, which validator.pub_key_types does not permit"
             ));
         }
         let power = u64::try_from(update.power)

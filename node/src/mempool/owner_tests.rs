@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tendermint_proto::v0_38::abci::{RequestCheckTx, ResponseCheckTx};
-use tercet_abci::{Role, socket};
+use tercet_abci::{Role, remote, socket};
 use tercet_consensus::block::SealedBlock;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -586,8 +586,8 @@ impl Way {
                 }
             }
         });
-        let (settings, stop) = (socket::Settings::default(), socket::Stop::default());
-        let mut role = socket::closed(Role::Mempool, &address("outer"), &settings, &stop);
+        let (settings, stop) = (remote::Settings::default(), remote::Stop::default());
+        let mut role = remote::closed(Role::Mempool, &address("outer"), &settings, &stop);
         role.reconnect().unwrap();
         (Way { open, _folder: folder }, role)
     }

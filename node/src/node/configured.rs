@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
+use tercet_abci::remote::Protocol;
 use tercet_config::{Config, Genesis, Home, Listen, NodeKey, P2pConfig, RpcConfig, ValidatorKey};
 use tercet_consensus::key::PublicKey;
 use tercet_consensus::validators::Validators;
@@ -35,8 +36,16 @@ impl Settings {
             moniker: config.moniker.clone(),
             node_secret: *node_key.secret(),
             validator_secret: validator_key.secret(),
-            app: config.proxy_app.to_string(),
-            app_calls: tercet_abci::socket::Settings {
+            app: tercet_abci::Named {
+                proxy_app: config.proxy_app.to_string(),
+                data_dir: home.data_dir(config),
+                snapshot_interval: config.kvstore_snapshot_interval,
+            },
+            app_calls: tercet_abci::remote::Settings {
+                protocol: match config.abci {
+                    tercet_config::AbciProtocol::Socket => Protocol::Socket,
+                    tercet_config::AbciProtocol::Grpc => Protocol::Grpc,
+                },
                 call_warn: Some(config.abci_call_warn)
                     .filter(|after| !after.is_zero())
                     .unwrap_or(Duration::MAX),

@@ -42,7 +42,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use stores::{Opened, Stores};
-use tercet_abci::socket::Stop;
+use tercet_abci::grammar::{self, Grammar};
+use tercet_abci::remote::Stop;
 use tercet_abci::{Application, Roles};
 use tercet_consensus::key::{Address, PublicKey};
 use tokio::runtime::{Builder, Runtime};
@@ -69,10 +70,13 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// # Errors
 /// Where it cannot start: configuration, genesis, disk, ports, application.
 pub fn run(settings: Settings) -> anyhow::Result<End> {
-    let (name, data, calls) =
-        (settings.app.clone(), settings.data.clone(), settings.app_calls.clone());
+    let (named, calls) = (settings.app.clone(), settings.app_calls.clone());
     let stop = Stop::default();
-    let open = || Ok(tercet_abci::open(&name, &data, &calls, &stop)?);
+    let open = || {
+        let roles = tercet_abci::open(&named, &calls, &stop)?;
+        let watched = std::env::var_os(grammar::VARIABLE).is_some();
+        Ok(if watched { Grammar::default().watch(roles) } else { roles })
+    };
     let mut node = match Node::start(settings, &stop, open) {
         Ok(node) => node,
         Err(_) if stop.is_told() => {

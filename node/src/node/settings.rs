@@ -28,10 +28,10 @@ pub struct Settings {
     pub node_secret: [u8; 32],
     /// The secret of `priv_validator_key.json`.
     pub validator_secret: ValidatorSecret,
-    /// `proxy_app`.
-    pub app: String,
+    /// The application.
+    pub app: tercet_abci::Named,
     /// How an application in another process is called.
-    pub app_calls: tercet_abci::socket::Settings,
+    pub app_calls: tercet_abci::remote::Settings,
     /// Peers.
     pub network: NetworkSettings,
     /// The pool.

@@ -18,12 +18,15 @@ use tendermint::consensus::Params;
 use tendermint_proto::v0_38::abci::response_verify_vote_extension::VerifyStatus;
 use tendermint_proto::v0_38::abci::{
     ExecTxResult, ExtendedVoteInfo, RequestExtendVote, RequestFinalizeBlock, RequestInfo,
-    RequestInitChain, RequestPrepareProposal, RequestProcessProposal, RequestVerifyVoteExtension,
-    ResponseCommit, ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
-    ResponsePrepareProposal, ResponseProcessProposal, ResponseVerifyVoteExtension,
+    RequestInitChain, RequestPrepareProposal, RequestProcessProposal, RequestQuery,
+    RequestVerifyVoteExtension, ResponseCommit, ResponseExtendVote, ResponseFinalizeBlock,
+    ResponseInfo, ResponseInitChain, ResponsePrepareProposal, ResponseProcessProposal,
+    ResponseQuery, ResponseVerifyVoteExtension,
 };
 use tendermint_proto::v0_38::types::{AbciParams, BlockIdFlag, ConsensusParams};
-use tercet_abci::socket::Stop;
+use tercet_abci::Named;
+use tercet_abci::grammar::Grammar;
+use tercet_abci::remote::{self, Protocol, Stop};
 use tercet_consensus::key::{Address, PublicKey};
 use tercet_consensus::validators::Validators;
 use tercet_node::engine::pace::PaceSettings;
@@ -141,6 +144,13 @@ impl tendermint_abci::Application for App {
         })
     }
 
+    fn query(&self, request: RequestQuery) -> ResponseQuery {
+        let begin = [&request.data[..], b"="].concat();
+        let found = self.look(|chain| chain.txs.keys().find(|tx| tx.starts_with(&begin)).cloned());
+        let value = found.map(|tx| tx.slice(begin.len()..)).unwrap_or_default();
+        ResponseQuery { key: request.data, value, ..ResponseQuery::default() }
+    }
+
     fn init_chain(&self, _: RequestInitChain) -> ResponseInitChain {
         ResponseInitChain { app_hash: self.look(app_hash), ..ResponseInitChain::default() }
     }
@@ -209,6 +219,10 @@ pub(crate) struct Net {
     ports: Vec<u16>,
     /// What each node's application has seen; it outlives the node.
     pub(crate) apps: Vec<App>,
+    /// Where the application of each node is, where it is in another process.
+    remotes: Vec<Option<(remote::Address, Protocol)>>,
+    /// In what order it was called.
+    grammars: Vec<Grammar>,
     nodes: Vec<Option<Node>>,
     validators: Arc<Validators>,
     transport: Transport,
@@ -240,6 +254,8 @@ impl Net {
             folder: tempfile::tempdir().expect("a folder"),
             ports: (0..count).map(|_| ports::free_port()).collect(),
             apps: (0..count).map(|_| App::default()).collect(),
+            remotes: vec![None; count],
+            grammars: (0..count).map(|_| Grammar::default()).collect(),
             nodes: (0..count).map(|_| None).collect(),
             validators: Arc::new(Validators::new(members).expect("a set")),
             transport,
@@ -248,6 +264,11 @@ impl Net {
             initial_height: Height::from(1u32),
             keys: (0..count).collect(),
         }
+    }
+
+    /// Gives node `index` an application of another process.
+    pub(crate) fn reach(&mut self, index: usize, address: remote::Address, protocol: Protocol) {
+        self.remotes[index] = Some((address, protocol));
     }
 
     /// Lets node `index` dial only these.
@@ -268,9 +289,17 @@ impl Net {
     /// Starts a node, or starts it again.
     pub(crate) fn start(&mut self, index: usize) {
         let settings = self.settings(index);
-        let roles = tercet_abci::in_process(self.apps[index].clone());
+        let stop = Stop::default();
+        let roles = match &self.remotes[index] {
+            None => tercet_abci::in_process(self.apps[index].clone()),
+            Some((address, protocol)) => {
+                let calls = remote::Settings { protocol: *protocol, ..Default::default() };
+                remote::connect(address, &calls, &stop).expect("it is there")
+            }
+        };
+        let roles = self.grammars[index].watch(roles);
         self.nodes[index] =
-            Some(Node::start(settings, &Stop::default(), || Ok(roles)).expect("the node starts"));
+            Some(Node::start(settings, &stop, || Ok(roles)).expect("the node starts"));
     }
 
     /// Starts all nodes.
@@ -371,7 +400,11 @@ impl Net {
             node_secret: secret(2, index),
             validator_secret: SigningKey::from_bytes(&secret(1, self.keys[index])).into(),
             probe: Default::default(),
-            app: "in process".into(),
+            app: Named {
+                proxy_app: "in process".into(),
+                data_dir: PathBuf::new(),
+                snapshot_interval: 0,
+            },
             app_calls: Default::default(),
             network: self.network(index),
             mempool: mempool::Settings {
@@ -474,6 +507,8 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         self.nodes.iter_mut().filter_map(Option::take).for_each(Node::stop);
+        let disorders: Vec<_> = self.grammars.iter().flat_map(Grammar::disorders).collect();
+        assert!(disorders.is_empty() || std::thread::panicking(), "{disorders:?}");
     }
 }
 

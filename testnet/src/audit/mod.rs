@@ -10,14 +10,17 @@
 //! - No two signatures of one validator for one height and view over different blocks
 //!   (`signatures`).
 //! - No evidence in any block: the header commits to an empty list.
+//! - No line in a log that says that a node called its application out of order (`order`).
 
 mod light;
+mod order;
 mod signatures;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::io::Write;
+use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -44,6 +47,8 @@ const PROGRESS: u64 = 2_000;
 pub(crate) struct Audit {
     /// How the nodes are called, with their RPC addresses.
     pub(crate) nodes: Vec<(String, String)>,
+    /// The logs of those that run on this machine.
+    pub(crate) logs: Vec<(String, PathBuf)>,
     /// Jumps of the light client to try.
     pub(crate) jumps: usize,
     /// Seed of their choice.
@@ -181,6 +186,7 @@ pub(crate) async fn run(audit: &Audit) -> Result<Findings, AuditError> {
     }
     let (jumps, changes) = (light.jumps(&mut findings), light.changes());
     same_computed_hash(to, &mut witnesses, &mut findings).await;
+    order::check(&audit.logs, &mut findings);
     findings.summary = format!(
         "{} node(s), heights {from} to {to}, {commits} commits and {} signatures verified, \
          {jumps} light client jumps, {changes} jumps over changes of the validator set tried",

@@ -182,7 +182,9 @@ async fn audit(chains: Vec<Chain>) -> Findings {
     for (index, chain) in chains.into_iter().enumerate() {
         nodes.push((format!("node{index}"), play(chain).await));
     }
-    run(&Audit { nodes, jumps: 30, seed: 1, progress: false }).await.expect("audited")
+    run(&Audit { nodes, logs: Vec::new(), jumps: 30, seed: 1, progress: false })
+        .await
+        .expect("audited")
 }
 
 fn has(findings: &Findings, words: &[&str]) -> bool {
@@ -280,6 +282,6 @@ async fn evidence_and_false_validator_sets_are_found() {
 #[tokio::test]
 async fn a_node_that_is_down_ends_the_audit() {
     let nodes = vec![("node0".to_owned(), "127.0.0.1:1".to_owned())];
-    let audit = Audit { nodes, jumps: 0, seed: 1, progress: false };
+    let audit = Audit { nodes, logs: Vec::new(), jumps: 0, seed: 1, progress: false };
     assert!(matches!(run(&audit).await, Err(AuditError::Node(_, _))));
 }

@@ -1,6 +1,7 @@
 //! Chaos: kills and pauses nodes of a running network under load, or breaks the links between them, watches that
 //! the chain goes on and that every node comes back, and audits the chain at the end.
 
+mod applications;
 mod ask;
 mod disks;
 mod links;
@@ -19,6 +20,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::application::{self, AppError};
 use crate::audit::{self, Audit, AuditError};
 use crate::load::report::{Report, quantile};
 use crate::load::{self, Load, LoadError, Method, Until};
@@ -67,6 +69,10 @@ pub(crate) enum Kind {
     FullDisk,
     /// A sync of a random validator's journal fails: the node must end, and is started again (needs strace).
     FailingDisk,
+    /// kill -9 of the application of a random validator, which is started again (needs `up --app-command`).
+    KillApp,
+    /// kill -9 of a random validator and its application at once, both started again (needs `up --app-command`).
+    KillNodeAndApp,
     /// Nodes in two groups at random, cut off from each other for --struck-for.
     Partition,
     /// Nothing arrives from a random node at some others.
@@ -126,6 +132,9 @@ pub(crate) enum ChaosError {
     /// Too few validators.
     #[error("this needs at least two validators")]
     TooFew,
+    /// An application cannot be handled.
+    #[error(transparent)]
+    App(#[from] AppError),
     /// A node cannot be traced.
     #[error(transparent)]
     Tracer(#[from] TracerError),
@@ -238,6 +247,7 @@ impl Run {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             let told = match self.chaos.kind {
                 Kind::KillRandom => self.kill_random().await?,
+                Kind::KillApp | Kind::KillNodeAndApp => self.kill_application().await?,
                 Kind::KillAll => self.kill_all().await?,
                 Kind::KillPrimary | Kind::PausePrimary => self.strike_primary().await?,
                 Kind::SlowDisk | Kind::FullDisk | Kind::FailingDisk => self.break_disk().await?,
@@ -412,9 +422,12 @@ impl Run {
     fn figures(&mut self, report: Option<&Report>) {
         if let Some((median, max)) = median_max(&mut self.back) {
             let what = match self.chaos.kind {
-                Kind::KillRandom | Kind::KillAll | Kind::KillPrimary | Kind::PausePrimary => {
-                    "back at the tip"
-                }
+                Kind::KillRandom
+                | Kind::KillAll
+                | Kind::KillPrimary
+                | Kind::PausePrimary
+                | Kind::KillApp
+                | Kind::KillNodeAndApp => "back at the tip",
                 _ => "new blocks everywhere after the links were whole",
             };
             let line = format!("{what}: median {}, max {}", millis(median), millis(max));
@@ -439,7 +452,8 @@ impl Run {
     async fn audit(&mut self) -> Result<(), ChaosError> {
         let net = Net::load(&self.chaos.dir)?;
         let nodes = net.nodes.iter().map(|node| (node.name(), node.rpc.clone())).collect();
-        let audit = Audit { nodes, jumps: JUMPS, seed: self.chaos.seed, progress: true };
+        let logs = net.logs();
+        let audit = Audit { nodes, logs, jumps: JUMPS, seed: self.chaos.seed, progress: true };
         let findings = audit::run(&audit).await?;
         self.outcome.figures.push(findings.to_string());
         if !findings.clean() {
@@ -478,6 +492,7 @@ pub(crate) async fn kill(dir: &Path, node: &Node) -> Result<(), ChaosError> {
 
 /// Starts a node that is down, and notes its process.
 pub(crate) fn restart(dir: &Path, index: usize) -> Result<Child, ChaosError> {
+    application::ensure(dir, index)?;
     let net = Net::load(dir)?;
     let child = process::start(&net.binary, net.node(index)?)?;
     note(dir, index, Some(child.id()), None)?;

@@ -80,6 +80,7 @@ impl Lab {
             base_port: self.base_port,
             transport: Transport::Tcp,
             app: App::PersistentKvstore,
+            app_command: None,
             settings: Vec::new(),
             genesis_settings: Vec::new(),
             sentry: false,
@@ -240,7 +241,9 @@ impl Lab {
         let net = self.net()?;
         let nodes = of.iter().filter_map(|index| net.nodes.get(*index));
         let nodes = nodes.map(|node| (node.name(), node.rpc.clone())).collect();
-        let audit = Audit { nodes, jumps: JUMPS, seed: 1, progress: false };
+        let logs = net.logs().into_iter().enumerate().filter(|(index, _)| of.contains(index));
+        let logs = logs.map(|(_, log)| log).collect();
+        let audit = Audit { nodes, logs, jumps: JUMPS, seed: 1, progress: false };
         let findings = audit::run(&audit).await?;
         if !findings.clean() {
             bail!("the audit has findings: {}", findings.lines.join("; "));
@@ -288,7 +291,8 @@ impl Lab {
             let text = std::fs::read_to_string(&path)?;
             std::fs::write(&path, edit(node.index, text))?;
         }
-        Ok(Net { binary: self.binary.clone(), proxied: false, nodes }.store(&self.dir)?)
+        let (binary, app_command) = (self.binary.clone(), layout.app_command.clone());
+        Ok(Net { binary, proxied: false, app_command, nodes }.store(&self.dir)?)
     }
 
     /// Starts a network that is laid out.

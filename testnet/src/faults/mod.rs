@@ -3,6 +3,7 @@
 //! A row gets a [`Lab`], starts the network that it needs, breaks it, and says what it saw. It fails where something is not as it must
 //! be. The page with all rows and their results is `docs/faults.md`, written by `--write`.
 
+pub(crate) mod applications;
 mod cells;
 mod clock;
 mod config;

@@ -17,8 +17,10 @@ use tendermint_proto::v0_38::abci::{
     ResponseInfo, ResponseInitChain, ResponsePrepareProposal, ResponseProcessProposal,
     ResponseQuery,
 };
+use tercet_abci::grammar::Grammar;
 use tercet_abci::kvstore::{Durability, KvStore};
-use tercet_abci::socket::{Address, Server, Stop};
+use tercet_abci::remote::{Address, Stop};
+use tercet_abci::socket::Server;
 use tercet_config::{Home, Loaded};
 use tercet_node::node::{Node, Settings};
 use tercet_node::probe::{Point, Probe};
@@ -102,10 +104,9 @@ fn run(args: &NodeArgs) -> anyhow::Result<ExitCode> {
             killer.strike();
         }
     });
-    let (name, data, calls) =
-        (settings.app.clone(), settings.data.clone(), settings.app_calls.clone());
+    let (named, calls) = (settings.app.clone(), settings.app_calls.clone());
     let stop = Stop::default();
-    let open = || Ok(tercet_abci::open(&name, &data, &calls, &stop)?);
+    let open = || Ok(Grammar::default().watch(tercet_abci::open(&named, &calls, &stop)?));
     let mut node = Node::start(settings, &stop, open)?;
     let end = node.wait();
     say(&format!("ERROR {end}"));

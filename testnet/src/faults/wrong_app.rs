@@ -13,8 +13,9 @@ use tendermint_proto::v0_38::abci::{
     ResponseInfo, ResponseInitChain, ResponsePrepareProposal, ResponseProcessProposal,
     ResponseQuery,
 };
+use tercet_abci::grammar::Grammar;
 use tercet_abci::kvstore::{Durability, KvStore};
-use tercet_abci::socket::Stop;
+use tercet_abci::remote::Stop;
 use tercet_config::{Home, Loaded};
 use tercet_node::node::{Node, Settings};
 
@@ -88,7 +89,8 @@ fn node(home: &Path) -> anyhow::Result<ExitCode> {
     let data = settings.data.join("kvstore.db");
     let mut node = Node::start(settings, &Stop::default(), || {
         let right = KvStore::open(&data, Durability::Synced)?;
-        Ok(tercet_abci::in_process(Wrong { right, spoilt: Arc::default() }))
+        let app = Wrong { right, spoilt: Arc::default() };
+        Ok(Grammar::default().watch(tercet_abci::in_process(app)))
     })?;
     let end = node.wait();
     say(&format!("ERROR {end}"));

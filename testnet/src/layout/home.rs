@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{App, Layout, LayoutError, Transport};
+use crate::application::Files;
 use crate::state::Node;
 
 /// The two keys of a node: the one it is known by to peers, and the one it votes with.
@@ -138,12 +139,13 @@ pub(crate) fn config(
     peers: &[String],
 ) -> Result<String, LayoutError> {
     let mut config = Config::default();
-    let app = match layout.app {
-        App::Kvstore => "kvstore",
-        App::PersistentKvstore => "persistent_kvstore",
+    let app = match (&layout.app_command, layout.app) {
+        (Some(_), _) => format!("unix://{}", Files::of(&node.home).socket.display()),
+        (None, App::Kvstore) => "kvstore".to_owned(),
+        (None, App::PersistentKvstore) => "persistent_kvstore".to_owned(),
     };
     let port = node.p2p.rsplit_once(':').map_or("", |(_, port)| port);
-    config.text("proxy_app", app);
+    config.text("proxy_app", &app);
     config.text("moniker", &node.name());
     config.text("rpc.laddr", &format!("tcp://{}", node.rpc));
     config.text("p2p.laddr", &format!("tcp://127.0.0.1:{port}"));

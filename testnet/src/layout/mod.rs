@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::application;
 use crate::proxy;
 use crate::state::Node;
 use home::Keys;
@@ -58,6 +59,8 @@ pub(crate) struct Layout {
     pub(crate) transport: Transport,
     /// The application.
     pub(crate) app: App,
+    /// The command that runs the application of a node as a process of its own, in place of `app`.
+    pub(crate) app_command: Option<String>,
     /// `key=value` for config.toml.
     pub(crate) settings: Vec<String>,
     /// `key=value` for genesis.json.
@@ -138,8 +141,13 @@ pub(crate) fn lay_out(layout: &Layout) -> Result<Vec<Node>, LayoutError> {
             p2p: format!("{}@127.0.0.1:{}", node_keys.node_id(), layout.port(index, 0)?),
             validator,
             down: None,
+            keeper: None,
         });
         keys.push(node_keys);
+    }
+    if let Some(command) = &layout.app_command {
+        let homes: Vec<PathBuf> = nodes.iter().map(|node| node.home.clone()).collect();
+        application::check(command, &homes)?;
     }
     let genesis = home::genesis(layout, &keys)?;
     for (node, keys) in nodes.iter().zip(&keys) {

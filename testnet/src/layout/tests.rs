@@ -15,6 +15,7 @@ fn layout(dir: &Path) -> Layout {
         base_port: 30_000,
         transport: Transport::Tcp,
         app: App::PersistentKvstore,
+        app_command: None,
         settings: vec![
             "consensus.create_empty_blocks=false".to_owned(),
             "log_level=debug".to_owned(),
@@ -104,6 +105,18 @@ fn every_node_lists_all_others_and_the_settings() {
 }
 
 #[test]
+fn with_a_command_each_node_has_the_socket_of_its_own_application() {
+    let dir = tempfile::tempdir().expect("folder");
+    let command = Some("app --address unix://{socket}".to_owned());
+    let nodes = lay_out(&Layout { app_command: command, ..layout(dir.path()) }).expect("laid out");
+    for node in &nodes {
+        let config = fs::read_to_string(node.home.join("config/config.toml")).expect("config");
+        let socket = format!("proxy_app = \"unix://{}/app.sock\"", node.home.display());
+        assert!(config.contains(&socket), "{config}");
+    }
+}
+
+#[test]
 fn only_homes_of_cometbft_have_its_signing_state() {
     for cometbft in [false, true] {
         let dir = tempfile::tempdir().expect("folder");
@@ -151,6 +164,7 @@ fn what_makes_no_sense_is_refused() {
     let good = layout(dir.path());
     for wrong in [
         Layout { validators: 0, ..good.clone() },
+        Layout { app_command: Some("no socket".to_owned()), ..good.clone() },
         Layout { powers: vec![1, 2], ..good.clone() },
         Layout { powers: vec![1, 2, 3, 0], ..good.clone() },
         Layout { sentry: true, full_nodes: 0, ..good.clone() },

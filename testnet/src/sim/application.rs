@@ -17,6 +17,7 @@ use tendermint::consensus::Params;
 use tendermint_proto::v0_38::abci::{ExecTxResult, ResponseFinalizeBlock, ValidatorUpdate};
 use tendermint_proto::v0_38::crypto::{PublicKey, public_key::Sum};
 use tendermint_proto::v0_38::types as pb;
+use tercet_abci::grammar::{Call, Checker};
 use tercet_consensus::block::{Block, SealedBlock};
 use tercet_consensus::commit::Commit;
 use tercet_consensus::key::Address;
@@ -52,6 +53,8 @@ pub(crate) struct App {
     pub(crate) busy: bool,
     /// Where the engine finds the blocks.
     shared: RefCell<SharedBlocks>,
+    /// The order of the calls that a node would make.
+    order: Checker,
 }
 
 /// What a chain begins with.
@@ -117,12 +120,28 @@ impl App {
             jobs: VecDeque::new(),
             busy: false,
             shared: RefCell::default(),
+            order: Checker::default(),
         }
     }
 
     /// The engine finds the blocks there.
     pub(crate) fn shares(&self, blocks: SharedBlocks) {
         *self.shared.borrow_mut() = blocks;
+    }
+
+    /// The process starts: the handshake.
+    pub(crate) fn begin(&mut self) {
+        self.order.begin();
+        self.order.told(i64::try_from(self.height()).unwrap_or(i64::MAX));
+        if self.chain.is_empty() {
+            self.call(Call::InitChain { initial_height: 1 });
+        }
+    }
+
+    fn call(&mut self, call: Call) {
+        if let Err(disorder) = self.order.call(call) {
+            panic!("ABCI: {disorder}");
+        }
     }
 
     /// The state after the last block.
@@ -160,20 +179,30 @@ impl App {
                     );
                 }
                 let block = self.propose(height, last_commit, around.pool)?;
+                self.call(Call::PrepareProposal(number(height)));
                 Some(Done::Proposed { height, view, block })
             }
             Job::Validate(block) => {
                 let result = judge(&block, self.state(), around.time);
+                if matches!(result, Ok(()) | Err(Refusal::Application)) {
+                    self.call(Call::ProcessProposal(number(block.header().height)));
+                }
                 Some(Done::Validated { block_id: block.id(), result })
             }
             Job::Apply { block, commit } => self.apply(block, commit, around).map(Done::Applied),
             Job::Extend { vote, block: _ } => {
                 let data = extension(vote.validator, vote.height);
-                (self.state().next_height() == vote.height).then_some(Done::Extended { vote, data })
+                if self.state().next_height() != vote.height {
+                    return None;
+                }
+                self.call(Call::ExtendVote(number(vote.height)));
+                self.call(Call::VerifyVoteExtension(number(vote.height)));
+                Some(Done::Extended { vote, data })
             }
             Job::VerifyExtension(vote) => {
                 let Vote { validator, height, extension: data, .. } = &vote.message;
                 let right = extension(*validator, *height);
+                self.call(Call::VerifyVoteExtension(number(*height)));
                 let accepted = data.as_ref().is_some_and(|extension| extension.data == right);
                 Some(Done::ExtensionVerified { vote, accepted })
             }
@@ -217,6 +246,10 @@ impl App {
         let mut pool = around.pool.lock();
         let mine = block.header().proposer_address == self.me;
         pool.committed(&block, mine, around.instant);
+        drop(pool);
+        let hash = Bytes::copy_from_slice(block.id().hash.as_bytes());
+        self.call(Call::FinalizeBlock { height: number(block.header().height), hash });
+        self.call(Call::Commit);
         self.shared.borrow().push(Arc::clone(&block));
         self.chain.push(Stored { block, commit, applied: Arc::clone(&applied) });
         Some(Outcome { applied, app_hash_changed })
@@ -232,6 +265,10 @@ pub(crate) fn extension(validator: Address, height: Height) -> Bytes {
 /// Whether COMMITs of `height`, which is executed, carry vote extensions.
 fn extends(state: &State, height: Height) -> bool {
     state.params.abci.vote_extensions_enable_height.is_some_and(|begin| begin <= height)
+}
+
+fn number(height: Height) -> i64 {
+    i64::try_from(height.value()).unwrap_or(i64::MAX)
 }
 
 /// Header rules, then `ProcessProposal`.

@@ -153,6 +153,7 @@ impl Node {
     /// # Errors
     /// Why it cannot start.
     pub(crate) fn open(&mut self, plan: &Plan, now: Now) -> Result<(), EngineError> {
+        self.app.begin();
         let state = self.app.state().clone();
         let mut sets = Sets::new(CHAIN_ID, plan.term, state.next_height());
         sets.start(&state);

@@ -19,6 +19,7 @@ use tendermint_proto::v0_38::abci::{
     ResponseListSnapshots, ResponseLoadSnapshotChunk, ResponseOfferSnapshot,
     ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery, ResponseVerifyVoteExtension,
 };
+use tercet_abci::grammar::Grammar;
 use tercet_abci::{AppError, Application, Role};
 use tercet_consensus::view::View;
 
@@ -214,8 +215,9 @@ fn run(breaks: &[Break], after: After) -> Result<Seen, ExecutionError> {
     let folder = tempfile::tempdir().expect("a folder");
     let chain = Chain::open(&folder.path().join("chain")).expect("a chain");
     let app = Arc::new(Mutex::new(Counter::default()));
-    let mut role = Fragile { app: app.clone(), breaks: breaks.to_vec(), after, connected: true };
-    let Ready { state, app_height } = handshake::start(&mut role, &chain, &origin())?;
+    let role = Fragile { app: app.clone(), breaks: breaks.to_vec(), after, connected: true };
+    let mut app_role = Grammar::default().watch_role(Role::Consensus, Box::new(role));
+    let Ready { state, app_height } = handshake::start(app_role.as_mut(), &chain, &origin())?;
     let (sender, done) = channel();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = heard.clone();
@@ -228,7 +230,6 @@ fn run(breaks: &[Break], after: After) -> Result<Seen, ExecutionError> {
         retain: Box::new(|_| {}),
     };
     let me = Some(public(0).address());
-    let app_role = Box::new(role);
     let probe = Probe::default();
     let parts =
         Parts { app: app_role, chain, state, app_height, origin: origin(), me, hooks, probe };

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// The longest that one attempt to connect takes.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// `tcp://127.0.0.1:26658`, `unix:///run/app.sock`, or `127.0.0.1:26658`, which is TCP (CometBFT `libs/net`, `ProtocolAndAddress`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl fmt::Display for Address {
 
 impl Address {
     /// Listens there; the file of a Unix socket on which nobody listens any more is removed.
-    pub(super) fn listen(&self) -> io::Result<Listener> {
+    pub(crate) fn listen(&self) -> io::Result<Listener> {
         match self {
             Address::Tcp(address) => TcpListener::bind(address.as_str()).map(Listener::Tcp),
             Address::Unix(path) => {
@@ -66,7 +66,7 @@ impl Address {
         }
     }
 
-    pub(super) fn connect(&self) -> io::Result<Stream> {
+    pub(crate) fn connect(&self) -> io::Result<Stream> {
         match self {
             Address::Tcp(address) => {
                 let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -88,13 +88,13 @@ impl Address {
 
 /// Where connections of either kind come from.
 #[derive(Debug)]
-pub(super) enum Listener {
+pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
-    pub(super) fn accept(&self) -> io::Result<Stream> {
+    pub(crate) fn accept(&self) -> io::Result<Stream> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
@@ -105,8 +105,16 @@ impl Listener {
         }
     }
 
+    /// Accepting returns at once.
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => listener.set_nonblocking(true),
+            Listener::Unix(listener) => listener.set_nonblocking(true),
+        }
+    }
+
     /// Where it listens, with the port that it got.
-    pub(super) fn address(&self, asked: &Address) -> io::Result<Address> {
+    pub(crate) fn address(&self, asked: &Address) -> io::Result<Address> {
         match self {
             Listener::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?.to_string())),
             Listener::Unix(_) => Ok(asked.clone()),
@@ -116,21 +124,29 @@ impl Listener {
 
 /// A connection of either kind.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl Stream {
-    pub(super) fn try_clone(&self) -> io::Result<Stream> {
+    pub(crate) fn try_clone(&self) -> io::Result<Stream> {
         match self {
             Stream::Tcp(stream) => stream.try_clone().map(Stream::Tcp),
             Stream::Unix(stream) => stream.try_clone().map(Stream::Unix),
         }
     }
 
+    /// Reads and writes wait, or return at once.
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_nonblocking(nonblocking),
+            Stream::Unix(stream) => stream.set_nonblocking(nonblocking),
+        }
+    }
+
     /// Neither a read nor a write takes longer than this.
-    pub(super) fn set_timeouts(&self, timeout: Duration) -> io::Result<()> {
+    pub(crate) fn set_timeouts(&self, timeout: Duration) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => {
                 stream.set_read_timeout(Some(timeout))?;

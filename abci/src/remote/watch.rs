@@ -1,22 +1,21 @@
 //! How long a call may take: for ever, but not in silence.
 
-use super::connection::{Fault, Patience};
 use super::{Settings, Stop};
 use crate::application::Role;
 use std::time::{Duration, Instant};
 
 /// Watches one call.
 #[derive(Debug)]
-pub(super) struct Watch<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) stop: &'a Stop,
-    pub(super) role: Role,
-    pub(super) method: &'static str,
+pub(crate) struct Watch<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) stop: &'a Stop,
+    pub(crate) role: Role,
+    pub(crate) method: &'static str,
     /// The height that it is about; 0 where it is about none.
-    pub(super) height: i64,
-    pub(super) since: Instant,
+    pub(crate) height: i64,
+    pub(crate) since: Instant,
     /// After how long it warns next.
-    pub(super) warn_after: Duration,
+    pub(crate) warn_after: Duration,
 }
 
 impl Watch<'_> {
@@ -30,11 +29,17 @@ impl Watch<'_> {
     }
 }
 
-impl Patience for Watch<'_> {
-    fn tick(&mut self) -> Result<(), Fault> {
+/// The time is over, or the node stops.
+#[derive(Debug, thiserror::Error)]
+#[error("gave up")]
+pub(crate) struct GaveUp;
+
+impl Watch<'_> {
+    /// Called now and then during a wait; an error ends it.
+    pub(crate) fn tick(&mut self) -> Result<(), GaveUp> {
         let took = self.since.elapsed();
         if self.stop.is_told() || self.settings.call_max.is_some_and(|most| took >= most) {
-            return Err(Fault::GaveUp);
+            return Err(GaveUp);
         }
         if took >= self.warn_after {
             self.warn(took);
