@@ -77,7 +77,7 @@ async fn a_validator_proves_its_key_and_an_impostor_is_refused() {
 #[tokio::test]
 async fn a_second_home_with_our_consensus_key_shows_itself() {
     let own = config(1).with_validator(9);
-    let key = own.settings.hello.validator.as_ref().map(|proof| proof.key);
+    let key = own.settings.hello.validator.as_ref().map(|proof| proof.key.clone());
     let mut a = Node::start(own).await;
     let mut b = Node::start(config(2).with_validator(9).persistent(a.address())).await;
     assert_eq!(a.connected().await.validator(), key.as_deref());
