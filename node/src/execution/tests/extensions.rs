@@ -63,7 +63,7 @@ fn a_commit_of_a_height_that_is_over_is_not_extended() {
 }
 
 fn others(rig: &mut Rig) -> Option<bool> {
-    let s = Signers::new(&[1; 4], 5);
+    let s = Signers::new(&[1; 4], 1);
     let id = tercet_consensus::testing::messages::block_id(5);
     let Signed { message: mut vote, .. } = s.vote(Phase::Commit, 1, 0, id);
     let data = Bytes::from_static(b"ext");
