@@ -618,6 +618,20 @@ fn a_rollback_restores_the_state_before_the_last_block_and_keeps_the_block() {
     assert_eq!(chain.state().unwrap(), Some(applied.state));
 }
 
+/// What a block told of is told by the block that is executed in its place, or not at all.
+#[test]
+fn a_rollback_forgets_what_the_block_told_of_and_nothing_else() {
+    let (_dir, chain, states) = changing();
+    chain.rollback(false).unwrap();
+    let applied = after(&states[9], 10, states[9].next_validators.clone(), params(10));
+    chain.apply(&Applied { offences: vec![b"ten".to_vec()], ..applied }).unwrap();
+    chain.put_pending_evidence(b"ten", b"piece").unwrap();
+    assert_eq!(chain.evidence_mark(b"ten").unwrap(), Some(height(10)));
+    chain.rollback(false).unwrap();
+    assert_eq!(chain.evidence_mark(b"ten").unwrap(), None);
+    assert_eq!(chain.pending_evidence().unwrap().len(), 1);
+}
+
 #[test]
 fn a_hard_rollback_removes_the_block_too_and_may_be_repeated() {
     let (dir, chain, states) = changing();
