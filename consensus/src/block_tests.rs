@@ -170,3 +170,15 @@ fn the_evidence_hash_is_over_bare_evidence() {
     assert_eq!(evidence_hash(&list), crate::merkle::root(&[inner.encode_to_vec()]));
     assert_eq!(evidence_hash(&pb::EvidenceList::default()), crate::merkle::root(&[] as &[[u8; 0]]));
 }
+
+#[test]
+fn evidence_that_the_header_does_not_cover_is_refused() {
+    let bytes = sealed(Vec::new(), None).bytes().to_vec();
+    // No evidence, then the last commit.
+    let at = bytes.windows(3).rposition(|bytes| bytes == [0x1a, 0, 0x22]).unwrap();
+    let other = [&bytes[..at], &[0x1a, 2, 0x0a, 0], &bytes[at + 2..]].concat();
+    assert_eq!(
+        SealedBlock::decode(Bytes::from(other), MAX).map(drop),
+        Err(Reject::Malformed("the header does not cover the block"))
+    );
+}

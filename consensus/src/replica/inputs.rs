@@ -5,7 +5,7 @@ use super::votes::Added;
 use super::{Action, Input, Replica, Timer, TimerKind};
 use crate::block::{BlockId, SealedBlock};
 use crate::commit::{Commit, CommitSig};
-use crate::message::{Decided, Phase, PrePrepare, SignedVote, Verified, ViewChangeMessage};
+use crate::message::{Decided, Phase, PrePrepare, Signed, SignedVote, Verified, ViewChangeMessage};
 use crate::record::Cause;
 use crate::view::View;
 use std::sync::Arc;
@@ -53,7 +53,10 @@ impl Replica {
         match self.place(height) {
             Place::Here => self.take_vote(vote, out),
             Place::Next => self.keep_for_next(height, Input::Vote(vote)),
-            Place::Elsewhere => self.take_late_commit(vote, out),
+            Place::Elsewhere => match self.at.prior_against(&vote) {
+                Some(first) => out.push(Action::Evidence(Box::new((first, vote.into_inner())))),
+                None => self.take_late_commit(vote, out),
+            },
         }
     }
 
@@ -131,7 +134,20 @@ impl Replica {
         if known.is_some_and(|known| known != decided.commit.block_id) {
             self.alarm(format!("two blocks are decided at height {}", self.height()), out);
         } else if self.at.decision.is_none() {
+            self.compare_with_seen(&decided.commit, out);
             self.decide((**decided).clone(), out);
+        }
+    }
+
+    /// A COMMIT in the commit of others for another block than the one that I have of its sender.
+    fn compare_with_seen(&self, commit: &Commit, out: &mut Vec<Action>) {
+        for index in commit.present() {
+            let seen = self.at.commits.of(commit.view, index);
+            let seen = seen.filter(|vote| vote.message.block_id != commit.block_id);
+            if let Some((seen, (message, signature))) = seen.zip(commit.vote(index)) {
+                let other = Signed { message, signature };
+                out.push(Action::Evidence(Box::new((seen.clone(), other))));
+            }
         }
     }
 
@@ -235,6 +251,16 @@ impl super::height::At {
             add_to_commit(&mut commit, vote);
         }
         commit
+    }
+
+    /// The COMMIT in Commit(h−1) that a late one of its sender, of the same view, contradicts.
+    fn prior_against(&self, vote: &SignedVote) -> Option<SignedVote> {
+        let (prior, message) = (self.start.prior.as_ref()?, &vote.message);
+        let same = message.phase == Phase::Commit
+            && (message.height, message.view) == (prior.height, prior.view);
+        let contradicts = same && message.block_id != prior.block_id;
+        let (message, signature) = prior.vote(message.index).filter(|_| contradicts)?;
+        Some(Signed { message, signature })
     }
 
     /// A late COMMIT for the height before.

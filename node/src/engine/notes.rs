@@ -2,18 +2,29 @@
 
 use super::run::Engine;
 use crate::audit::Discarded;
+use tendermint::block::Height;
 use tercet_consensus::commit::{Commit, median_time};
-use tercet_consensus::message::SignedVote;
+use tercet_consensus::key::Address;
+use tercet_consensus::message::{Phase, SignedVote};
 use tercet_consensus::replica::Note;
+use tercet_consensus::view::View;
+
+/// The most offences that are remembered as told.
+const EQUIVOCATIONS_MAX: usize = 4_096;
+
+/// Two votes: height, view, phase, whose.
+pub(super) type Offence = (Height, View, Phase, Address);
 
 impl Engine {
-    pub(super) fn evidence(&mut self, votes: &(SignedVote, SignedVote)) {
+    pub(super) fn evidence(&mut self, votes: (SignedVote, SignedVote)) {
         let vote = &votes.0.message;
         self.parts.audit.discard(Discarded::equivocation(vote.validator));
+        let offence = (vote.height, vote.view, vote.phase, vote.validator);
         // Anyone can send the second vote again and again.
-        if self.equivocators.insert(vote.validator) {
+        if self.equivocations.len() < EQUIVOCATIONS_MAX && self.equivocations.insert(offence) {
             tracing::error!(validator = %vote.validator, height = %vote.height,
                 "a validator signed two votes for one height and view");
+            (self.parts.evidence)(votes);
         }
     }
 

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 use std::sync::Arc;
 use tendermint::block::Height;
+use tercet_consensus::message::SignedVote;
 
 /// What the engine is made of.
 pub struct Parts {
@@ -33,6 +34,8 @@ pub struct Parts {
     pub sync: Box<dyn CatchUp>,
     /// What was thrown away.
     pub audit: Audit,
+    /// Who makes evidence of two votes.
+    pub evidence: Witness,
     /// T.
     pub pace: Pace,
     /// When a block is due.
@@ -44,6 +47,9 @@ pub struct Parts {
     /// Where others read the engine's state.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
 }
+
+/// Hears of two votes of one validator, of one phase, for one height and view.
+pub type Witness = Box<dyn Fn((SignedVote, SignedVote)) + Send>;
 
 /// Where the primary is, for whoever has transactions for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 use super::clock_watch::ClockWatch;
 use super::hold::Hold;
 use super::ingest::Ahead;
+use super::notes::Offence;
 use super::outside::Now;
 use super::peers::Peers;
 use super::timers::Timers;
@@ -22,7 +23,7 @@ use tercet_consensus::key::Address;
 use tercet_consensus::message::{Decided, Message, Phase, SignRequest, Vote};
 use tercet_consensus::replica::{Action, HeightStart, Input, Replica, Timer};
 
-pub use super::parts::{Parts, Pool, Primary};
+pub use super::parts::{Parts, Pool, Primary, Witness};
 pub use super::snapshot::Snapshot;
 
 /// The most events that are taken into one batch, that is, into one sync.
@@ -63,8 +64,8 @@ pub struct Engine {
     pub(super) view_changes: u64,
     /// The term in which the last suspicion was raised.
     suspected_term: Option<u64>,
-    /// Who was seen to sign two votes at this height: each is told once.
-    pub(super) equivocators: BTreeSet<Address>,
+    /// Who was seen to sign two votes at this height or the one before: each offence is told once.
+    pub(super) equivocations: BTreeSet<Offence>,
     pub(super) failure: Option<EngineError>,
     /// The last decided blocks, to be served by id.
     pub(super) recent: VecDeque<Arc<SealedBlock>>,
@@ -94,7 +95,7 @@ impl Engine {
             status_height: None,
             view_changes: 0,
             suspected_term: None,
-            equivocators: BTreeSet::new(),
+            equivocations: BTreeSet::new(),
             failure: None,
             recent: VecDeque::new(),
             clock: ClockWatch::default(),
@@ -414,7 +415,7 @@ impl Engine {
             }
             Action::Arm { timer, after } => self.unarmed.push((timer, after)),
             Action::Decide(decided) => self.decided(decided),
-            Action::Evidence(votes) => self.evidence(&votes),
+            Action::Evidence(votes) => self.evidence(*votes),
             Action::FetchBlock(_) => self.fetch_missing(true),
             Action::Alarm(what) => self.failure = Some(EngineError::Alarm(what)),
             Action::Note(note) => self.note(note),
@@ -501,7 +502,8 @@ impl Engine {
     fn moved(&mut self) {
         self.parts.sets.publish(self.height());
         self.active = false;
-        self.equivocators.clear();
+        let height = self.height().value();
+        self.equivocations.retain(|offence| offence.0.value() + 1 >= height);
         self.peers.new_height();
         if self.hold.ingesting {
             // What is missing here, and what this validator signed before its data was lost, comes with the answers.

@@ -59,7 +59,8 @@ fn time(state: &State, last_commit: Option<&Commit>) -> Option<Time> {
     }
 }
 
-/// Checks everything about a proposed block but what the application thinks of it. That its proposer is the primary of its view, and
+/// Checks everything about a proposed block but its evidence, which is checked against the chain ([`crate::evidence::check_block`]), and
+/// what the application thinks of it. That its proposer is the primary of its view, and
 /// that its last commit verifies, is checked where the message is.
 ///
 /// # Errors
@@ -95,9 +96,6 @@ pub fn check(block: &SealedBlock, state: &State, now: Time) -> Result<(), Refusa
     compare_debug("last_results_hash", &found.last_results_hash, &right.last_results_hash)?;
     if state.validators.index_of(&found.proposer_address).is_none() {
         return Err(mismatch("proposer_address", found.proposer_address, "one of a validator"));
-    }
-    if !block.block().evidence.evidence.is_empty() {
-        return Err(Refusal::Evidence);
     }
     let bytes_max = block_bytes_max(&state.params);
     if block.bytes().len() > bytes_max {
@@ -151,12 +149,13 @@ pub fn block_bytes_max(params: &Params) -> usize {
     bytes.min(BLOCK_BYTES_MAX)
 }
 
-/// The most bytes of transactions in a block after `state` (CometBFT `types/block.go`, `MaxDataBytes`).
+/// The most bytes of transactions in a block after `state` with so many bytes of evidence (CometBFT `types/block.go`, `MaxDataBytes`).
 #[must_use]
-pub fn data_bytes_max(state: &State) -> usize {
+pub fn data_bytes_max(state: &State, evidence: usize) -> usize {
     let validators = state.last_validators.as_ref().map_or(0, |validators| validators.count());
     let commit = COMMIT_BYTES.saturating_add(COMMIT_SIG_BYTES.saturating_mul(validators));
-    let rest = OVERHEAD_BYTES.saturating_add(HEADER_BYTES).saturating_add(commit);
+    let rest =
+        OVERHEAD_BYTES.saturating_add(HEADER_BYTES).saturating_add(commit).saturating_add(evidence);
     block_bytes_max(&state.params).saturating_sub(rest)
 }
 

@@ -7,10 +7,12 @@ use super::updates::after_block;
 use super::verdicts::Verdicts;
 use super::{Applied, Done, ExecutionError, Job, Outcome, Refusal, State};
 use crate::clock;
+use crate::evidence::{self, EvidenceError, Piece, Tip};
 use crate::probe::{Point, Probe};
 use crate::store::Chain;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
+use prost::Message as _;
 use std::sync::Arc;
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
@@ -21,6 +23,7 @@ use tercet_consensus::block::{Block, SealedBlock, TRANSACTIONS_MAX};
 use tercet_consensus::commit::Commit;
 use tercet_consensus::key::Address;
 use tercet_consensus::message::Vote;
+use tercet_consensus::verify::SignatureCheck;
 use tercet_consensus::view::View;
 
 /// Hears of a block that the application has committed.
@@ -34,6 +37,8 @@ pub struct Hooks {
     pub done: Box<dyn Fn(Done) + Send>,
     /// The application has committed a block, and the chain's state is that after it: whoever hears of it reads what it did.
     pub committed: OnCommitted,
+    /// Evidence for a block, the oldest first.
+    pub evidence: Box<dyn Fn() -> Arc<Vec<Arc<Piece>>> + Send>,
     /// The application no longer needs blocks below this height.
     pub retain: Box<dyn Fn(Height) + Send>,
 }
@@ -50,6 +55,7 @@ pub struct Executor {
     origin: Origin,
     /// The address that proposals carry; none for a full node.
     me: Option<Address>,
+    check: Arc<dyn SignatureCheck + Send + Sync>,
     pub(super) hooks: Hooks,
     /// What the application said of the blocks of this height.
     verdicts: Verdicts,
@@ -70,6 +76,8 @@ pub struct Parts {
     pub origin: Origin,
     /// The validator's address; none for a full node.
     pub me: Option<Address>,
+    /// How the signatures in evidence are checked.
+    pub check: Arc<dyn SignatureCheck + Send + Sync>,
     /// The rest of the node.
     pub hooks: Hooks,
     /// Who hears where a block is.
@@ -80,9 +88,21 @@ impl Executor {
     /// An executor.
     #[must_use]
     pub fn new(parts: Parts) -> Executor {
-        let Parts { app, chain, state, app_height, origin, me, hooks, probe } = parts;
+        let Parts { app, chain, state, app_height, origin, me, check, hooks, probe } = parts;
         let (extended, verdicts) = (None, Verdicts::default());
-        Executor { app, chain, state, extended, app_height, origin, me, hooks, verdicts, probe }
+        Executor {
+            app,
+            chain,
+            state,
+            extended,
+            app_height,
+            origin,
+            me,
+            check,
+            hooks,
+            verdicts,
+            probe,
+        }
     }
 
     /// Works until there are no more jobs, or one fails; the failure is told as [`Done::Failed`].
@@ -139,16 +159,36 @@ impl Executor {
             return Ok(());
         };
         let Some(header) = header(&self.state, last_commit.as_ref(), me) else { return Ok(()) };
-        let bytes_max = data_bytes_max(&self.state);
+        let evidence = self.evidence()?;
+        let bytes_max = data_bytes_max(&self.state, evidence.encoded_len());
         let txs = (self.hooks.reap)(bytes_max, self.state.params.block.max_gas);
-        let prepare =
-            Prepare { header: &header, last_commit: last_commit.as_ref(), txs, bytes_max };
+        let prepare = Prepare {
+            header: &header,
+            last_commit: last_commit.as_ref(),
+            txs,
+            bytes_max,
+            evidence: &evidence,
+        };
         let answer = self.app.prepare_proposal(requests::prepare(prepare, &self.state))?;
         let txs = proposed(answer.txs, height, bytes_max);
-        let block = Block { header, txs, evidence: pb::EvidenceList::default(), last_commit };
+        let block = Block { header, txs, evidence, last_commit };
         let block = Arc::new(SealedBlock::seal(block));
         (self.hooks.done)(Done::Proposed { height, view, block });
         Ok(())
+    }
+
+    /// The evidence for the next block: what is pending and would be accepted. It goes first; transactions take what it leaves.
+    fn evidence(&self) -> Result<pb::EvidenceList, ExecutionError> {
+        let pending = (self.hooks.evidence)();
+        let tip = Tip::of(&self.state);
+        let bytes_max = evidence::block::bytes_max(&tip).min(data_bytes_max(&self.state, 0));
+        evidence::block::select(&pending, bytes_max, |piece| {
+            match evidence::block::check_piece(piece, &tip, &self.chain, &*self.check) {
+                Ok(()) => Ok(true),
+                Err(EvidenceError::Invalid(_)) => Ok(false),
+                Err(EvidenceError::Store(error)) => Err(error.into()),
+            }
+        })
     }
 
     fn validate(&mut self, block: &SealedBlock) -> Result<(), ExecutionError> {
@@ -160,6 +200,9 @@ impl Executor {
     fn judge(&mut self, block: &SealedBlock) -> Result<Result<(), Refusal>, ExecutionError> {
         if let Err(refusal) = check(block, &self.state, clock::now()) {
             return Ok(Err(refusal));
+        }
+        if let Err(invalid) = check_evidence(block, &self.state, &self.chain, &*self.check)? {
+            return Ok(Err(invalid));
         }
         let answer = self.app.process_proposal(requests::process(block, &self.state))?;
         let accepted = answer.status == i32::from(ProposalStatus::Accept);
@@ -209,7 +252,7 @@ impl Executor {
 
     fn execute(&mut self, block: &SealedBlock) -> Result<Applied, ExecutionError> {
         let height = block.header().height;
-        check_sequence(block, &self.state)?;
+        check_sequence(block, &self.state, &self.chain, &*self.check)?;
         let results = if height.value() > self.app_height {
             let results = self.app.finalize_block(requests::finalize(block, &self.state))?;
             self.probe.reach(Point::Executed);
@@ -236,13 +279,34 @@ fn proposed(txs: Vec<Bytes>, height: Height, bytes_max: usize) -> Vec<Bytes> {
     Vec::new()
 }
 
-/// A decided block must follow the state in all that the state knows.
-pub(super) fn check_sequence(block: &SealedBlock, state: &State) -> Result<(), ExecutionError> {
+/// Whether the evidence in a block after `state` is valid.
+fn check_evidence(
+    block: &SealedBlock,
+    state: &State,
+    chain: &Chain,
+    check: &dyn SignatureCheck,
+) -> Result<Result<(), Refusal>, ExecutionError> {
+    let list = &block.block().evidence;
+    match evidence::check_block(list, &Tip::of(state), chain, check) {
+        Ok(()) => Ok(Ok(())),
+        Err(EvidenceError::Invalid(invalid)) => Ok(Err(Refusal::Evidence(invalid))),
+        Err(EvidenceError::Store(error)) => Err(error.into()),
+    }
+}
+
+/// A decided block must follow the state in all that the state and the chain know.
+pub(super) fn check_sequence(
+    block: &SealedBlock,
+    state: &State,
+    chain: &Chain,
+    signatures: &dyn SignatureCheck,
+) -> Result<(), ExecutionError> {
     let header = block.header();
     let at = state.last_height.map_or(0, |height| height.value());
     let wrong = |what: String| ExecutionError::Sequence { height: header.height, state: at, what };
     // The clock does not matter for what is decided.
-    check(block, state, header.time).map_err(|refusal| wrong(refusal.to_string()))
+    check(block, state, header.time).map_err(|refusal| wrong(refusal.to_string()))?;
+    check_evidence(block, state, chain, signatures)?.map_err(|refusal| wrong(refusal.to_string()))
 }
 
 /// What the application answered to a block that it has committed already.

@@ -32,6 +32,7 @@ use tendermint_proto::v0_38::abci::{
 use tercet_abci::Application;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::validators::Validators;
+use tercet_consensus::verify::Direct;
 
 /// The ABCI version that requests carry (CometBFT `version/version.go`, `ABCISemVer`).
 const ABCI_VERSION: &str = "2.0.0";
@@ -366,7 +367,7 @@ fn catch_up(
     let app_height = ready.app_height;
     while let Some(block) = chain.block(ready.state.next_height())? {
         let height = block.header().height;
-        check_sequence(&block, &ready.state)?;
+        check_sequence(&block, &ready.state, chain, &Direct)?;
         let known = height.value() <= ready.app_height;
         let results = if known {
             known_results(chain, height)?

@@ -138,9 +138,9 @@ pub enum Refusal {
     /// The block is larger than the parameters allow.
     #[error("{0} bytes are more than block.max_bytes, which is {1}")]
     TooLarge(usize, usize),
-    /// The block carries evidence, which this version does not judge.
-    #[error("it carries evidence, which this version of Tercet does not accept in blocks")]
-    Evidence,
+    /// The block carries evidence that is not valid.
+    #[error("its evidence is not valid: {0}")]
+    Evidence(#[from] crate::evidence::Invalid),
     /// `ProcessProposal` said REJECT.
     #[error("the application rejects it")]
     Application,

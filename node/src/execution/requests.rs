@@ -1,6 +1,7 @@
 //! A block as ABCI requests.
 
 use super::State;
+use crate::evidence::misbehavior;
 use bytes::Bytes;
 use tendermint::account;
 use tendermint::block::Header;
@@ -9,7 +10,7 @@ use tendermint_proto::v0_38::abci::{
     RequestPrepareProposal, RequestProcessProposal, RequestVerifyVoteExtension, Validator,
     VoteInfo,
 };
-use tendermint_proto::v0_38::types::BlockIdFlag;
+use tendermint_proto::v0_38::types::{BlockIdFlag, EvidenceList};
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::commit::Commit;
 use tercet_consensus::message::Vote;
@@ -21,7 +22,7 @@ pub(super) fn finalize(block: &SealedBlock, state: &State) -> RequestFinalizeBlo
     RequestFinalizeBlock {
         txs: block.txs().to_vec(),
         decided_last_commit: Some(commit_info(block.last_commit(), state)),
-        misbehavior: Vec::new(),
+        misbehavior: misbehavior(&block.block().evidence),
         hash: hash(block),
         height: height(header),
         time: Some(header.time.into()),
@@ -36,7 +37,7 @@ pub(super) fn process(block: &SealedBlock, state: &State) -> RequestProcessPropo
     RequestProcessProposal {
         txs: block.txs().to_vec(),
         proposed_last_commit: Some(commit_info(block.last_commit(), state)),
-        misbehavior: Vec::new(),
+        misbehavior: misbehavior(&block.block().evidence),
         hash: hash(block),
         height: height(header),
         time: Some(header.time.into()),
@@ -80,16 +81,18 @@ pub(super) struct Prepare<'a> {
     pub(super) txs: Vec<Bytes>,
     /// The most bytes of transactions.
     pub(super) bytes_max: usize,
+    /// The evidence that the block is to hold.
+    pub(super) evidence: &'a EvidenceList,
 }
 
 /// `PrepareProposal`.
 pub(super) fn prepare(prepare: Prepare<'_>, state: &State) -> RequestPrepareProposal {
-    let Prepare { header, last_commit, txs, bytes_max } = prepare;
+    let Prepare { header, last_commit, txs, bytes_max, evidence } = prepare;
     RequestPrepareProposal {
         max_tx_bytes: i64::try_from(bytes_max).unwrap_or(i64::MAX),
         txs,
         local_last_commit: Some(extended_commit_info(last_commit, state)),
-        misbehavior: Vec::new(),
+        misbehavior: misbehavior(evidence),
         height: height(header),
         time: Some(header.time.into()),
         next_validators_hash: next_validators_hash(header),

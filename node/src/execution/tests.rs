@@ -1,5 +1,6 @@
 //! The executor and the handshake against a scripted application.
 
+mod evidence;
 mod extensions;
 mod lost;
 mod proposals;
@@ -9,6 +10,7 @@ mod table;
 use super::executor::{Executor, Hooks, Parts};
 use super::handshake::{self, Origin, Ready};
 use super::{Done, ExecutionError, Job, Refusal, State, block, updates};
+use crate::evidence::Piece;
 use crate::probe::Probe;
 use crate::store::Chain;
 use bytes::Bytes;
@@ -21,9 +23,9 @@ use tendermint::{Hash, Time};
 use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
 use tendermint_proto::v0_38::abci::response_verify_vote_extension::VerifyStatus;
 use tendermint_proto::v0_38::abci::{
-    ExecTxResult, RequestExtendVote, RequestFinalizeBlock, RequestInfo, RequestInitChain,
-    RequestPrepareProposal, RequestProcessProposal, RequestVerifyVoteExtension, ResponseCommit,
-    ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
+    ExecTxResult, Misbehavior, RequestExtendVote, RequestFinalizeBlock, RequestInfo,
+    RequestInitChain, RequestPrepareProposal, RequestProcessProposal, RequestVerifyVoteExtension,
+    ResponseCommit, ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
     ResponsePrepareProposal, ResponseProcessProposal, ResponseVerifyVoteExtension, ValidatorUpdate,
 };
 use tendermint_proto::v0_38::crypto::{PublicKey as RawKey, public_key::Sum};
@@ -35,6 +37,7 @@ use tercet_consensus::commit::{Commit, CommitSig};
 use tercet_consensus::message::{Phase, Vote};
 use tercet_consensus::sign_bytes;
 use tercet_consensus::testing::{public, sign, validators};
+use tercet_consensus::verify::Direct;
 use tercet_consensus::view::View;
 
 const CHAIN_ID: &str = "test-chain";
@@ -65,6 +68,8 @@ struct Inner {
     /// What it extends COMMITs with, and whether it rejects every extension.
     extension: Bytes,
     rejects_extensions: bool,
+    /// What each call was told of misbehaviour, with the name of the call.
+    misbehavior: Vec<(&'static str, Vec<Misbehavior>)>,
     /// Runs at the start of each Commit, with its height.
     at_commit: Option<Box<dyn FnMut(i64) + Send>>,
 }
@@ -76,6 +81,12 @@ fn hash(txs: u64) -> Bytes {
 impl App {
     fn with<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
         change(&mut self.0.lock().expect("no test panics while it holds this"))
+    }
+
+    fn hear(&self, call: &'static str, misbehavior: &[Misbehavior]) {
+        if !misbehavior.is_empty() {
+            self.with(|inner| inner.misbehavior.push((call, misbehavior.to_vec())));
+        }
     }
 
     fn calls(&self) -> Vec<String> {
@@ -103,11 +114,13 @@ impl tendermint_abci::Application for App {
     }
 
     fn prepare_proposal(&self, request: RequestPrepareProposal) -> ResponsePrepareProposal {
+        self.hear("prepare", &request.misbehavior);
         let txs = self.with(|inner| inner.prepared.clone()).unwrap_or(request.txs);
         ResponsePrepareProposal { txs }
     }
 
-    fn process_proposal(&self, _: RequestProcessProposal) -> ResponseProcessProposal {
+    fn process_proposal(&self, request: RequestProcessProposal) -> ResponseProcessProposal {
+        self.hear("process", &request.misbehavior);
         ResponseProcessProposal { status: self.with(|inner| inner.judges).unwrap_or(1) }
     }
 
@@ -131,6 +144,7 @@ impl tendermint_abci::Application for App {
     }
 
     fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
+        self.hear("finalize", &request.misbehavior);
         self.with(|inner| {
             inner.calls.push(format!("finalize {}", request.height));
             inner.pending = request.txs.len() as u64;
@@ -204,6 +218,8 @@ struct Rig {
     done: Receiver<Done>,
     pool: Arc<Mutex<Vec<Bytes>>>,
     origin: Origin,
+    /// Evidence that is pending.
+    pending: Arc<Mutex<Vec<Arc<Piece>>>>,
 }
 
 /// The consensus role of an application, as a node that starts has it.
@@ -253,10 +269,13 @@ impl Rig {
         let (sender, done) = channel();
         let pool = Arc::new(Mutex::new(Vec::<Bytes>::new()));
         let reaped = pool.clone();
+        let pending = Arc::new(Mutex::new(Vec::<Arc<Piece>>::new()));
+        let told = pending.clone();
         let hooks = Hooks {
             reap: Box::new(move |_, _| std::mem::take(&mut *reaped.lock().expect("the pool"))),
             done: Box::new(move |done| sender.send(done).expect("the test listens")),
             committed: Box::new(|_, _| {}),
+            evidence: Box::new(move || Arc::new(told.lock().expect("pending").clone())),
             retain: Box::new(|_| {}),
         };
         let me = Some(public(0).address());
@@ -268,10 +287,12 @@ impl Rig {
             app_height,
             origin: origin.clone(),
             me,
+            check: Arc::new(Direct),
             hooks,
             probe: Probe::default(),
         };
-        Ok(Rig { folder, app, chain, executor: Executor::new(parts), done, pool, origin })
+        let executor = Executor::new(parts);
+        Ok(Rig { folder, app, chain, executor, done, pool, origin, pending })
     }
 
     /// The node dies and starts again, with this application.
@@ -504,7 +525,7 @@ fn block_and_answer_are_durable_before_the_application_commits() {
 #[test]
 fn limits_of_a_block_count_as_comet_bft_counts_them() {
     let state = genesis();
-    assert_eq!(block::data_bytes_max(&state), 10_000 - 11 - 626 - 94);
+    assert_eq!(block::data_bytes_max(&state, 0), 10_000 - 11 - 626 - 94);
     assert_eq!(
         block::data_bytes(&[Bytes::from(vec![0; 127]), Bytes::from(vec![0; 128])]),
         2 + 127 + 3 + 128

@@ -2,6 +2,7 @@
 //! `types/validator_set.go`, `types/params.go` `ValidateUpdate`.
 
 use super::{Applied, ExecutionError, State};
+use crate::evidence;
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,7 +66,9 @@ pub fn after_block(
         last_results_hash: Some(results_hash(&results.tx_results)),
         app_version,
     };
-    Ok(Applied { height, results, state })
+    let offences = evidence::marks(&block.block().evidence);
+    let offences = offences.iter().map(evidence::Key::to_bytes).collect();
+    Ok(Applied { height, results, state, offences })
 }
 
 /// Every transaction has a result (CometBFT `state/execution.go`, `applyBlock`).

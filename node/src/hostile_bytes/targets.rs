@@ -2,12 +2,13 @@
 //! come back from its encoding, and where a hash depends on the bytes, as the same bytes.
 
 use super::Target;
+use crate::evidence::{Piece, misbehavior};
 use crate::network::raw::{check_hello, encode_hello, framed, read_frames};
 use crate::network::{HelloContent, ValidatorProof};
 use crate::wire::{
-    Body, Consensus, Frame, ItemLimits, ResponseLimits, Sync, decode_block, decode_commit,
-    decode_last_commit, decode_record, decode_transactions, encode_commit, encode_record,
-    encode_transactions, samples,
+    Body, Consensus, Frame, ItemLimits, ResponseLimits, Sync, Transactions, decode_block,
+    decode_commit, decode_evidence, decode_last_commit, decode_record, decode_transactions,
+    encode_commit, encode_pieces, encode_record, encode_transactions, samples,
 };
 use crate::{execution, rpc, store};
 use bytes::Bytes;
@@ -42,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     target("body", body, body_samples, FLAT_BYTES),
     target("sync", sync, sync_samples, FLAT_BYTES),
     target("transactions", transactions, transaction_samples, LISTS_BYTES),
+    target("evidence", evidence, evidence_samples, LISTS_BYTES),
     target("record", record, record_samples, LISTS_BYTES),
     target("block", block, block_samples, LISTS_BYTES),
     target("commit", commit, commit_samples, LISTS_BYTES),
@@ -154,13 +156,36 @@ fn sync_samples() -> Vec<Vec<u8>> {
 }
 
 fn transactions(bytes: &[u8]) {
-    if let Ok(txs) = decode_transactions(Bytes::copy_from_slice(bytes)) {
-        assert_eq!(decode_transactions(encode_transactions(txs.clone())), Ok(txs));
+    if let Ok(Transactions { txs, evidence }) = decode_transactions(Bytes::copy_from_slice(bytes)) {
+        let again = decode_transactions(encode_transactions(txs.clone()));
+        assert_eq!(again, Ok(Transactions { txs, evidence: Vec::new() }));
+        let pieces = decode_transactions(encode_pieces(evidence.clone()));
+        assert_eq!(pieces, Ok(Transactions { txs: Vec::new(), evidence }));
     }
 }
 
 fn transaction_samples() -> Vec<Vec<u8>> {
-    vec![encode_transactions(vec!["a=1".into(), "b=2".into()]).to_vec()]
+    let pieces = encode_pieces(vec!["piece".into(), "of evidence".into()]);
+    vec![encode_transactions(vec!["a=1".into(), "b=2".into()]).to_vec(), pieces.to_vec()]
+}
+
+/// A hash covers its bytes: they come back. What has the right form has a key, and clients are shown all of it.
+fn evidence(bytes: &[u8]) {
+    let Ok(raw) = decode_evidence(bytes) else { return };
+    assert_eq!(raw.encode_to_vec(), bytes);
+    if let Ok(piece) = Piece::new(raw.clone()) {
+        assert_eq!((piece.raw(), piece.size_bytes()), (&raw, bytes.len()));
+        assert!(piece.key().to_bytes().len() > 20 && piece.hash() != [0; 32]);
+    }
+    let list = tendermint_proto::v0_38::types::EvidenceList { evidence: vec![raw] };
+    let most = misbehavior(&list).len();
+    assert!(most <= bytes.len());
+}
+
+fn evidence_samples() -> Vec<Vec<u8>> {
+    let lines = include_str!("../evidence/samples/cometbft.txt").lines();
+    let protos = lines.filter_map(|line| line.split_once(" proto "));
+    protos.filter_map(|(_, proto)| hex::decode(proto).ok()).collect()
 }
 
 fn record(bytes: &[u8]) {

@@ -244,17 +244,28 @@ impl Mempool {
         (Mempool { intake, control, counters, limits, room, asked, audit }, queues)
     }
 
-    /// Hands over what peers send, until the network ends. A full queue makes the peers wait.
-    pub async fn run(self, mut inbox: tokio::sync::mpsc::Receiver<Inbound>) {
+    /// Hands over what peers send, until the network ends; evidence, which comes in the same class, to `evidence`. A full queue makes the
+    /// peers wait.
+    pub async fn run(
+        self,
+        mut inbox: tokio::sync::mpsc::Receiver<Inbound>,
+        evidence: impl Fn(PeerId, &[Bytes]) + Send,
+    ) {
         while let Some(Inbound { peer, class, bytes, .. }) = inbox.recv().await {
             let size = room_for(bytes.len());
-            let txs = match wire::decode_transactions(bytes) {
-                Ok(txs) => txs.iter().map(|tx| Tx::copied(tx)).collect(),
+            let txs: Vec<Tx> = match wire::decode_transactions(bytes) {
+                Ok(found) => {
+                    evidence(peer, &found.evidence);
+                    found.txs.iter().map(|tx| Tx::copied(tx)).collect()
+                }
                 Err(reject) => {
                     self.audit.discard(Discarded::reject(reject, peer, class));
                     continue;
                 }
             };
+            if txs.is_empty() {
+                continue;
+            }
             // The room is never closed.
             let Ok(room) = self.room.clone().acquire_many_owned(size).await else { return };
             let intake = Intake::Peer { peer, txs, room };

@@ -154,7 +154,7 @@ impl Bench {
     /// The transactions of the next frame, and who gets it.
     fn next(&self) -> (PeerId, Vec<Bytes>) {
         let (peer, frame) = self.sent.recv_timeout(PATIENCE).unwrap();
-        (peer, wire::decode_transactions(frame).unwrap())
+        (peer, wire::decode_transactions(frame).unwrap().txs)
     }
 
     /// Lets these frames come from a peer, and returns when all have been handed over.
@@ -173,7 +173,7 @@ impl Bench {
         }
         drop(sender);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(self.mempool.clone().run(inbox));
+        runtime.block_on(self.mempool.clone().run(inbox, |_, _| {}));
     }
 }
 
@@ -342,7 +342,7 @@ fn large_transactions_go_out_in_frames_of_their_own() {
     while received < 3 * txs.len() {
         let (_, frame) = bench.sent.recv_timeout(PATIENCE).unwrap();
         assert!(frame.len() < 130_000, "{}", frame.len());
-        received += wire::decode_transactions(frame).unwrap().len();
+        received += wire::decode_transactions(frame).unwrap().txs.len();
     }
 }
 

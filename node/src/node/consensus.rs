@@ -11,6 +11,7 @@ use crate::engine::outside::{Now, WatermarkFile};
 use crate::engine::pace::Pace;
 use crate::engine::run::{Engine, Parts, Pool, Primary, Snapshot};
 use crate::engine::signer::{LocalSigner, Signer as _};
+use crate::evidence::Evidence;
 use crate::execution::{Job, State};
 use crate::mempool::{Mempool, RelayMap};
 use crate::network::Network;
@@ -36,6 +37,7 @@ pub(super) struct Start<'a> {
     pub(super) mempool: Mempool,
     pub(super) sync: SyncHandle,
     pub(super) audit: Audit,
+    pub(super) evidence: Evidence,
     pub(super) stale_until: Option<Height>,
     pub(super) relay: RelayMap,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
@@ -86,6 +88,7 @@ pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
         pool: Arc::new(start.mempool),
         sync: Box::new(start.sync),
         audit: start.audit,
+        evidence: Box::new(move |votes| start.evidence.votes(votes)),
         pace,
         work: settings.work.clone(),
         stale_until: start.stale_until,

@@ -4,6 +4,7 @@
 mod configured;
 mod consensus;
 mod ends;
+mod hooks;
 #[cfg(test)]
 mod hostile_tests;
 mod links;
@@ -21,13 +22,15 @@ use crate::audit::Audit;
 use crate::engine::heights::{Published, Sets};
 use crate::engine::run::Snapshot;
 use crate::engine::signer::LocalSigner;
-use crate::engine::verifier::Verifier;
+use crate::engine::verifier::{CachedCheck, Verifier};
 use crate::engine::{EVENTS_MAX, Event};
+use crate::evidence::Evidence;
+use crate::evidence::owner::Parts as EvidenceParts;
 use crate::execution::executor::Parts as ExecutorParts;
 use crate::execution::handshake::Ready;
-use crate::execution::{Done, Executor, Hooks, Job, State, block};
-use crate::mempool::{Committed, Mempool, RelayMap, Revive};
-use crate::network::{self, Network};
+use crate::execution::{Executor, Hooks, Job, State};
+use crate::mempool::{Mempool, RelayMap, Revive};
+use crate::network::{self, Class, Network};
 use crate::rpc::sources::{NodeInfo, Sources};
 use crate::rpc::{COMPATIBLE_VERSION, Server, Waiters};
 use crate::sources::{App, Fault, Status, StatusParts};
@@ -156,7 +159,7 @@ impl Node {
     /// thread uses a database any more, which would crash a process that ends.
     pub fn stop(self) {
         let Node { running, stop, network_runtime, rpc_runtime, .. } = self;
-        let Running { network, mempool, events, threads, sync, rpc, .. } = running;
+        let Running { network, mempool, evidence, events, threads, sync, rpc, .. } = running;
         let until = Instant::now() + STOP_MAX;
         let left = |most: Duration| until.saturating_duration_since(Instant::now()).min(most);
         rpc.cancel();
@@ -164,6 +167,7 @@ impl Node {
         // A full queue means that the engine is busy or gone; the process ends either way.
         let _ = events.send_timeout(Event::Stop, left(STOP_MAX / 4));
         mempool.stop();
+        evidence.stop();
         network.stop();
         let (done, finished) = bounded::<()>(1);
         std::thread::spawn(move || {
@@ -186,6 +190,7 @@ impl Node {
 struct Running {
     network: Network,
     mempool: Mempool,
+    evidence: Evidence,
     events: Sender<Event>,
     /// The threads that hold databases: all must have ended when the process does.
     threads: Vec<JoinHandle<()>>,
@@ -257,12 +262,20 @@ fn start(
     });
     let shared = Shared { settings, ends, public, chain, events, audit, network };
     let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state, revive(&jobs))?;
+    let (evidence, accusing) = shared.evidence(&verifier)?;
     let (pruner, pruning) = Pruner::start(shared.chain.clone(), settings.probe.clone())?;
-    let hooks = shared.hooks(&mempool, &waiters, pruner);
-    let executor = shared.executor(consensus, &ready, hooks, job_queue)?;
+    let around = hooks::Around {
+        events: &shared.events,
+        me: shared.me(),
+        mempool: &mempool,
+        waiters: &waiters,
+        evidence: &evidence,
+    };
+    let hooks = hooks::hooks(&around, pruner);
+    let executor = shared.executor(consensus, &ready, (hooks, verifier.check()), job_queue)?;
     let (sync, syncing) = {
         let _inside = network_runtime.enter();
-        shared.tasks(peers, &verifier, heights, &mempool)
+        shared.tasks(peers, &verifier, heights, (&mempool, &evidence))
     };
     let snapshot = Arc::new(ArcSwap::default());
     let mut engine = consensus::engine(consensus::Start {
@@ -277,6 +290,7 @@ fn start(
         mempool: mempool.clone(),
         sync,
         audit: shared.audit.clone(),
+        evidence: evidence.clone(),
         stale_until,
         relay,
         snapshot: Arc::clone(&snapshot),
@@ -284,11 +298,11 @@ fn start(
     let engine =
         ends.spawn("engine", move || engine.run(&event_queue).err().map(consensus::end))?;
     let (query, queries) = App::start(query, ends.on_application_failure())?;
-    let sources = shared.sources(query, &mempool, waiters, snapshot);
+    let sources = shared.sources(query, (&mempool, &evidence), waiters, snapshot);
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
     let Shared { network, events, .. } = shared;
-    let threads = vec![engine, executor, pool, queries, pruning];
-    Ok(Running { network, mempool, events, threads, sync: syncing, rpc, rpc_address })
+    let threads = vec![engine, executor, pool, queries, pruning, accusing];
+    Ok(Running { network, mempool, evidence, events, threads, sync: syncing, rpc, rpc_address })
 }
 
 /// Has the executor bring the application back, in its turn.
@@ -341,11 +355,26 @@ impl Shared<'_> {
         Ok((mempool, thread))
     }
 
+    fn evidence(&self, verifier: &Verifier) -> std::io::Result<(Evidence, JoinHandle<()>)> {
+        let network = self.network.clone();
+        let (evidence, mut owner) = Evidence::new(EvidenceParts {
+            chain: self.chain.clone(),
+            check: verifier.check(),
+            broadcast: Box::new(move |frame| network.broadcast(Class::Transactions, frame)),
+            audit: self.audit.clone(),
+        });
+        let thread = self.ends.spawn("evidence", move || {
+            owner.run();
+            None
+        })?;
+        Ok((evidence, thread))
+    }
+
     fn executor(
         &self,
         app: Box<dyn Application>,
         ready: &Ready,
-        hooks: Hooks,
+        (hooks, check): (Hooks, Arc<CachedCheck>),
         jobs: Receiver<Job>,
     ) -> std::io::Result<JoinHandle<()>> {
         let mut executor = Executor::new(ExecutorParts {
@@ -355,6 +384,7 @@ impl Shared<'_> {
             app_height: ready.app_height,
             origin: stores::origin(self.settings),
             me: Some(self.me()),
+            check,
             hooks,
             probe: self.settings.probe.clone(),
         });
@@ -370,7 +400,7 @@ impl Shared<'_> {
         peers: Peers,
         verifier: &Verifier,
         heights: Published,
-        mempool: &Mempool,
+        (mempool, evidence): (&Mempool, &Evidence),
     ) -> (SyncHandle, tokio::task::JoinHandle<()>) {
         let (sync, task) = sync::start(sync::Parts {
             network: self.network.clone(),
@@ -382,11 +412,15 @@ impl Shared<'_> {
             audit: self.audit.clone(),
         });
         let links = links::run(peers.events, self.events.clone(), Some(self.me()));
+        let offered = evidence.clone();
+        let transactions = mempool
+            .clone()
+            .run(peers.transactions, move |peer, pieces| offered.offer(peer, pieces));
         let others = [
             ("network", peers.task),
             ("votes", tokio::spawn(verifier.clone().run(peers.consensus))),
             ("blocks", tokio::spawn(verifier.clone().run(peers.bodies))),
-            ("transactions", tokio::spawn(mempool.clone().run(peers.transactions))),
+            ("transactions", tokio::spawn(transactions)),
             ("links", tokio::spawn(links)),
         ];
         for (name, task) in others {
@@ -398,7 +432,7 @@ impl Shared<'_> {
     fn sources(
         &self,
         query: App,
-        mempool: &Mempool,
+        (mempool, evidence): (&Mempool, &Evidence),
         waiters: Waiters,
         engine: Arc<ArcSwap<Snapshot>>,
     ) -> Sources {
@@ -409,35 +443,12 @@ impl Shared<'_> {
         Sources {
             blocks: Arc::new(self.chain.clone()),
             pool: Arc::new(mempool.clone()),
+            evidence: Arc::new(evidence.clone()),
             app: Arc::new(query),
             net: Arc::new(self.network.clone()),
             status: Arc::new(Status::new(status)),
             waiters,
             genesis: Arc::new(self.settings.chain.shown.clone()),
-        }
-    }
-
-    /// How the executor reaches the rest.
-    fn hooks(&self, mempool: &Mempool, waiters: &Waiters, pruner: Pruner) -> Hooks {
-        let (events, me) = (self.events.clone(), self.me());
-        let (reaping, committing, waiters) = (mempool.clone(), mempool.clone(), waiters.clone());
-        Hooks {
-            reap: Box::new(move |bytes, gas| {
-                reaping.reap(u64::try_from(bytes).unwrap_or(u64::MAX), gas)
-            }),
-            // Fails only while the node is stopping.
-            done: Box::new(move |done: Done| drop(events.send(Event::Executed(Box::new(done))))),
-            committed: Box::new(move |block, applied| {
-                waiters.publish(block, &applied.results);
-                committing.gas_max(applied.state.params.block.max_gas);
-                committing.committed(Committed {
-                    block: Arc::clone(block),
-                    codes: applied.results.tx_results.iter().map(|result| result.code).collect(),
-                    block_bytes_max: block::block_bytes_max(&applied.state.params),
-                    mine: block.header().proposer_address == me,
-                });
-            }),
-            retain: Box::new(move |below| pruner.retain(below)),
         }
     }
 }

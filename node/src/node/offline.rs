@@ -45,6 +45,7 @@ pub fn inspect(
     let sources = Sources {
         blocks: Arc::new(chain),
         pool: Arc::new(Stopped),
+        evidence: Arc::new(Stopped),
         app: Arc::new(Stopped),
         net: Arc::new(Stopped),
         status: Arc::new(Status::new(parts)),

@@ -32,3 +32,20 @@ pub use cors::Cors;
 pub use json::node::COMPATIBLE_VERSION;
 pub use server::{BindError, Limits, Server};
 pub use waiters::{Committed, Waiters};
+
+/// Evidence in CometBFT's JSON, read.
+#[cfg(test)]
+pub(crate) fn read_evidence(
+    json: &str,
+) -> Result<Option<tendermint_proto::v0_38::types::Evidence>, String> {
+    json::evidence_given::read(json)
+}
+
+/// Evidence as the RPC shows it.
+#[cfg(test)]
+pub(crate) fn show_evidence(evidence: tendermint_proto::v0_38::types::Evidence) -> String {
+    let mut out = Vec::new();
+    let shown = json::evidence::Evidence::new(evidence).expect("evidence of a kind");
+    json::append(&mut out, &shown).expect("it serializes");
+    String::from_utf8(out).expect("JSON is text")
+}

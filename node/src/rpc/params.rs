@@ -2,9 +2,11 @@
 //!
 //! Sources: CometBFT `rpc/jsonrpc/server/http_json_handler.go`, `http_uri_handler.go` and `libs/json/decoder.go`.
 
+use super::json::evidence_given;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use prost::Message as _;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -27,6 +29,8 @@ pub(crate) enum Kind {
     Bytes,
     /// `HexBytes`: hexadecimal in JSON.
     HexBytes,
+    /// `types.Evidence`: an object with a type; its protobuf bytes are the value.
+    Evidence,
 }
 
 impl Kind {
@@ -39,6 +43,7 @@ impl Kind {
             Kind::Bool => "bool",
             Kind::Text => "string",
             Kind::Bytes | Kind::HexBytes => "[]uint8",
+            Kind::Evidence => "types.Evidence",
         }
     }
 
@@ -182,7 +187,13 @@ fn hex_argument(kind: Kind, digits: &str) -> Result<Value, String> {
 }
 
 fn json_value(kind: Kind, raw: &str) -> Result<Value, String> {
-    // No argument is a list or an object: refuse them before they cost memory.
+    if kind == Kind::Evidence {
+        let evidence = evidence_given::read(raw)?;
+        return Ok(
+            evidence.map_or(Value::Absent, |found| Value::Bytes(found.encode_to_vec().into()))
+        );
+    }
+    // No other argument is a list or an object: refuse them before they cost memory.
     let nested = match raw.trim_start().bytes().next() {
         Some(b'[') => Some(Json::Array(vec![])),
         Some(b'{') => Some(Json::Object(serde_json::Map::new())),

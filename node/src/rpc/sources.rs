@@ -15,6 +15,7 @@ use tendermint::{Hash, Time};
 use tendermint_proto::v0_38::abci::{
     RequestQuery, ResponseCheckTx, ResponseFinalizeBlock, ResponseInfo, ResponseQuery,
 };
+use tendermint_proto::v0_38::types as pb;
 use tercet_consensus::block::{BlockId, SealedBlock};
 use tercet_consensus::commit::Commit;
 use tercet_consensus::key::{Address, PublicKey};
@@ -189,6 +190,12 @@ pub trait Pool: Send + Sync {
         let _ = hash;
         None
     }
+}
+
+/// Evidence of misbehaviour.
+pub trait Evidence: Send + Sync {
+    /// Offers a piece and waits until it is verified; the answer is CometBFT's hash of it, or why it is not taken, in CometBFT's words.
+    fn add(&self, evidence: pb::Evidence) -> BoxFuture<Result<[u8; 32], String>>;
 }
 
 /// The application's query side.
@@ -398,6 +405,8 @@ pub struct Sources {
     pub blocks: Arc<dyn Blocks>,
     /// The pool.
     pub pool: Arc<dyn Pool>,
+    /// Evidence.
+    pub evidence: Arc<dyn Evidence>,
     /// The application.
     pub app: Arc<dyn App>,
     /// The network.

@@ -2,6 +2,7 @@
 
 mod app;
 mod chain;
+mod evidence;
 mod net;
 mod pool;
 mod status;

@@ -1,8 +1,11 @@
 //! What there is where only the data of a node is served: no pool, no application, no network.
 
-use crate::rpc::sources::{App, BoxFuture, HashedTx, Net, PeerView, Pool, PoolError, PoolStats};
+use crate::rpc::sources::{
+    App, BoxFuture, Evidence, HashedTx, Net, PeerView, Pool, PoolError, PoolStats,
+};
 use bytes::Bytes;
 use tendermint_proto::v0_38::abci::{RequestQuery, ResponseCheckTx, ResponseInfo, ResponseQuery};
+use tendermint_proto::v0_38::types as pb;
 
 const STOPPED: &str = "the node does not run: only its data is served";
 
@@ -24,6 +27,12 @@ impl App for Stopped {
     }
 
     fn check_tx(&self, _: Bytes) -> BoxFuture<Result<ResponseCheckTx, String>> {
+        refused()
+    }
+}
+
+impl Evidence for Stopped {
+    fn add(&self, _: pb::Evidence) -> BoxFuture<Result<[u8; 32], String>> {
         refused()
     }
 }

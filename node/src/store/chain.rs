@@ -44,10 +44,12 @@ pub(super) enum Family {
     Params,
     /// What the application answered.
     Results,
+    /// Offences by key: which stand in blocks, and what is pending.
+    Evidence,
 }
 
 impl Family {
-    const ALL: [Family; 8] = [
+    const ALL: [Family; 9] = [
         Family::Block,
         Family::Meta,
         Family::Hash,
@@ -56,6 +58,7 @@ impl Family {
         Family::Validators,
         Family::Params,
         Family::Results,
+        Family::Evidence,
     ];
 
     fn name(self) -> &'static str {
@@ -68,6 +71,7 @@ impl Family {
             Family::Validators => "validators",
             Family::Params => "params",
             Family::Results => "results",
+            Family::Evidence => "evidence",
         }
     }
 

@@ -43,12 +43,12 @@ impl Chain {
     }
 
     /// Stores what an application answered to a block and the state after it, with V(h+2) and the parameters of h+1 where they
-    /// change: one batch, not synced. The last one may be stored again.
+    /// change, and the marks of its evidence: one batch, not synced. The last one may be stored again.
     ///
     /// # Errors
     /// Where it leaves a gap, is of a height before the last, or the disk fails.
     pub fn apply(&self, applied: &Applied) -> Result<(), StoreError> {
-        let Applied { height, results, state } = applied;
+        let Applied { height, results, state, offences } = applied;
         let last = self.0.next.load(Ordering::Acquire).saturating_sub(1);
         let follows = height.value() == last || height.value() == last.saturating_add(1);
         if !follows || state.last_height != Some(*height) {
@@ -57,6 +57,7 @@ impl Chain {
         }
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(Family::Results), key(*height), results.encode_to_vec());
+        self.put_marks(&mut batch, *height, offences);
         let next_height = height.increment();
         self.put_validators(&mut batch, next_height.increment(), &state.next_validators)?;
         let params = encode_params(&state.params);

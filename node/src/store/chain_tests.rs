@@ -112,7 +112,7 @@ fn after(before: &State, at: u64, next: Arc<Validators>, params: Params) -> Appl
         last_results_hash: Some(block.id().hash),
         ..before.clone()
     };
-    Applied { height: height(at), results: results(n), state }
+    Applied { height: height(at), results: results(n), state, offences: Vec::new() }
 }
 
 /// Saves and applies `heights`, with nothing changing, and says the last state.
@@ -263,7 +263,7 @@ fn how_far_a_chain_is_applied_is_known_after_a_restart() {
     assert_eq!(chain.validators(height(23)).unwrap(), None);
     assert!(chain.params(height(21)).unwrap().is_some());
     assert_eq!(chain.params(height(22)).unwrap(), None);
-    assert_eq!(chain.prune(height(15)).unwrap(), 5);
+    assert_eq!(chain.prune(height(15), height(15)).unwrap(), 5);
     apply(&chain, state, 21..=22);
 }
 
@@ -275,7 +275,12 @@ fn states_are_applied_in_order() {
     let second = after(&genesis(1), 2, set(1), params(1));
     assert!(gap(chain.apply(&second)));
     let state = apply(&chain, genesis(1), 1..=3);
-    let again = Applied { height: height(3), results: results(3), state: state.clone() };
+    let again = Applied {
+        height: height(3),
+        results: results(3),
+        state: state.clone(),
+        offences: Vec::new(),
+    };
     chain.apply(&again).unwrap();
     assert!(gap(chain.apply(&second)), "the state would fall");
     assert!(gap(chain.apply(&Applied { height: height(4), ..again })), "a state of another height");
@@ -294,9 +299,9 @@ fn pruning_keeps_what_is_needed() {
         state = applied.state;
     }
     let first = block(1, 2).0;
-    assert_eq!(chain.prune(height(25)).unwrap(), 24);
-    assert_eq!(chain.prune(height(25)).unwrap(), 0);
-    assert_eq!(chain.prune(height(7)).unwrap(), 0);
+    assert_eq!(chain.prune(height(25), height(25)).unwrap(), 24);
+    assert_eq!(chain.prune(height(25), height(25)).unwrap(), 0);
+    assert_eq!(chain.prune(height(7), height(7)).unwrap(), 0);
     let check = |chain: &Chain| {
         assert_eq!((chain.base(), chain.height()), (Some(height(25)), Some(height(40))));
         for at in [1, 24] {
@@ -380,6 +385,44 @@ fn headers_commits_and_validators_stay_as_long_as_evidence_may_come() {
     assert_eq!(chain.validators(height(30)).unwrap(), None);
 }
 
+/// Evidence is verified against the commit that every node has: it stays as it was while the block after it was there.
+#[test]
+fn pruning_keeps_the_commits_that_evidence_is_verified_against() {
+    use crate::evidence::Facts;
+    let (dir, chain) = open();
+    let mut young = params(1_000_000);
+    young.evidence.max_age_num_blocks = 10;
+    let age = std::time::Duration::from_secs(15);
+    young.evidence.max_age_duration = tendermint::evidence::Duration(age);
+    chain.init(&State { params: young.clone(), ..genesis(1) }).unwrap();
+    let mut state = chain.state().unwrap().unwrap();
+    for at in 1..=60 {
+        save_timed(&chain, at);
+        let applied = after(&state, at, set(at / 5 + 1), young.clone());
+        chain.apply(&applied).unwrap();
+        state = applied.state;
+    }
+    let facts = |chain: &Chain, at: u64| {
+        let header = Facts::header(chain, height(at)).unwrap();
+        let commit = Facts::commit(chain, height(at)).unwrap();
+        (header, commit, Facts::validators(chain, height(at)).unwrap())
+    };
+    let before: Vec<_> = (45..=59).map(|at| facts(&chain, at)).collect();
+    assert!(before.iter().all(|(header, commit, _)| header.is_some() && commit.is_some()));
+    let check = |chain: &Chain| {
+        for (at, before) in (45..).zip(&before) {
+            assert_eq!(facts(chain, at), *before, "{at}");
+        }
+        assert_eq!(chain.block(height(50)).unwrap(), None);
+    };
+    assert_eq!(chain.prune(height(50)).unwrap(), 49);
+    assert!((45..).zip(&before).all(|(at, before)| facts(&chain, at) == *before));
+    assert_eq!(chain.prune(height(58)).unwrap(), 8);
+    check(&chain);
+    drop(chain);
+    check(&Chain::open(dir.path()).unwrap());
+}
+
 /// The files as a crash leaves them.
 fn copied(dir: &TempDir) -> TempDir {
     let copy = TempDir::new().unwrap();
@@ -415,16 +458,16 @@ fn pruning_goes_on_after_a_crash_between_any_two_batches() {
 #[test]
 fn pruning_keeps_the_last_block_and_the_last_applied_one() {
     let (_dir, chain) = open();
-    assert_eq!(chain.prune(height(10)).unwrap(), 0);
+    assert_eq!(chain.prune(height(10), height(10)).unwrap(), 0);
     chain.init(&genesis(1)).unwrap();
     apply(&chain, genesis(1), 1..=5);
     save(&chain, 6..=9);
-    assert_eq!(chain.prune(height(1_000)).unwrap(), 4);
+    assert_eq!(chain.prune(height(1_000), height(1_000)).unwrap(), 4);
     assert_eq!(chain.base(), Some(height(5)));
     assert!(chain.block(height(5)).unwrap().is_some());
     let state = chain.state().unwrap().unwrap();
     apply(&chain, state, 6..=9);
-    assert_eq!(chain.prune(height(1_000)).unwrap(), 4);
+    assert_eq!(chain.prune(height(1_000), height(1_000)).unwrap(), 4);
     assert_eq!((chain.base(), chain.height()), (Some(height(9)), Some(height(9))));
 }
 
@@ -573,6 +616,20 @@ fn a_rollback_restores_the_state_before_the_last_block_and_keeps_the_block() {
     let applied = after(&states[9], 10, states[9].next_validators.clone(), params(10));
     chain.apply(&applied).unwrap();
     assert_eq!(chain.state().unwrap(), Some(applied.state));
+}
+
+/// What a block told of is told by the block that is executed in its place, or not at all.
+#[test]
+fn a_rollback_forgets_what_the_block_told_of_and_nothing_else() {
+    let (_dir, chain, states) = changing();
+    chain.rollback(false).unwrap();
+    let applied = after(&states[9], 10, states[9].next_validators.clone(), params(10));
+    chain.apply(&Applied { offences: vec![b"ten".to_vec()], ..applied }).unwrap();
+    chain.put_pending_evidence(b"ten", b"piece").unwrap();
+    assert_eq!(chain.evidence_mark(b"ten").unwrap(), Some(height(10)));
+    chain.rollback(false).unwrap();
+    assert_eq!(chain.evidence_mark(b"ten").unwrap(), None);
+    assert_eq!(chain.pending_evidence().unwrap().len(), 1);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod chain;
 mod chain_state;
+mod evidence;
 mod folder;
 mod journal;
 mod options;
@@ -27,6 +28,7 @@ mod journal_tests;
 pub mod hostile;
 
 pub use chain::{BlockMeta, Chain};
+pub use evidence::StoredPiece;
 pub use journal::Journal;
 pub use prune::Pruned;
 pub use rollback::RollbackError;

@@ -6,6 +6,7 @@
 
 use super::StoreError;
 use super::chain::{Chain, Family, key, parse_key};
+use crate::wire;
 use rocksdb::WriteBatch;
 use std::sync::atomic::Ordering;
 use tendermint::block::{Header, Height};
@@ -92,6 +93,7 @@ impl Chain {
             if let Some(meta) = self.meta(at)? {
                 batch.delete_cf(self.family(Family::Hash), meta.block_id.hash.as_bytes());
             }
+            self.keep_last_commit(&mut batch, at)?;
             for family in [Family::Block, Family::Results] {
                 batch.delete_cf(self.family(family), key(at));
             }
@@ -100,6 +102,19 @@ impl Chain {
         // First, so that nobody is told of a block that is gone.
         self.0.base.store(to, Ordering::Release);
         self.write(batch)
+    }
+
+    /// The commit in the block at `height`, which goes, takes the place of the one that decided the height before here: every node has
+    /// the same, and evidence is verified against it.
+    fn keep_last_commit(&self, batch: &mut WriteBatch, height: Height) -> Result<(), StoreError> {
+        let before = Height::try_from(height.value().saturating_sub(1)).ok();
+        let Some(before) = before.filter(|before| before.value() > 0) else { return Ok(()) };
+        if self.meta(before)?.is_some()
+            && let Some(commit) = self.canonical_commit(before)?
+        {
+            batch.put_cf(self.family(Family::Commit), key(before), wire::encode_commit(&commit));
+        }
+        Ok(())
     }
 
     /// One batch of headers, commits and validator sets below `base` that no evidence needs; whether there is more.

@@ -70,6 +70,7 @@ impl Chain {
         let next = last.increment();
         batch.delete_cf(self.family(Family::Validators), key(next.increment()));
         batch.delete_cf(self.family(Family::Params), key(next));
+        self.drop_marks(&mut batch, last)?;
         self.write_state(batch, &before)?;
         self.cache().clear();
         self.sync()?;

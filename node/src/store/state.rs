@@ -57,6 +57,8 @@ pub struct Applied {
     pub results: abci::ResponseFinalizeBlock,
     /// The state after it.
     pub state: State,
+    /// The keys of the offences that the block tells of.
+    pub offences: Vec<Vec<u8>>,
 }
 
 /// What of a state is stored under its own key; validators and parameters stand by height.

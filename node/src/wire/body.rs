@@ -5,7 +5,8 @@ use super::{FORMAT_VERSION, check_version, primitive};
 use bytes::Bytes;
 use prost::Message as _;
 use tendermint::block::Height;
-use tercet_consensus::block::SealedBlock;
+use tendermint_proto::v0_38::types as pb;
+use tercet_consensus::block::{EVIDENCE_BYTES_MAX, SealedBlock};
 use tercet_consensus::commit::Commit;
 use tercet_consensus::validators::VALIDATORS_MAX;
 use tercet_consensus::verify::Reject;
@@ -85,6 +86,23 @@ pub fn decode_block(bytes: Bytes, bytes_max: usize) -> Result<SealedBlock, Rejec
     }
     bounds::check(&bytes, BLOCK)?;
     SealedBlock::decode(bytes, bytes_max)
+}
+
+/// The piece of evidence in these bytes, whose encoding has to be the one that they would get here: what is covered by a hash must come
+/// back as it was.
+///
+/// # Errors
+/// Where it is too large, malformed or encoded otherwise.
+pub fn decode_evidence(bytes: &[u8]) -> Result<pb::Evidence, Reject> {
+    if bytes.len() > EVIDENCE_BYTES_MAX {
+        return Err(Reject::TooLarge);
+    }
+    bounds::check(bytes, EVIDENCE)?;
+    let evidence = pb::Evidence::decode(bytes).map_err(|_| Reject::Malformed("evidence"))?;
+    match evidence.encode_to_vec() == bytes {
+        true => Ok(evidence),
+        false => Err(Reject::Malformed("the evidence's encoding is not canonical")),
+    }
 }
 
 /// The last commit of the block in these bytes, none at the initial height; nothing else of the block is decoded.

@@ -29,7 +29,7 @@ mod property_tests;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod samples;
 
-pub use body::{Body, decode_block, decode_last_commit};
+pub use body::{Body, decode_block, decode_evidence, decode_last_commit};
 pub use commit::{decode_commit, encode_commit};
 pub use consensus::{Consensus, FetchBlock, Frame};
 pub use record::{decode_record, encode_record};
@@ -37,7 +37,9 @@ pub use sync::{
     ItemLimits, ResponseLimits, SYNC_ITEMS_MAX, Sync, SyncItem, SyncRequest, SyncResponse, SyncTip,
     UNASKED,
 };
-pub use transactions::{TXS_MAX, decode_transactions, encode_transactions};
+pub use transactions::{
+    PIECES_MAX, TXS_MAX, Transactions, decode_transactions, encode_pieces, encode_transactions,
+};
 
 use tercet_consensus::verify::Reject;
 

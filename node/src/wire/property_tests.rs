@@ -218,7 +218,7 @@ proptest! {
     #[test]
     fn transactions_come_back(txs in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..20)) {
         let txs: Vec<Bytes> = txs.into_iter().map(Bytes::from).collect();
-        prop_assert_eq!(decode_transactions(encode_transactions(txs.clone())), Ok(txs));
+        prop_assert_eq!(decode_transactions(encode_transactions(txs.clone())).map(|t| t.txs), Ok(txs));
     }
 }
 
@@ -266,9 +266,41 @@ fn another_version_is_refused() {
 }
 
 #[test]
+fn too_many_pieces_of_evidence_are_refused_before_they_are_decoded() {
+    let most = encode_pieces(vec![Bytes::new(); PIECES_MAX]);
+    assert_eq!(decode_transactions(most).map(|found| found.evidence.len()), Ok(PIECES_MAX));
+    let more = encode_pieces(vec![Bytes::new(); PIECES_MAX + 1]);
+    assert_eq!(decode_transactions(more), Err(Reject::TooLarge));
+}
+
+/// A hash covers the bytes: one encoding, and not too many elements.
+#[test]
+fn evidence_in_another_encoding_or_too_large_is_refused() {
+    let samples = include_str!("../evidence/samples/cometbft.txt").lines();
+    let protos = samples.filter_map(|line| line.split_once(" proto "));
+    for bytes in protos.map(|(_, proto)| hex::decode(proto).unwrap()) {
+        assert!(decode_evidence(&bytes).is_ok());
+        // An unknown field at the end, which a decoder would drop.
+        let unknown = [&bytes[..], &[0x7a, 0]].concat();
+        assert!(matches!(decode_evidence(&unknown), Err(Reject::Malformed(_))));
+        assert!(decode_evidence(&bytes[..bytes.len() - 1]).is_err());
+    }
+    assert_eq!(decode_evidence(&vec![0; 1_048_577]), Err(Reject::TooLarge));
+    // A light block of ten thousand and one empty validators.
+    let validators = [0x0a, 0].repeat(10_001);
+    let field = |tag: u8, inside: Vec<u8>| {
+        let mut bytes = vec![tag];
+        prost::encode_length_delimiter(inside.len(), &mut bytes).unwrap();
+        [bytes, inside].concat()
+    };
+    let attack = field(0x12, field(0x0a, field(0x12, validators)));
+    assert_eq!(decode_evidence(&attack), Err(Reject::TooLarge));
+}
+
+#[test]
 fn too_many_transactions_are_refused_before_they_are_decoded() {
     let most = encode_transactions(vec![Bytes::new(); TXS_MAX]);
-    assert_eq!(decode_transactions(most).map(|txs| txs.len()), Ok(TXS_MAX));
+    assert_eq!(decode_transactions(most).map(|found| found.txs.len()), Ok(TXS_MAX));
     let more = encode_transactions(vec![Bytes::new(); TXS_MAX + 1]);
     assert_eq!(decode_transactions(more), Err(Reject::TooLarge));
 }
@@ -276,7 +308,7 @@ fn too_many_transactions_are_refused_before_they_are_decoded() {
 #[test]
 fn transactions_share_the_frame() {
     let frame = encode_transactions(vec![Bytes::from(vec![7; 1000])]);
-    let txs = decode_transactions(frame.clone()).unwrap();
+    let txs = decode_transactions(frame.clone()).unwrap().txs;
     assert!(frame.as_ptr_range().contains(&txs[0].as_ptr()));
     let block = block(5, 2, None);
     let frame = Body::encode(&block);

@@ -3,6 +3,7 @@
 //! transactions, and what it threw away by reason.
 
 mod connections;
+mod equivocation;
 mod flood;
 mod measure;
 mod peer;
@@ -64,6 +65,8 @@ pub(crate) enum Kind {
     Replay,
     /// Streams on which nothing comes, or never the rest (T-117).
     SilentStreams,
+    /// Everything that a validator signs, twice; the validator itself is down (T-120b, T-126b).
+    Equivocation,
 }
 
 /// An attack on a node of a running network.
@@ -184,6 +187,7 @@ async fn strike(kind: Kind, attacker: Attacker, duration: Duration) -> anyhow::R
         Kind::BadSignatures => flood::bad_signatures(&attacker, until).await,
         Kind::Replay => replay::replay(&attacker, duration).await,
         Kind::SilentStreams => streams::silent(&attacker).await,
+        Kind::Equivocation => equivocation::equivocate(&attacker, until).await,
     }
 }
 
@@ -231,6 +235,12 @@ impl Outcome {
             failures.push("the latency of honest transactions more than doubled".to_owned());
         }
         self.failures = failures;
+    }
+
+    /// What this kind measures, in one line.
+    pub(crate) fn measured(&self) -> String {
+        let more = self.blows.more.iter().map(|(name, figure)| format!("{name}: {figure:.0}"));
+        more.collect::<Vec<_>>().join("; ")
     }
 
     /// The victim's processor time of a message, beside what it spends anyway.

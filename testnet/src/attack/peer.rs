@@ -77,7 +77,7 @@ impl Attacker {
 
     /// The validator that this kind of attack takes the place of: it has to be down, or it would meet its own signatures.
     pub(super) fn replaced(&self, kind: Kind) -> Option<usize> {
-        (kind == Kind::FutureFlood).then_some(self.key_of)
+        matches!(kind, Kind::FutureFlood | Kind::Equivocation).then_some(self.key_of)
     }
 
     /// A connection of a new identity that has said hello.
@@ -142,6 +142,11 @@ impl Attacker {
             verify: Arc::new(|_, _, _| true),
             knows_validator: Arc::new(|_| true),
         }
+    }
+
+    /// Where the victim answers clients.
+    pub(super) fn rpc(&self) -> &str {
+        &self.rpc
     }
 
     /// The height that the victim decides.

@@ -1,12 +1,20 @@
-//! Byzantine validators. Real processes do not lie, so these rows run directed scenarios of the simulator, in which they do.
+//! Byzantine validators. Real processes do not lie, so most of these rows run directed scenarios of the simulator, in which they do; for
+//! evidence in blocks an attacker with a validator's key lies to real nodes.
 
 use anyhow::Context;
 
+use super::lab::Lab;
 use super::{Needs, Row, Run, Seen};
+use crate::attack::{self, Attack};
+use crate::layout::Layout;
 use crate::sim::cli::check;
+use std::time::Duration;
 
 /// Further seeds of each scenario.
 const SEEDS: u64 = 300;
+
+/// How long a real validator lies.
+const LIES_FOR: Duration = Duration::from_secs(20);
 
 /// The text of a scenario.
 macro_rules! scenario {
@@ -48,6 +56,9 @@ const fn row(id: &'static str, fault: &'static str, must: &'static str, run: Run
     Row { id, fault, how: "simulator: scenarios named in the last column", must, run }
 }
 
+/// How a real validator lies.
+const TWICE: &str = "`tercet-testnet attack --kind equivocation`: its key signs everything twice";
+
 pub(super) const ROWS: &[Row] = &[
     row(
         "T-30b",
@@ -82,12 +93,13 @@ pub(super) const ROWS: &[Row] = &[
         "at most one decided; the others leave it; S; L",
         |_| Box::pin(async { simulated(&["equivocating-primary"]) }),
     ),
-    row(
-        "T-120b",
-        "The same: evidence in a block",
-        "the same bytes at every correct replica, included",
-        |_| Box::pin(later("evidence")),
-    ),
+    Row {
+        id: "T-120b",
+        fault: "The same: two PRE-PREPAREs of a real validator",
+        how: TWICE,
+        must: "each view with two proposals ends before its timer does; S; L",
+        run: |lab| Box::pin(equivocated(lab)),
+    },
     row(
         "T-121",
         "Primaries that say nothing, two in a row among seven",
@@ -127,12 +139,13 @@ pub(super) const ROWS: &[Row] = &[
         "counted once; S; L",
         |_| Box::pin(async { simulated(&["equivocating-votes"]) }),
     ),
-    row(
-        "T-126b",
-        "The same: evidence in a block",
-        "the same bytes at every correct replica, included",
-        |_| Box::pin(later("evidence")),
-    ),
+    Row {
+        id: "T-126b",
+        fault: "The same: evidence in a block",
+        how: TWICE,
+        must: "each offence in one block, once, of four nodes under load; the application hears of it once; L",
+        run: |lab| Box::pin(equivocated(lab)),
+    },
     row(
         "T-127",
         "Certificates with other signers, views or digests",
@@ -176,6 +189,21 @@ pub(super) const ROWS: &[Row] = &[
         |_| Box::pin(async { simulated(&["wrong-clocks"]) }),
     ),
 ];
+
+/// Four validators, of which one signs everything twice.
+async fn equivocated(lab: &mut Lab) -> Seen {
+    lab.up(Layout { powers: vec![1_000; 4], ..lab.layout(4) }).await?;
+    let outcome = attack::run(&Attack {
+        dir: lab.dir().to_path_buf(),
+        kind: attack::Kind::Equivocation,
+        victim: 0,
+        duration: LIES_FOR,
+        addresses: 1,
+    })
+    .await?;
+    anyhow::ensure!(outcome.failures.is_empty(), outcome.failures.join("; "));
+    Ok(outcome.measured())
+}
 
 async fn later(what: &str) -> Seen {
     Err(Needs(format!("{what} (not there yet)")).into())

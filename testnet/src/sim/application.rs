@@ -23,6 +23,7 @@ use tercet_consensus::commit::Commit;
 use tercet_consensus::key::Address;
 use tercet_consensus::message::Vote;
 use tercet_consensus::validators::Validators;
+use tercet_node::evidence::Invalid;
 use tercet_node::execution::updates::{after_block, results_hash};
 use tercet_node::execution::{Applied, Done, Job, Outcome, Refusal, State, block};
 
@@ -274,6 +275,10 @@ fn number(height: Height) -> i64 {
 /// Header rules, then `ProcessProposal`.
 fn judge(block: &SealedBlock, state: &State, time: Time) -> Result<(), Refusal> {
     block::check(block, state, time)?;
+    if !block.block().evidence.evidence.is_empty() {
+        // Nobody proposes any here.
+        return Err(Refusal::Evidence(Invalid::Form("evidence in a simulated block")));
+    }
     let bad = block.txs().iter().any(|tx| tx.starts_with(BAD));
     if bad { Err(Refusal::Application) } else { Ok(()) }
 }

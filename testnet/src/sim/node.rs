@@ -173,6 +173,7 @@ impl Node {
             pool: Arc::clone(&self.pool) as _,
             sync: Box::new(self.sync.clone()),
             audit: Audit::default(),
+            evidence: Box::new(drop),
             pace,
             work: work(plan),
             stale_until,

@@ -255,6 +255,45 @@ fn a_second_vote_after_the_decision_is_evidence_too() {
     assert!(evidence(&b.vote(Phase::Commit, others[0], 0, block_id(2))));
 }
 
+/// "Late COMMITs of the height before count too": one against what its sender is in Commit(h−1) with.
+#[test]
+fn a_late_commit_against_the_one_that_decided_is_evidence() {
+    let mut b = backup();
+    let prior = b.replica.at.start.prior.clone().expect("not the first height");
+    let s = Signers::new(&[1; 4], 4);
+    let from = prior.present().next().expect("a quorum");
+    let mut late = |v, id, phase| {
+        let vote = s.vote(phase, from, v, id);
+        b.feed(Input::Vote(Verified::new(vote)))
+    };
+    let other = block_id(99);
+    let round = prior.view.number();
+    assert!(late(round, prior.block_id, Phase::Commit).is_empty());
+    assert!(late(round + 1, other, Phase::Commit).is_empty(), "in another view it is no offence");
+    assert!(late(round, other, Phase::Prepare).is_empty(), "a PREPARE is no COMMIT");
+    let out = late(round, other, Phase::Commit);
+    let [Action::Evidence(votes)] = &out[..] else { panic!("{out:?}") };
+    let (first, second) = &**votes;
+    assert_eq!((first.message.block_id, second.message.block_id), (prior.block_id, other));
+    assert_eq!(first.message.validator, second.message.validator);
+}
+
+/// Who signed for me one block and for the others another is found out by the commit of the others.
+#[test]
+fn a_commit_of_others_against_what_its_signer_sent_me_is_evidence() {
+    let mut b = backup();
+    let (liar, block) = (b.others()[0], b.block(0, 0, "x"));
+    b.vote(Phase::Commit, liar, 0, block_id(99));
+    let decided = decided(&b.s, &block, 0, &[0, 1, 2, 3]);
+    let out = b.feed(Input::Decided(Verified::new(decided)));
+    let accused = out.iter().filter_map(|action| match action {
+        Action::Evidence(votes) => Some((votes.0.message.index, votes.1.message.block_id)),
+        _ => None,
+    });
+    assert_eq!(accused.collect::<Vec<_>>(), [(liar, block.id())]);
+    assert!(b.replica.is_decided());
+}
+
 /// What is kept of a validator for the next height is its first VIEW-CHANGE for its highest view: a second one for that view cannot take
 /// its place.
 #[test]

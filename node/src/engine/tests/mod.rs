@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tendermint::block::Height;
 use tercet_consensus::block::SealedBlock;
-use tercet_consensus::message::{Justification, Message, Phase};
+use tercet_consensus::message::{Justification, Message, Phase, SignedVote};
 use tercet_consensus::replica::Input;
 use tercet_consensus::testing::messages::{Signers, block_id};
 use tercet_consensus::verify::Direct;
@@ -32,6 +32,41 @@ fn a_timer_runs_from_the_end_of_its_turn() {
     assert_eq!(rig.view_changes(), NONE);
     rig.after(Duration::from_millis(1));
     assert_eq!(rig.view_changes(), [1]);
+}
+
+/// Of each offence the first two votes are told, once, however often the second is sent; also of the height before.
+#[test]
+fn two_votes_of_one_validator_are_told_once_for_each_offence() {
+    let mut rig = Rig::new(backup());
+    let liar = (0..4).find(|index| *index != backup()).expect("four");
+    let mut say = |s: &Signers, phase, v, id| {
+        let vote = s.context().vote(s.vote(phase, liar, v, block_id(id)), &Direct);
+        rig.turn(vec![input(Input::Vote(vote.expect("valid")))]);
+    };
+    let (here, before) = (signers(HEIGHT), signers(HEIGHT - 1));
+    for id in [1, 2, 2, 3] {
+        say(&here, Phase::Prepare, 0, id);
+        say(&here, Phase::Commit, 0, id);
+        say(&here, Phase::Prepare, 1, id);
+    }
+    // Commit(h-1) has its COMMIT for block 4.
+    say(&before, Phase::Commit, 0, 9);
+    say(&before, Phase::Commit, 0, 9);
+    let told = std::mem::take(&mut rig.outside.lock().evidence);
+    let offence = |(a, b): &(SignedVote, SignedVote)| {
+        assert_ne!(a.message.block_id, b.message.block_id);
+        (a.message.height.value(), a.message.phase, a.message.view.number())
+    };
+    let (now, then) = (u64::from(HEIGHT), u64::from(HEIGHT - 1));
+    let mut offences: Vec<_> = told.iter().map(offence).collect();
+    offences.sort_unstable();
+    let expected = [
+        (then, Phase::Commit, 0),
+        (now, Phase::Prepare, 0),
+        (now, Phase::Prepare, 1),
+        (now, Phase::Commit, 0),
+    ];
+    assert_eq!(offences, expected);
 }
 
 /// Transactions go straight to the primary: the pool hears of each new one, and of its end.

@@ -26,7 +26,7 @@ use tendermint::block::Height;
 use tercet_consensus::block::{Block, BlockId, SealedBlock};
 use tercet_consensus::commit::{Commit, CommitSig, median_time};
 use tercet_consensus::key::Address;
-use tercet_consensus::message::{Decided, Message, Phase, Verified};
+use tercet_consensus::message::{Decided, Message, Phase, SignedVote, Verified};
 use tercet_consensus::record::Record;
 use tercet_consensus::replica::{HeightStart, Input, Replica, Settings};
 use tercet_consensus::status::Status;
@@ -60,6 +60,8 @@ pub(super) struct Outside {
     pub(super) suspects: VecDeque<bool>,
     /// Where the pool was told that the primary is, in order.
     pub(super) primaries: Vec<Primary>,
+    /// Two votes of one validator, as evidence is made of them.
+    pub(super) evidence: Vec<(SignedVote, SignedVote)>,
     reserved: Option<Height>,
     /// The height in the file beside the key.
     pub(super) file: Option<u64>,
@@ -227,6 +229,10 @@ impl Rig {
             pool: Arc::new(outside.clone()),
             sync: Box::new(outside.clone()),
             audit: Audit::default(),
+            evidence: {
+                let outside = outside.clone();
+                Box::new(move |votes| outside.lock().evidence.push(votes))
+            },
             pace: Pace::new(PaceSettings { initial: T, floor: T, ceiling: T, grace: DEAD }),
             work: WorkSettings {
                 empty_block_interval: None,
@@ -369,7 +375,8 @@ impl Rig {
             last_results_hash: None,
             app_version: 1,
         };
-        let applied = Arc::new(Applied { height, results: Default::default(), state });
+        let applied =
+            Arc::new(Applied { height, results: Default::default(), state, offences: Vec::new() });
         let done = Done::Applied(Outcome { applied, app_hash_changed: false });
         self.turn(vec![Event::Executed(Box::new(done))]);
     }

@@ -21,6 +21,7 @@ use tendermint_proto::v0_38::abci::{
 };
 use tercet_abci::grammar::Grammar;
 use tercet_abci::{AppError, Application, Role};
+use tercet_consensus::verify::Direct;
 use tercet_consensus::view::View;
 
 /// Where the connection breaks: in the call of this method that is the `nth`, before or after the application has done what it asks.
@@ -227,12 +228,22 @@ fn run(breaks: &[Break], after: After) -> Result<Seen, ExecutionError> {
         committed: Box::new(move |block, _| {
             hears.lock().expect("whole").push(block.header().height);
         }),
+        evidence: Box::new(Arc::default),
         retain: Box::new(|_| {}),
     };
     let me = Some(public(0).address());
-    let probe = Probe::default();
-    let parts =
-        Parts { app: app_role, chain, state, app_height, origin: origin(), me, hooks, probe };
+    let (check, probe) = (Arc::new(Direct), Probe::default());
+    let parts = Parts {
+        app: app_role,
+        chain,
+        state,
+        app_height,
+        origin: origin(),
+        me,
+        check,
+        hooks,
+        probe,
+    };
     let mut executor = Executor::new(parts);
     let (mut last_commit, mut hashes) = (None, vec![genesis().app_hash]);
     for height in 1..=4u32 {

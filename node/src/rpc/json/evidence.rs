@@ -20,8 +20,11 @@ pub(crate) enum Evidence {
 pub(crate) struct DuplicateVote {
     vote_a: Option<Vote>,
     vote_b: Option<Vote>,
+    #[serde(rename = "TotalVotingPower")]
     total_voting_power: Text<i64>,
+    #[serde(rename = "ValidatorPower")]
     validator_power: Text<i64>,
+    #[serde(rename = "Timestamp")]
     timestamp: Rfc3339,
 }
 
@@ -39,7 +42,9 @@ struct Vote {
     extension_signature: Base64<Vec<u8>>,
 }
 
+/// Go writes the fields of evidence that have no name of their own in JSON as they are called.
 #[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub(crate) struct LightClientAttack {
     conflicting_block: Option<LightBlock>,
     common_height: Text<i64>,

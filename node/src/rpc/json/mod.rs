@@ -5,6 +5,7 @@ pub(crate) mod abci;
 pub(crate) mod block;
 pub(crate) mod chain;
 pub(crate) mod evidence;
+pub(crate) mod evidence_given;
 pub(crate) mod node;
 
 use base64::Engine as _;

@@ -2,6 +2,7 @@
 
 mod abci;
 mod chain;
+mod evidence;
 mod node;
 mod txs;
 
@@ -45,6 +46,7 @@ pub(crate) enum Method {
     BroadcastTxAsync,
     BroadcastTxSync,
     BroadcastTxCommit,
+    BroadcastEvidence,
     NumUnconfirmedTxs,
     UnconfirmedTxs,
     PbftState,
@@ -55,6 +57,7 @@ pub(crate) const STREAM_ONLY: [&str; 3] = ["subscribe", "unsubscribe", "unsubscr
 
 const HEIGHT: &[Param] = &[("height", Kind::Int64)];
 const TX: &[Param] = &[("tx", Kind::Bytes)];
+const EVIDENCE: &[Param] = &[("evidence", Kind::Evidence)];
 const PAGED: &[Param] = &[("height", Kind::Int64), ("page", Kind::Int), ("per_page", Kind::Int)];
 const RANGE: &[Param] = &[("minHeight", Kind::Int64), ("maxHeight", Kind::Int64)];
 const QUERY: &[Param] = &[
@@ -69,6 +72,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route("broadcast_tx_sync", TX, Method::BroadcastTxSync),
     route("broadcast_tx_async", TX, Method::BroadcastTxAsync),
     route("broadcast_tx_commit", TX, Method::BroadcastTxCommit),
+    route("broadcast_evidence", EVIDENCE, Method::BroadcastEvidence),
     route("health", &[], Method::Health),
     route("status", &[], Method::Status),
     route("net_info", &[], Method::NetInfo),
@@ -186,6 +190,7 @@ pub(crate) async fn call(api: &Api, method: Method, args: Args) -> Result<Answer
             sent.map(|()| Answer { json, cacheable: false, room: Room::default() })
         }
         Method::BroadcastTxCommit => txs::broadcast_commit(api, args.bytes(0)).await,
+        Method::BroadcastEvidence => evidence::broadcast(api, args.bytes(0)).await,
         Method::NumUnconfirmedTxs => txs::count_unconfirmed(api),
         Method::Genesis | Method::GenesisChunked | Method::AbciQuery | Method::UnconfirmedTxs => {
             asking(api, method, args).await

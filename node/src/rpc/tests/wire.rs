@@ -65,6 +65,45 @@ async fn broadcast_replies_are_comets_byte_by_byte() {
     assert!(reply.body.contains(r#""code":2,"data":"","log":"a\u003cb","codespace":"","hash":"#));
 }
 
+/// A sample of CometBFT's: `duplicate` or `attack`, and what kind of line.
+fn sample(name: &str, kind: &str) -> String {
+    let lines = include_str!("../../evidence/samples/cometbft.txt").lines();
+    let start = format!("{name} {kind} ");
+    lines.filter_map(|line| line.strip_prefix(&start)).next().expect("a line").to_owned()
+}
+
+#[tokio::test]
+async fn evidence_is_taken_and_answered_as_comet_does() {
+    let (_running, mut client) = client().await;
+    for name in ["duplicate", "attack"] {
+        let (json, reply) = (sample(name, "json"), sample(name, "reply"));
+        let params = format!(r#"{{"evidence":{json}}}"#);
+        let answer = client.post(&call("1", "broadcast_evidence", &params)).await;
+        assert_eq!(answer.body, format!(r#"{{"jsonrpc":"2.0","id":1,"result":{reply}}}"#));
+        let answer = client.post(&call("1", "broadcast_evidence", &format!("[{json}]"))).await;
+        assert!(answer.body.contains(&reply), "{}", answer.body);
+    }
+    let old = sample("duplicate", "json").replace(r#""height":"10""#, r#""height":"13""#);
+    let params = format!(r#"{{"evidence":{old}}}"#);
+    let answer = client.post(&call("1", "broadcast_evidence", &params)).await;
+    let error = r#""code":-32603,"message":"Internal error","data":"failed to add evidence: Invalid evidence: too old""#;
+    assert!(answer.body.contains(error), "{}", answer.body);
+    for params in ["{}", r#"{"evidence":null}"#] {
+        let answer = client.post(&call("1", "broadcast_evidence", params)).await;
+        assert!(answer.body.contains(r#""data":"no evidence was provided""#), "{}", answer.body);
+    }
+    let wrong =
+        [r#"{"evidence":5}"#, r#"{"evidence":{"type":"x","value":{}}}"#, r#"{"evidence":[]}"#];
+    for params in wrong {
+        let answer = client.post(&call("1", "broadcast_evidence", params)).await;
+        assert!(
+            answer.body.contains("error converting json params to arguments"),
+            "{}",
+            answer.body
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_refused_transaction_says_why_in_comets_words() {
     let (_running, mut client) = client().await;

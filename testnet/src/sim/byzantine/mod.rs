@@ -344,7 +344,7 @@ pub(crate) fn refused_field(refusal: &Refusal) -> &'static str {
         Refusal::Header { field, .. } => field,
         Refusal::Future(_) => "time, too far ahead",
         Refusal::TooLarge(..) => "size",
-        Refusal::Evidence => "evidence",
+        Refusal::Evidence(_) => "evidence",
         Refusal::Application => "application",
     }
 }
