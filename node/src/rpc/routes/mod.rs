@@ -138,6 +138,7 @@ impl Method {
             | Method::BroadcastTxAsync
             | Method::BroadcastTxSync
             | Method::BroadcastTxCommit
+            | Method::BroadcastEvidence
             | Method::NumUnconfirmedTxs
             | Method::UnconfirmedTxs
             | Method::PbftState => false,
