@@ -263,7 +263,7 @@ fn how_far_a_chain_is_applied_is_known_after_a_restart() {
     assert_eq!(chain.validators(height(23)).unwrap(), None);
     assert!(chain.params(height(21)).unwrap().is_some());
     assert_eq!(chain.params(height(22)).unwrap(), None);
-    assert_eq!(chain.prune(height(15), height(15)).unwrap(), 5);
+    assert_eq!(chain.prune(height(15)).unwrap(), 5);
     apply(&chain, state, 21..=22);
 }
 
@@ -299,9 +299,9 @@ fn pruning_keeps_what_is_needed() {
         state = applied.state;
     }
     let first = block(1, 2).0;
-    assert_eq!(chain.prune(height(25), height(25)).unwrap(), 24);
-    assert_eq!(chain.prune(height(25), height(25)).unwrap(), 0);
-    assert_eq!(chain.prune(height(7), height(7)).unwrap(), 0);
+    assert_eq!(chain.prune(height(25)).unwrap(), 24);
+    assert_eq!(chain.prune(height(25)).unwrap(), 0);
+    assert_eq!(chain.prune(height(7)).unwrap(), 0);
     let check = |chain: &Chain| {
         assert_eq!((chain.base(), chain.height()), (Some(height(25)), Some(height(40))));
         for at in [1, 24] {
@@ -458,16 +458,16 @@ fn pruning_goes_on_after_a_crash_between_any_two_batches() {
 #[test]
 fn pruning_keeps_the_last_block_and_the_last_applied_one() {
     let (_dir, chain) = open();
-    assert_eq!(chain.prune(height(10), height(10)).unwrap(), 0);
+    assert_eq!(chain.prune(height(10)).unwrap(), 0);
     chain.init(&genesis(1)).unwrap();
     apply(&chain, genesis(1), 1..=5);
     save(&chain, 6..=9);
-    assert_eq!(chain.prune(height(1_000), height(1_000)).unwrap(), 4);
+    assert_eq!(chain.prune(height(1_000)).unwrap(), 4);
     assert_eq!(chain.base(), Some(height(5)));
     assert!(chain.block(height(5)).unwrap().is_some());
     let state = chain.state().unwrap().unwrap();
     apply(&chain, state, 6..=9);
-    assert_eq!(chain.prune(height(1_000), height(1_000)).unwrap(), 4);
+    assert_eq!(chain.prune(height(1_000)).unwrap(), 4);
     assert_eq!((chain.base(), chain.height()), (Some(height(9)), Some(height(9))));
 }
 
