@@ -204,7 +204,10 @@ fn wrong_pairs() -> Vec<(Spoil, &'static str)> {
 }
 
 /// The same of one vote, signed again.
-fn wrong_votes() -> Vec<(fn(&mut pb::Vote), &'static str)> {
+/// Spoils a vote.
+type SpoilVote = fn(&mut pb::Vote);
+
+fn wrong_votes() -> Vec<(SpoilVote, &'static str)> {
     vec![
         (|v| v.height = 11, "h/r/s does not match"),
         (|v| v.round = 3, "h/r/s does not match"),
@@ -225,7 +228,10 @@ fn wrong_votes() -> Vec<(fn(&mut pb::Vote), &'static str)> {
 }
 
 /// What does not hold against the chain.
-fn wrong_claims() -> Vec<(Spoil, fn(&Invalid) -> bool)> {
+/// Whether that is what is wrong.
+type Wrong = fn(&Invalid) -> bool;
+
+fn wrong_claims() -> Vec<(Spoil, Wrong)> {
     vec![
         (|e| e.timestamp = Some(time_of(11).into()), |i| matches!(i, Invalid::Time { .. })),
         (|e| e.validator_power = 11, |i| matches!(i, Invalid::Power { right: 10, .. })),
