@@ -1,7 +1,7 @@
 //! Whether the node keeps the order of calls that ABCI promises to applications.
 //!
 //! A [`Grammar`] watches the calls of all four roles of one application, over restarts of the node and broken connections. A call that
-//! CometBFT's specification does not allow where it comes fails with [`AppError::Disorder`], without reaching the application, and is
+//! CometBFT's specification does not allow where it comes fails with [`crate::AppError::Disorder`], without reaching the application, and is
 //! remembered. Tests and test networks have it listen; a [`Checker`] alone is for those that make no ABCI calls, such as a simulator.
 //!
 //! # The order
