@@ -12,6 +12,7 @@ mod in_process;
 pub mod kvstore;
 mod noop;
 mod open;
+mod pace;
 pub mod remote;
 pub mod socket;
 

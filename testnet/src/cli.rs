@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::attack;
 use crate::chaos::Kind;
+use crate::compare_app::CompareArgs;
 use crate::faults::FaultsArgs;
 use crate::faults::applications::AppFaultsArgs;
 use crate::faults::crash::CrashArgs;
@@ -83,6 +84,8 @@ pub(crate) enum Command {
     Faults(FaultsArgs),
     /// Let an application of a real network misbehave in every method in every way, and check what must hold (needs Go).
     AppFaults(AppFaultsArgs),
+    /// Order the same transactions by CometBFT and by Tercet, with the key-value stores of both, and compare (needs CometBFT).
+    CompareApp(CompareArgs),
     /// Attack a node of a running network as a hostile peer, and measure what it costs the node.
     Attack(AttackArgs),
     /// Feed hostile bytes to every decoder of the node.

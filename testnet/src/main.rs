@@ -7,6 +7,7 @@ mod attack;
 mod audit;
 mod chaos;
 mod cli;
+mod compare_app;
 mod faults;
 mod fuzz;
 mod layout;
@@ -110,6 +111,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::AppFaults(mut args) => {
             let binary = node_binary(args.node_binary.take())?;
             faults::applications::run(args, binary).await
+        }
+        Command::CompareApp(mut args) => {
+            let binary = node_binary(args.node_binary.take())?;
+            compare_app::run(args, binary).await
         }
         Command::KeepApp { home, command } => {
             application::keep(&home, &command).await?;

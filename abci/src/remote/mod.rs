@@ -17,7 +17,9 @@ pub(crate) use watch::{GaveUp, Watch};
 
 use crate::application::{AppError, Application, Role, Roles};
 use crate::grpc::Grpc;
+use crate::pace::{BACK_OFF_MAX, BACK_OFF_MIN, Pace};
 use crate::socket::Socket;
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,9 +29,6 @@ use std::time::{Duration, Instant};
 /// The largest message in bytes (CometBFT `abci/client` and `abci/server`, `maxMsgSize`).
 pub const MESSAGE_BYTES_MAX: usize = 104_857_600;
 
-/// The longest wait between two attempts to connect.
-const BACK_OFF_MAX: Duration = Duration::from_secs(3);
-const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 /// How often a wait between two attempts looks whether the node stops.
 const NAP: Duration = Duration::from_millis(50);
 /// How often a wait for an answer looks around.
@@ -140,7 +139,7 @@ pub fn closed(
     stop: &Stop,
 ) -> Box<dyn Application> {
     let (address, stop) = (address.clone(), stop.clone());
-    let remote = Remote { address, settings: settings.clone(), stop, role };
+    let remote = Remote::new(role, address, settings.clone(), stop);
     match settings.protocol {
         Protocol::Socket => Box::new(Socket::closed(remote)),
         Protocol::Grpc => Box::new(Grpc::closed(remote)),
@@ -153,15 +152,25 @@ pub(crate) struct Remote {
     settings: Settings,
     stop: Stop,
     role: Role,
+    pace: Cell<Pace>,
+    /// The height of the last FinalizeBlock, which Commit is about.
+    finalized: Cell<i64>,
 }
 
 impl Remote {
+    fn new(role: Role, address: Address, settings: Settings, stop: Stop) -> Remote {
+        let (pace, finalized) = (Cell::default(), Cell::default());
+        Remote { address, settings, stop, role, pace, finalized }
+    }
+
     /// Connects, however often it takes.
     pub(crate) fn open<C, E: fmt::Display>(
         &self,
         connect: impl Fn(&Remote) -> Result<C, E>,
     ) -> Result<C, AppError> {
         let (address, role) = (&self.address, self.role);
+        let mut pace = self.pace.get();
+        self.nap(pace.wait(Instant::now()))?;
         let (mut back_off, mut told) = (BACK_OFF_MIN, false);
         loop {
             match connect(self) {
@@ -169,6 +178,8 @@ impl Remote {
                     if told {
                         tracing::info!(%address, %role, "connected to the application");
                     }
+                    pace.opened(Instant::now());
+                    self.pace.set(pace);
                     return Ok(connection);
                 }
                 Err(error) if !std::mem::replace(&mut told, true) => tracing::warn!(
@@ -195,6 +206,10 @@ impl Remote {
 
     /// Watches a call that begins now.
     pub(crate) fn watch(&self, method: &'static str, height: i64) -> Watch<'_> {
+        if method == "FinalizeBlock" {
+            self.finalized.set(height);
+        }
+        let height = if method == "Commit" { self.finalized.get() } else { height };
         Watch {
             settings: &self.settings,
             stop: &self.stop,
@@ -239,6 +254,17 @@ impl Remote {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is said of a Commit that takes long, or too long, names its height, though the call does not.
+    #[test]
+    fn a_commit_is_about_the_height_that_was_finalized() {
+        let (address, stop) = (Address::Tcp("127.0.0.1:1".to_owned()), Stop::default());
+        let remote = Remote::new(Role::Consensus, address, Settings::default(), stop);
+        assert_eq!(remote.watch("Commit", 0).height, 0);
+        assert_eq!(remote.watch("FinalizeBlock", 7).height, 7);
+        assert_eq!(remote.watch("PrepareProposal", 8).height, 8);
+        assert_eq!(remote.watch("Commit", 0).height, 7);
+    }
 
     #[test]
     fn protocols_are_spelt_as_cometbft_spells_them() {

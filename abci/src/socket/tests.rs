@@ -1,15 +1,16 @@
 //! Against a server of another hand (`tendermint-abci`), and against one that does what a test tells it.
 
 use super::*;
+use crate::Role;
 use crate::kvstore::{Durability, KvStore};
-use crate::remote::{Address, MESSAGE_BYTES_MAX, Settings, Stop, connect};
+use crate::remote::{Address, MESSAGE_BYTES_MAX, Settings, Stop, closed, connect};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tendermint_proto::v0_38::abci::{Response, ResponseException, ResponseFlush};
 
 fn quick() -> Settings {
@@ -258,4 +259,23 @@ fn a_unix_socket_is_as_good() {
     let address: Address = format!("unix://{}", path.display()).parse().expect("an address");
     let mut roles = connect(&address, &quick(), &Stop::default()).expect("connected");
     assert_eq!(roles.consensus.commit().expect("an answer").retain_height, 9);
+}
+
+/// CometBFT's server closes the connection where a method of the application panics, and listens on.
+#[test]
+fn an_application_that_closes_the_connection_in_each_call_is_not_asked_without_a_pause() {
+    const CALLS: u32 = 4;
+    let address = serve(5, |_, mut stream| {
+        read(&mut stream, &mut BytesMut::new());
+    });
+    let mut app = closed(Role::Consensus, &address, &quick(), &Stop::default());
+    app.reconnect().expect("connected");
+    let start = Instant::now();
+    for _ in 0..CALLS {
+        let error = app.info(RequestInfo::default()).expect_err("closed");
+        assert!(error.is_lost(), "{error}");
+        app.reconnect().expect("connected again");
+    }
+    // 50, 100, 200 and 400 ms.
+    assert!(start.elapsed() >= Duration::from_millis(750), "{:?}", start.elapsed());
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use prost::Message as _;
 use std::sync::Arc;
+use tendermint::Hash;
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
 use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
@@ -119,11 +120,16 @@ impl Executor {
     /// the chain is, and asked again: until then nobody hears of the job, so nothing is signed that depends on it.
     pub(super) fn work(&mut self, job: Job) -> Result<(), ExecutionError> {
         loop {
-            let error = match self.attempt(&job) {
-                Err(ExecutionError::App(error)) if error.is_lost() => error,
-                result => return result,
+            let height = job.height();
+            let error = match (self.attempt(&job), height) {
+                (Err(ExecutionError::App(error)), _) if error.is_lost() => error,
+                (Err(ExecutionError::App(error)), Some(height)) => {
+                    return Err(ExecutionError::Call { height, error });
+                }
+                (result, _) => return result,
             };
-            tracing::warn!("{error}; consensus waits until it is back");
+            let height = height.map(tracing::field::display);
+            tracing::warn!(height, "{error}; consensus waits until it is back");
             self.app_height = resume(self.app.as_mut(), &self.chain, &self.origin)?.app_height;
             tracing::info!(height = self.app_height, "the application is back");
         }
@@ -210,7 +216,11 @@ impl Executor {
         if let Some(line) = self.verdicts.judged(height, &block.id(), accepted) {
             tracing::error!("{line}");
         }
-        Ok(if accepted { Ok(()) } else { Err(Refusal::Application) })
+        if accepted {
+            return Ok(Ok(()));
+        }
+        let rejects = answer.status == i32::from(ProposalStatus::Reject);
+        Ok(Err(if rejects { Refusal::Application } else { Refusal::Status(answer.status) }))
     }
 
     /// Executes a decided block, once: one that the state already covers is answered by nothing.
@@ -235,11 +245,8 @@ impl Executor {
             let retain = self.app.commit()?.retain_height;
             self.probe.reach(Point::Committed);
             self.app_height = height.value();
-            if let Ok(retain) = u64::try_from(retain)
-                && let Ok(retain) = Height::try_from(retain)
-                && retain.value() > 0
-            {
-                (self.hooks.retain)(retain);
+            if let Some(below) = retained(retain, height) {
+                (self.hooks.retain)(below);
             }
         } else {
             self.chain.apply(&applied)?;
@@ -294,6 +301,24 @@ fn check_evidence(
     }
 }
 
+/// Below which height blocks may go, where the application says so. CometBFT refuses a height above its last block too
+/// (`store/store.go`, `PruneBlocks`).
+pub(super) fn retained(retain: i64, height: Height) -> Option<Height> {
+    if retain == 0 {
+        return None;
+    }
+    let below = u64::try_from(retain).ok().and_then(|retain| Height::try_from(retain).ok());
+    let below = below.filter(|below| *below <= height);
+    if below.is_none() {
+        tracing::error!(
+            %height,
+            "the application answered Commit with the retain_height {retain}, and it is from 0 to that of the block: no block is removed; \
+             mend the application"
+        );
+    }
+    below
+}
+
 /// A decided block must follow the state in all that the state and the chain know.
 pub(super) fn check_sequence(
     block: &SealedBlock,
@@ -305,8 +330,27 @@ pub(super) fn check_sequence(
     let at = state.last_height.map_or(0, |height| height.value());
     let wrong = |what: String| ExecutionError::Sequence { height: header.height, state: at, what };
     // The clock does not matter for what is decided.
-    check(block, state, header.time).map_err(|refusal| wrong(refusal.to_string()))?;
+    check(block, state, header.time).map_err(|refusal| match diverged(&refusal, block, state) {
+        Some(error) => error,
+        None => wrong(refusal.to_string()),
+    })?;
     check_evidence(block, state, chain, signatures)?.map_err(|refusal| wrong(refusal.to_string()))
+}
+
+/// Where a decided block has another hash than what the application computed, it is the application that is wrong, not the disk.
+fn diverged(refusal: &Refusal, block: &SealedBlock, state: &State) -> Option<ExecutionError> {
+    let Refusal::Header { field, .. } = refusal else { return None };
+    let header = block.header();
+    let (ours, theirs) = match *field {
+        "app_hash" => (hex::encode_upper(&state.app_hash), header.app_hash.to_string()),
+        "last_results_hash" => {
+            let text = |hash: Option<Hash>| hash.map(|hash| hash.to_string()).unwrap_or_default();
+            (text(state.last_results_hash), text(header.last_results_hash))
+        }
+        _ => return None,
+    };
+    let (at, height) = (state.last_height, header.height);
+    Some(ExecutionError::Diverged { field, at, height, ours, theirs })
 }
 
 /// What the application answered to a block that it has committed already.

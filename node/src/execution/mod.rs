@@ -71,6 +71,21 @@ pub enum Job {
     },
 }
 
+impl Job {
+    /// The height that it is about.
+    #[must_use]
+    pub fn height(&self) -> Option<Height> {
+        match self {
+            Job::Propose { height, .. } => Some(*height),
+            Job::Validate(block) | Job::Apply { block, .. } | Job::Extend { block, .. } => {
+                Some(block.header().height)
+            }
+            Job::VerifyExtension(vote) => Some(vote.message.height),
+            Job::Revive(_) => None,
+        }
+    }
+}
+
 /// What came of a [`Job`].
 #[derive(Debug)]
 pub enum Done {
@@ -144,6 +159,11 @@ pub enum Refusal {
     /// `ProcessProposal` said REJECT.
     #[error("the application rejects it")]
     Application,
+    /// `ProcessProposal` said what is neither ACCEPT nor REJECT.
+    #[error(
+        "the application answered ProcessProposal with the status {0}, which is none, and that counts as REJECT; mend the application"
+    )]
+    Status(i32),
 }
 
 /// Why execution cannot go on.
@@ -152,6 +172,14 @@ pub enum ExecutionError {
     /// The application did not answer.
     #[error("{0}")]
     App(#[from] AppError),
+    /// The same, in a call for a block.
+    #[error("{error}, at height {height}")]
+    Call {
+        /// Of the block.
+        height: Height,
+        /// What went wrong.
+        error: AppError,
+    },
     /// The application's answer breaks a rule of ABCI.
     #[error("the application answered FinalizeBlock of height {height} with {what}")]
     Answer {
@@ -169,6 +197,24 @@ pub enum ExecutionError {
     /// Application and chain do not belong together.
     #[error("{0}")]
     Handshake(#[from] handshake::Misfit),
+    /// The application computed another hash than those who decided the next block.
+    #[error(
+        "the application's {field} {} is {ours}, and block {height} was decided with {theirs}: it is not deterministic, or not the \
+         version that the others run; mend it, then reset its data and this home (`tercet reset`), and the chain is executed again",
+        at.map_or("after InitChain".to_owned(), |at| format!("at height {at}"))
+    )]
+    Diverged {
+        /// `app_hash` or `last_results_hash`.
+        field: &'static str,
+        /// The block that it executed; none for InitChain.
+        at: Option<Height>,
+        /// The block after it.
+        height: Height,
+        /// What it computed.
+        ours: String,
+        /// What was decided.
+        theirs: String,
+    },
     /// A decided block does not follow the state: a bug or a broken disk, never a peer.
     #[error(
         "the decided block {height} does not follow the state at {state}: {what}; see to the disk, then `tercet reset` fetches the chain \

@@ -1,5 +1,6 @@
 //! The executor and the handshake against a scripted application.
 
+mod commits;
 mod evidence;
 mod extensions;
 mod lost;
@@ -452,9 +453,13 @@ fn what_the_application_rejects_or_is_too_large_is_refused() {
     let mut rig = Rig::new();
     let block = rig.propose(1, &["a"], None);
     // UNKNOWN is no acceptance, nor is what no version of ABCI knows.
-    for status in [ProposalStatus::Reject.into(), ProposalStatus::Unknown.into(), 7] {
+    for (status, refusal) in [
+        (ProposalStatus::Reject.into(), Refusal::Application),
+        (ProposalStatus::Unknown.into(), Refusal::Status(0)),
+        (7, Refusal::Status(7)),
+    ] {
         rig.app.with(|inner| inner.judges = Some(status));
-        assert_eq!(rig.judge((*block).clone()), Err(Refusal::Application), "status {status}");
+        assert_eq!(rig.judge((*block).clone()), Err(refusal), "status {status}");
     }
     rig.app.with(|inner| inner.judges = None);
     assert_eq!(rig.judge((*block).clone()), Ok(()));

@@ -85,6 +85,7 @@ impl sources::App for App {
 }
 
 fn run(mut app: Box<dyn Application>, calls: &Receiver<Call>, failed: &Failed) {
+    let mut told = false;
     for call in calls {
         let app = app.as_mut();
         let done = match call {
@@ -94,11 +95,19 @@ fn run(mut app: Box<dyn Application>, calls: &Receiver<Call>, failed: &Failed) {
                 app.check_tx(RequestCheckTx { tx: tx.clone(), r#type: CheckTxType::New.into() })
             }),
         };
-        if let Err(error) = done.or_else(|error| if error.is_lost() { Ok(()) } else { Err(error) })
-        {
-            failed(error.to_string());
-            refuse(calls, &error);
-            return;
+        match done {
+            Ok(()) => told = false,
+            // Once until it answers again, as clients may ask often.
+            Err(error) if error.is_lost() => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("{error}; queries are refused until it is back");
+                }
+            }
+            Err(error) => {
+                failed(error.to_string());
+                refuse(calls, &error);
+                return;
+            }
         }
     }
 }
@@ -126,8 +135,12 @@ fn answer<T>(
     }
     let mut attempt = || app.try_reconnect().and_then(|()| call(app));
     // That a connection broke while nothing was asked shows at the next call; what is asked here changes nothing, so it is asked again.
-    let answer = attempt().or_else(|error| if error.is_lost() { attempt() } else { Err(error) });
-    let failure = answer.as_ref().err().cloned();
+    let first = attempt();
+    let broke = first.as_ref().err().filter(|error| error.is_lost()).cloned();
+    let answer = if broke.is_some() { attempt() } else { first };
+    // What it broke in says more than that it is not there yet.
+    let lost = |error: &AppError| broke.clone().filter(|_| error.is_lost());
+    let failure = answer.as_ref().err().map(|error| lost(error).unwrap_or_else(|| error.clone()));
     // Who asked may have left in the meantime.
     let _ = reply.send(answer.map_err(|error| error.to_string()));
     failure.map_or(Ok(()), Err)

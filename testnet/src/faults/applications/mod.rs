@@ -141,7 +141,7 @@ async fn one_method(
     for cell in cells {
         if cell.of == Of::All && load.is_none() {
             load = Some(lab.end_load().await?);
-            lab.load(RATE, &[0, 1, 2])?;
+            lab.load(RATE, &[0, 1, 2, 3])?;
         }
         let start = Instant::now();
         let ended = match broken {
@@ -155,7 +155,7 @@ async fn one_method(
             }
             Err(why) => say(&format!("{cell}: RED: {why} ({secs} s)")),
         }
-        broken = ended.is_err();
+        broken = broken || ended.is_err() && run::heal(lab, cell).await.is_err();
         results.push((cell.clone(), ended));
     }
     let load = match load {

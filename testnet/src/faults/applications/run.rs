@@ -87,6 +87,16 @@ pub(super) async fn run(lab: &mut Lab, cell: &Cell) -> anyhow::Result<Shown> {
     Ok(Shown { did: did.swap_remove(0), chain, back })
 }
 
+/// Brings a network back after a cell that was not as it must be, so that the next begins well.
+pub(super) async fn heal(lab: &mut Lab, cell: &Cell) -> anyhow::Result<()> {
+    for index in ALL {
+        // Where there is none the application is well, or will be.
+        let _ = std::fs::remove_file(control(lab, index)?);
+        let _ = strike(&lab.node(index)?);
+    }
+    back(lab, cell, &ALL).await.map(drop)
+}
+
 /// Whether a line of a log is one that people are to see.
 fn loud(line: &str) -> bool {
     ["WARN ", "ERROR ", "error: "].iter().any(|word| line.contains(word))
@@ -222,6 +232,8 @@ async fn back(lab: &mut Lab, cell: &Cell, of: &[usize]) -> anyhow::Result<String
     for index in of {
         if !lab.runs(*index)? {
             how = "started again";
+            // A mended application is a new process.
+            let _ = strike(&lab.node(*index)?);
             lab.restart(*index)?;
         }
     }

@@ -345,7 +345,7 @@ pub(crate) fn refused_field(refusal: &Refusal) -> &'static str {
         Refusal::Future(_) => "time, too far ahead",
         Refusal::TooLarge(..) => "size",
         Refusal::Evidence(_) => "evidence",
-        Refusal::Application => "application",
+        Refusal::Application | Refusal::Status(_) => "application",
     }
 }
 
