@@ -67,6 +67,12 @@ impl Commit {
         self.signatures.iter().flatten().all(|entry| entry.extension.is_some())
     }
 
+    /// Whether any entry has a vote extension.
+    #[must_use]
+    pub fn has_extensions(&self) -> bool {
+        self.signatures.iter().flatten().any(|entry| entry.extension.is_some())
+    }
+
     /// As blocks hold it.
     #[must_use]
     pub fn without_extensions(mut self) -> Commit {

@@ -84,6 +84,10 @@ impl PublicKey {
     #[must_use]
     pub fn secp256k1(bytes: &[u8]) -> Option<PublicKey> {
         let bytes: &[u8; 33] = bytes.try_into().ok()?;
+        // k256 takes other forms of 33 bytes too, of which there would be two of one key.
+        if !matches!(bytes, [2 | 3, ..]) {
+            return None;
+        }
         k256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).ok().map(PublicKey::Secp256k1)
     }
 

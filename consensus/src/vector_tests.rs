@@ -250,7 +250,8 @@ fn a_secp256k1_signature_has_one_form() {
     for zero in [Signature([0; 64]), Signature([0xff; 64])] {
         assert!(!key.verify(b"message", &zero));
     }
-    for wrong in [&public[..32], &[5; 33], &[public.clone(), vec![0]].concat()] {
+    let compact = [&[5], &public[1..]].concat();
+    for wrong in [&public[..32], &compact, &[public.clone(), vec![0]].concat()] {
         assert_eq!(PublicKey::secp256k1(wrong), None);
     }
     let uncompressed = secret.verifying_key().to_encoded_point(false);

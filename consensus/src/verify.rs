@@ -13,6 +13,14 @@ use tendermint::block::Height;
 
 /// The most bytes of a vote extension (CometBFT `types/vote.go`, `MaxVoteExtensionSize`).
 pub const EXTENSION_BYTES_MAX: usize = 1024 * 1024;
+/// The most bytes of all vote extensions of a commit together, so that an extended commit fits into a frame.
+pub const EXTENSIONS_BYTES_MAX: usize = 3 * 512 * 1024;
+
+/// The most bytes of one vote extension where there are so many validators.
+#[must_use]
+pub fn extension_bytes_max(validators: usize) -> usize {
+    EXTENSION_BYTES_MAX.min(EXTENSIONS_BYTES_MAX / validators.max(1))
+}
 
 /// How a signature is checked: directly, or with a cache of those that were checked before.
 pub trait SignatureCheck {
@@ -147,7 +155,7 @@ impl Context<'_> {
         key: &PublicKey,
         check: &impl SignatureCheck,
     ) -> Result<(), Reject> {
-        if extension.data.len() > EXTENSION_BYTES_MAX {
+        if extension.data.len() > extension_bytes_max(self.validators.count()) {
             return Err(Reject::TooLarge);
         }
         let bytes = sign_bytes::extension(self.chain_id, vote, &extension.data);

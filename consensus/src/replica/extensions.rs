@@ -2,8 +2,8 @@
 //! built on a commit that has them all, because the application is shown them. Source: docs/protocol.md §5, §8; CometBFT
 //! `consensus/state.go`, `addVote`, `createProposalBlock`.
 //!
-//! Commits that decide (DECIDED, or inside a block) need no such answer: a quorum of validators has given it. Their extensions are
-//! verified by signature alone.
+//! A commit that decides (DECIDED) needs no such answer, since a quorum of validators has given it, but it needs the extensions: if one
+//! without were taken by all, nobody could build the next block. Blocks hold commits without.
 
 use super::inputs::Place;
 use super::votes::Added;
@@ -24,10 +24,23 @@ impl Replica {
         }
     }
 
+    /// One question a validator is under way at a time, and of its other COMMITs that of the highest view waits; the rest comes again by
+    /// STATUS. So no one fills the application's queue.
     fn ask_about(&mut self, vote: Verified<SignedVote>, out: &mut Vec<Action>) {
+        let (view, index) = (vote.message.view, vote.message.index);
+        let known = self.at.asked_about.of(view, index).is_some();
+        if let Some(waiting) = self.at.asking.get_mut(&index).filter(|_| !known) {
+            if waiting.as_ref().is_none_or(|waiting| waiting.message.view < view) {
+                *waiting = Some(vote);
+            }
+            return;
+        }
         let validators = self.at.start.validators.clone();
         match self.at.asked_about.add(vote.clone(), &validators) {
-            Added::New => out.push(Action::VerifyExtension(vote)),
+            Added::New => {
+                self.at.asking.insert(index, None);
+                out.push(Action::VerifyExtension(vote));
+            }
             Added::Conflict(first) => {
                 out.push(Action::Evidence(Box::new((*first, vote.into_inner()))));
             }
@@ -56,9 +69,17 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         match self.place(vote.message.height) {
-            Place::Here if accepted => self.count(vote, out),
+            Place::Here => {
+                let waiting = self.at.asking.remove(&vote.message.index).flatten();
+                if accepted {
+                    self.count(vote, out);
+                }
+                if let Some(waiting) = waiting {
+                    self.ask_about(waiting, out);
+                }
+            }
             Place::Elsewhere if accepted => self.at.add_late_commit(&vote),
-            _ => {}
+            Place::Elsewhere | Place::Next => {}
         }
     }
 }

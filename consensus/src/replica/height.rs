@@ -11,7 +11,8 @@ use crate::block::{BlockId, SealedBlock};
 use crate::commit::Commit;
 use crate::key::Address;
 use crate::message::{
-    Certificate, Justification, Phase, PrePrepare, PreparedClaim, Verified, ViewChangeMessage,
+    Certificate, Justification, Phase, PrePrepare, PreparedClaim, SignedVote, Verified,
+    ViewChangeMessage,
 };
 use crate::record::Cause;
 use crate::validators::ValidatorIndex;
@@ -90,6 +91,8 @@ pub(super) struct At {
     pub(super) commits: Votes,
     /// COMMITs of this height whose extension the application was asked about: one a validator and view, whatever came of it.
     pub(super) asked_about: Votes,
+    /// About whose COMMIT the application is being asked, with the COMMIT of theirs that is next.
+    pub(super) asking: BTreeMap<ValidatorIndex, Option<Verified<SignedVote>>>,
     /// Whose late COMMIT of the height before it was asked about.
     pub(super) asked_about_late: BTreeSet<ValidatorIndex>,
     /// Commit(h−1) with a vote extension in every entry, of the highest round known; where h−1 has them.
@@ -118,7 +121,11 @@ pub(super) struct At {
 }
 
 impl At {
-    pub(super) fn new(start: HeightStart, me: Option<&Address>) -> At {
+    pub(super) fn new(mut start: HeightStart, me: Option<&Address>) -> At {
+        if !start.prior_extensions {
+            // Taken while it was open whether the height before has them.
+            start.prior = start.prior.map(Commit::without_extensions);
+        }
         let me = me.and_then(|me| start.validators.index_of(me));
         let view = start.prior.as_ref().map_or(View::ZERO, |prior| prior.view);
         let extended = start.prior.clone().filter(|p| start.prior_extensions && p.is_extended());
@@ -142,6 +149,7 @@ impl At {
             prepares: Votes::default(),
             commits: Votes::default(),
             asked_about: Votes::default(),
+            asking: BTreeMap::new(),
             asked_about_late: BTreeSet::new(),
             extended,
             view_changes: ViewChanges::default(),
@@ -195,6 +203,13 @@ impl At {
     /// it is for another block than the one I know: then more than f validators are faulty.
     #[must_use]
     pub(super) fn raise(&mut self, commit: &Commit) -> bool {
+        let bare;
+        let commit = if self.start.prior_extensions || !commit.has_extensions() {
+            commit
+        } else {
+            bare = commit.clone().without_extensions();
+            &bare
+        };
         let Some(prior) = &mut self.start.prior else { return true };
         if commit.height != prior.height {
             return true;
@@ -207,6 +222,7 @@ impl At {
         }
         if commit.view > prior.view && self.decision.is_none() {
             *prior = commit.clone();
+            self.asked_about_late.clear();
             if commit.view > self.view {
                 self.view = commit.view;
                 self.new_view = None;

@@ -126,7 +126,8 @@ impl Replica {
     }
 
     pub(super) fn record_decided(&mut self, decided: &Verified<Decided>, out: &mut Vec<Action>) {
-        if decided.commit.height != self.height() {
+        let bare = self.at.start.extensions && !decided.commit.is_extended();
+        if decided.commit.height != self.height() || bare {
             return;
         }
         let known = self.at.decision.as_ref().map(|commit| commit.block_id);
@@ -143,6 +144,7 @@ impl Replica {
     fn compare_with_seen(&self, commit: &Commit, out: &mut Vec<Action>) {
         for index in commit.present() {
             let seen = self.at.commits.of(commit.view, index);
+            let seen = seen.or_else(|| self.at.asked_about.of(commit.view, index));
             let seen = seen.filter(|vote| vote.message.block_id != commit.block_id);
             if let Some((seen, (message, signature))) = seen.zip(commit.vote(index)) {
                 let other = Signed { message, signature };

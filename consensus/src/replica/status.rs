@@ -52,12 +52,15 @@ impl Replica {
         if status.height != self.height() {
             return out;
         }
-        let lacks = status.lacks_extensions && !self.at.lacks_extensions();
-        if (status.start_view < self.at.start_view()
-            || (lacks && status.start_view == self.at.start_view()))
+        if status.start_view < self.at.start_view()
             && let Some(prior) = self.at.prior_to_send()
         {
             out.push(Message::Prior(prior.clone()));
+        } else if status.lacks_extensions
+            && let Some(extended) = &self.at.extended
+        {
+            // Of an earlier round it serves a NEW-VIEW.
+            out.push(Message::Prior(extended.clone()));
         }
         if status.view < self.at.view
             && let Some(message) = &self.at.new_view

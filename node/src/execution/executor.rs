@@ -232,7 +232,12 @@ impl Executor {
         if let Some(line) = self.verdicts.decided(height, &block.id()) {
             tracing::error!("{line}");
         }
-        self.chain.save_block(block, commit)?;
+        let begin = self.state.params.abci.vote_extensions_enable_height;
+        // Verified while it was open whether the height has them, it may hold some.
+        match begin.is_some_and(|begin| begin <= height) || !commit.has_extensions() {
+            true => self.chain.save_block(block, commit)?,
+            false => self.chain.save_block(block, &commit.clone().without_extensions())?,
+        }
         self.probe.reach(Point::Stored);
         let applied = Arc::new(self.execute(block)?);
         let app_hash_changed = applied.state.app_hash != self.state.app_hash;

@@ -6,9 +6,10 @@ use super::{Done, ExecutionError, requests};
 use bytes::Bytes;
 use std::sync::Arc;
 use tendermint_proto::v0_38::abci::response_verify_vote_extension::VerifyStatus;
+use tercet_abci::AppError;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::message::{SignedVote, Verified, Vote};
-use tercet_consensus::verify::EXTENSION_BYTES_MAX;
+use tercet_consensus::verify::extension_bytes_max;
 
 impl Executor {
     /// Has this node's COMMIT extended, once a view. A job of a height that is over is dropped. An extension that the application
@@ -39,9 +40,10 @@ impl Executor {
 
     fn is_own_extension_good(&mut self, vote: &Vote, data: &Bytes) -> Result<bool, ExecutionError> {
         let (height, bytes) = (vote.height, data.len());
-        if bytes > EXTENSION_BYTES_MAX {
+        let bytes_max = extension_bytes_max(self.state.validators.count());
+        if bytes > bytes_max {
             tracing::error!(
-                %height, bytes, bytes_max = EXTENSION_BYTES_MAX,
+                %height, bytes, bytes_max,
                 "the application answered ExtendVote with too many bytes: this node does not commit in this view"
             );
             return Ok(false);
@@ -62,7 +64,12 @@ impl Executor {
         vote: &Verified<SignedVote>,
     ) -> Result<(), ExecutionError> {
         let Some(extension) = &vote.message.extension else { return Ok(()) };
-        let accepted = self.is_extension_good(&vote.message, &extension.data)?;
+        let late = vote.message.height < self.state.next_height();
+        let accepted = match self.is_extension_good(&vote.message, &extension.data) {
+            // Not every application can look at a height that is over.
+            Err(ExecutionError::App(AppError::Exception { .. })) if late => false,
+            result => result?,
+        };
         (self.hooks.done)(Done::ExtensionVerified { vote: vote.clone(), accepted });
         Ok(())
     }

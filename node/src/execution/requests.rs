@@ -55,7 +55,7 @@ pub(super) fn extend(block: &SealedBlock, state: &State) -> RequestExtendVote {
         time: Some(header.time.into()),
         txs: block.txs().to_vec(),
         proposed_last_commit: Some(commit_info(block.last_commit(), state)),
-        misbehavior: Vec::new(),
+        misbehavior: misbehavior(&block.block().evidence),
         next_validators_hash: next_validators_hash(header),
         proposer_address: address(header.proposer_address),
     }

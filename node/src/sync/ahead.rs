@@ -181,5 +181,8 @@ fn verify(
     if decided.commit.signatures.len() > info.validators.count() {
         return Err(Reject::TooLarge);
     }
+    if info.extensions == Some(true) && !decided.commit.is_extended() {
+        return Err(Reject::Malformed("a commit without its vote extensions"));
+    }
     heights.context(info).decided(decided, &*verifier.check())
 }

@@ -308,12 +308,20 @@ fn respond(chain: &Chain, request: &SyncRequest) -> Result<SyncResponse, crate::
     let mut left = usize::try_from(budget).unwrap_or(usize::MAX);
     let mut items = Vec::new();
     let last = chain.height().unwrap_or(request.from);
+    let extended_from = match chain.state()? {
+        Some(state) => state.params.abci.vote_extensions_enable_height,
+        None => None,
+    };
     let mut height = request.from;
     for _ in 0..u64::from(request.count).min(super::plan::WINDOW) {
         let (Some(block), Some(commit)) = (chain.block_bytes(height)?, chain.seen_commit(height)?)
         else {
             break;
         };
+        // Taken while it was open whether the height has vote extensions; others have it with them.
+        if extended_from.is_some_and(|from| from <= height) && !commit.is_extended() {
+            break;
+        }
         let item = SyncItem { block, commit: crate::wire::encode_commit(&commit) };
         let size = item.block.len() + item.commit.len();
         if size > left && !items.is_empty() {

@@ -209,3 +209,73 @@ fn a_restart_resends_the_commit_with_its_extension() {
     let lacking = crate::status::Status { commits: vec![], ..b.replica.status([]) };
     assert!(b.replica.answer(&lacking).contains(&Message::Vote(vote)));
 }
+
+/// What decides has the extensions, or nobody could build the next block: one validator that strips them would stop the chain.
+#[test]
+fn a_decision_without_its_extensions_is_ignored() {
+    let mut b = all_extended(0);
+    let block = b.block(0, 0, "x");
+    let mut full = decided(&b.s, &block, 0, &[0, 1, 2]);
+    let bare = full.clone();
+    for (index, entry) in (0..).zip(&mut full.commit.signatures) {
+        if let Some(entry) = entry {
+            entry.extension = Some(extension(&b.s, index, b"ext"));
+        }
+    }
+    let mut partly = full.clone();
+    if let Some(entry) = &mut partly.commit.signatures[1] {
+        entry.extension = None;
+    }
+    for wrong in [bare, partly] {
+        assert!(b.feed(Input::Decided(Verified::new(wrong))).is_empty());
+    }
+    assert!(!b.replica.is_decided());
+    assert!(decides(&b.feed(Input::Decided(Verified::new(full)))));
+}
+
+/// A validator that signs COMMITs of ever higher views does not fill the application's queue.
+#[test]
+fn one_question_a_validator_is_under_way() {
+    let mut b = all_extended(0);
+    let commit = |b: &Bench, view: u32| {
+        let mut vote = b.s.vote(Phase::Commit, 1, view, block_id(5));
+        vote.message.extension = Some(extension(&b.s, 1, b"ext"));
+        vote
+    };
+    let votes: Vec<SignedVote> = (0..50).map(|view| commit(&b, view)).collect();
+    let asked_now: Vec<_> = votes.iter().flat_map(|vote| asked(&feed(&mut b, vote))).collect();
+    assert_eq!(asked_now, [1], "the first");
+    let out = answer(&mut b, &votes[0], true);
+    assert!(out.contains(&Action::VerifyExtension(Verified::new(votes[49].clone()))));
+    assert_eq!(asked(&out), [1], "then that of the highest view alone");
+    assert!(asked(&answer(&mut b, &votes[49], true)).is_empty());
+    assert_eq!(asked(&feed(&mut b, &votes[20])), [1], "what was dropped may come again");
+}
+
+/// Of an earlier round it serves a NEW-VIEW: a replica that has one gives it to one that has none.
+#[test]
+fn an_extended_commit_of_an_earlier_round_is_given_too() {
+    let s = Signers::new(&[1; 4], 5);
+    let raised = |prior: Commit| {
+        let mut b = extended_bench(0, prior);
+        b.feed(Input::Prior(Verified::new(commit4(&s, 1, &[1, 2, 3]))));
+        b
+    };
+    let has = raised(extended4(&s, 0, &[0, 1, 2]));
+    let lacks = raised(commit4(&s, 0, &[0, 1, 2]));
+    let answer = has.replica.answer(&lacks.replica.status([]));
+    assert!(answer.contains(&Message::Prior(extended4(&s, 0, &[0, 1, 2]))));
+}
+
+/// Where the height before has none, extensions that came with its commit while that was open are not kept, nor given to others.
+#[test]
+fn extensions_of_a_height_without_them_are_not_kept() {
+    let s = Signers::new(&[1; 4], 5);
+    let mut b = Bench::new(0);
+    let start = HeightStart { prior: Some(extended4(&s, 0, &[0, 1, 2])), ..start_of(&s, 0, &[]) };
+    b.replica = Replica::new(b.replica.settings.clone(), start);
+    b.feed(Input::Prior(Verified::new(extended4(&s, 1, &[0, 1, 2, 3]))));
+    let lower = crate::status::Status { start_view: view(0), ..b.replica.status([]) };
+    let answer = b.replica.answer(&lower);
+    assert_eq!(answer, [Message::Prior(commit4(&s, 1, &[0, 1, 2, 3]))]);
+}

@@ -37,7 +37,8 @@ fn an_application_that_computes_another_hash_is_told_as_what_it_is() {
     };
     let other_results =
         |block: &mut Block| block.header.last_results_hash = Some(Hash::Sha256([0xab; 32]));
-    let changes: [(&str, &dyn Fn(&mut Block)); 2] =
+    type Change<'a> = &'a dyn Fn(&mut Block);
+    let changes: [(&str, Change<'_>); 2] =
         [("app_hash", &other_hash), ("last_results_hash", &other_results)];
     for (field, change) in changes {
         let mut rig = Rig::new();
