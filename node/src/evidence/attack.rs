@@ -32,11 +32,11 @@ use tercet_consensus::view::View;
 
 const FORM: Invalid = Invalid::Form("a light block that lacks a part");
 
-/// A validator of the conflicting block. Its key is decoded only where a signature is checked.
+/// A validator of the conflicting block. An Ed25519 key is decoded only where a signature is checked.
 #[derive(Clone, Debug, PartialEq)]
 struct Member {
     address: Address,
-    key: [u8; 32],
+    key: Sum,
     power: u64,
 }
 
@@ -262,7 +262,8 @@ impl Attack {
                 index,
                 extension: None,
             };
-            let key = PublicKey::ed25519(&member.key).ok_or(WRONG)?;
+            let (Sum::Ed25519(key) | Sum::Secp256k1(key)) = &member.key;
+            let key = PublicKey::from_bytes(key).ok_or(WRONG)?;
             if !check.check(&key, &sign_bytes::vote(chain_id, &vote), &entry.signature) {
                 return Err(WRONG);
             }
@@ -305,13 +306,18 @@ fn members(set: &pb::ValidatorSet) -> Result<Vec<Member>, Invalid> {
 
 fn member(raw: &pb::Validator) -> Result<Member, Invalid> {
     const WRONG: Invalid = Invalid::Form("invalid validator");
-    let Some(Sum::Ed25519(key)) = raw.pub_key.as_ref().and_then(|key| key.sum.as_ref()) else {
-        return Err(Invalid::Form("a validator whose key is no ed25519 key"));
-    };
-    let key: [u8; 32] = key.as_slice().try_into().map_err(|_| WRONG)?;
+    let key = raw.pub_key.as_ref().and_then(|key| key.sum.clone());
+    let key = key.ok_or(Invalid::Form("validator does not have a public key"))?;
     let address = address(&raw.address)?;
-    let digest: [u8; 32] = Sha256::digest(key).into();
-    if !digest.starts_with(address.as_bytes()) {
+    let derived = match &key {
+        Sum::Ed25519(key) if key.len() == 32 => {
+            let digest: [u8; 32] = Sha256::digest(key).into();
+            digest.starts_with(address.as_bytes())
+        }
+        Sum::Ed25519(_) => return Err(WRONG),
+        Sum::Secp256k1(key) => PublicKey::secp256k1(key).ok_or(WRONG)?.address() == address,
+    };
+    if !derived {
         return Err(Invalid::Form("validator address is incorrectly derived from pubkey"));
     }
     let power = u64::try_from(raw.voting_power).map_err(|_| WRONG)?;
@@ -325,7 +331,7 @@ fn accused(raw: &pb::Validator) -> Result<(Address, u64), Invalid> {
 /// The hash of the validators in the order in which they stand.
 fn hash(members: &[Member]) -> Hash {
     let leaf = |member: &Member| {
-        let sum = Some(Sum::Ed25519(member.key.to_vec()));
+        let sum = Some(member.key.clone());
         pb::SimpleValidator {
             pub_key: Some(tendermint_proto::v0_38::crypto::PublicKey { sum }),
             voting_power: i64::try_from(member.power).unwrap_or(i64::MAX),
@@ -353,4 +359,30 @@ fn signatures(
         Ok(Some(Sig { time: *timestamp, signature }))
     };
     entries.map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validators_have_keys_of_either_kind_and_the_addresses_of_their_keys() {
+        // The generator of the group is as good a key as any.
+        let point = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+        let secp256k1 = hex::decode(point).expect("hexadecimal");
+        let address = PublicKey::secp256k1(&secp256k1).expect("a point").address();
+        let sum = Some(Sum::Secp256k1(secp256k1.clone()));
+        let mut raw = pb::Validator {
+            address: address.as_bytes().to_vec(),
+            pub_key: Some(tendermint_proto::v0_38::crypto::PublicKey { sum }),
+            voting_power: 10,
+            proposer_priority: 0,
+        };
+        assert_eq!(member(&raw).map(|member| (member.address, member.power)), Ok((address, 10)));
+        let sum = Some(Sum::Ed25519(secp256k1));
+        raw.pub_key = Some(tendermint_proto::v0_38::crypto::PublicKey { sum });
+        assert_eq!(member(&raw), Err(Invalid::Form("invalid validator")));
+        raw.pub_key = None;
+        assert!(member(&raw).is_err());
+    }
 }

@@ -203,10 +203,10 @@ fn wrong_pairs() -> Vec<(Spoil, &'static str)> {
     ]
 }
 
-/// The same of one vote, signed again.
 /// Spoils a vote.
 type SpoilVote = fn(&mut pb::Vote);
 
+/// The same of one vote, signed again.
 fn wrong_votes() -> Vec<(SpoilVote, &'static str)> {
     vec![
         (|v| v.height = 11, "h/r/s does not match"),
@@ -227,10 +227,10 @@ fn wrong_votes() -> Vec<(SpoilVote, &'static str)> {
     ]
 }
 
-/// What does not hold against the chain.
 /// Whether that is what is wrong.
 type Wrong = fn(&Invalid) -> bool;
 
+/// What does not hold against the chain.
 fn wrong_claims() -> Vec<(Spoil, Wrong)> {
     vec![
         (|e| e.timestamp = Some(time_of(11).into()), |i| matches!(i, Invalid::Time { .. })),

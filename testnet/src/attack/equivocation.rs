@@ -205,16 +205,14 @@ async fn judge(
         tip = rpc.status().await?.sync_info.latest_block_height;
     }
     let (mut found, mut twice) = (BTreeMap::<Offence, u64>::new(), 0);
-    let (mut told_not, mut latest, mut power) = (BTreeSet::new(), 0, None);
+    let (mut told_not, mut latest) = (BTreeSet::new(), 0);
     for height in first..=tip {
         let offences = offences(rpc, height, me).await?;
-        // The kvstore takes a unit of the power at its height for each offence that it is told of.
-        let now = offences.last().map(|(_, power)| power - 1).or(power);
-        if is_updated(rpc, height).await? != (now != power) {
+        // The kvstore sets the power of whom it is told of in the same block, and no other block changes a validator here.
+        if is_updated(rpc, height).await? == offences.is_empty() {
             told_not.insert(height);
         }
-        power = now;
-        for (offence, _) in offences {
+        for offence in offences {
             latest = latest.max(height.saturating_sub(offence.0));
             if found.insert(offence, height).is_some() {
                 twice += 1;
@@ -253,18 +251,17 @@ async fn judge(
     Ok(())
 }
 
-/// The offences in a block, all of which must be those of `me`, with its power at their height.
-async fn offences(rpc: &mut Rpc, height: u64, me: Address) -> anyhow::Result<Vec<(Offence, u64)>> {
+/// The offences in a block, all of which must be those of `me`.
+async fn offences(rpc: &mut Rpc, height: u64, me: Address) -> anyhow::Result<Vec<Offence>> {
     let reply: Value = rpc.call("block", json!({ "height": height.to_string() })).await?;
     let list = reply["block"]["evidence"]["evidence"].as_array().context("evidence")?;
-    let offence = |evidence: &Value| -> anyhow::Result<(Offence, u64)> {
+    let offence = |evidence: &Value| -> anyhow::Result<Offence> {
         let vote = &evidence["value"]["vote_a"];
         let accused = vote["validator_address"].as_str().context("an address")?;
         anyhow::ensure!(accused == me.to_string(), "block {height} accuses {accused}");
         let at = vote["height"].as_str().context("a height")?.parse()?;
         let view = vote["round"].as_u64().context("a round")?;
-        let power = evidence["value"]["ValidatorPower"].as_str().context("a power")?.parse()?;
-        Ok(((at, view, vote["type"].as_u64().context("a type")?), power))
+        Ok((at, view, vote["type"].as_u64().context("a type")?))
     };
     list.iter().map(offence).collect()
 }
