@@ -106,7 +106,7 @@ impl Journaled {
                     // The application extends it first: [`Journaled::extend`] signs it.
                     Action::Sign(SignRequest::Vote { extend: true, .. }) => {
                         self.reserve()?;
-                        early(action);
+                        late.push(action);
                     }
                     Action::Sign(request) => {
                         self.reserve()?;
@@ -118,7 +118,6 @@ impl Journaled {
                     }
                     Action::Propose { .. }
                     | Action::Validate(_)
-                    | Action::VerifyExtension(_)
                     | Action::Arm { .. }
                     | Action::Note(_)
                     | Action::Broadcast(Message::Block(_)) => early(action),

@@ -379,7 +379,6 @@ impl Engine {
             let peers = &mut self.peers;
             self.parts.core.step(inputs, now.time, &mut |action| match action {
                 Action::Validate(block) => drop(jobs.send(Job::Validate(block))),
-                Action::VerifyExtension(vote) => drop(jobs.send(Job::VerifyExtension(vote))),
                 Action::Propose { height, view, last_commit } => {
                     drop(jobs.send(Job::Propose { height, view, last_commit }));
                 }
@@ -420,12 +419,11 @@ impl Engine {
             Action::Alarm(what) => self.failure = Some(EngineError::Alarm(what)),
             Action::Note(note) => self.note(note),
             Action::Sign(SignRequest::Vote { vote, extend: true }) => self.extend(vote),
+            // After the block below was handed over, where one step decides that.
+            Action::VerifyExtension(vote) => drop(self.parts.jobs.send(Job::VerifyExtension(vote))),
             // `Journaled` keeps these to itself or gives them out early.
-            Action::Persist(_)
-            | Action::Sign(_)
-            | Action::Validate(_)
-            | Action::VerifyExtension(_)
-            | Action::Propose { .. } => {}
+            Action::Persist(_) | Action::Sign(_) | Action::Validate(_) | Action::Propose { .. } => {
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::adversary::Scheme;
 use super::byzantine::Strategy;
-use super::plan::{Fault, Kind, Net, NodePlan, Plan, Seat, Timed, When};
+use super::plan::{Extensions, Fault, Kind, Net, NodePlan, Plan, Seat, Timed, When};
 use super::run::Outcome;
 use super::{MS, Nanos, SECOND};
 use std::fmt::Write as _;
@@ -100,6 +100,10 @@ impl Scenario {
             ("heights", [to, after]) => plan.heights = (to.parse().ok()?, after.parse().ok()?),
             ("heal", [height, at]) => plan.heal = (height.parse().ok()?, time(at)?),
             ("term", [n]) => plan.term = n.parse().ok()?,
+            ("extensions", [begin, "said", said]) => {
+                let (begin, said) = (begin.parse().ok()?, said.parse().ok()?);
+                plan.extensions = Some(Extensions { said, begin });
+            }
             ("empty-blocks", ["none"]) => plan.empty_blocks = None,
             ("empty-blocks", [after]) => plan.empty_blocks = Some(time(after)?),
             ("txs-every", ["none"]) => plan.txs_every = None,
@@ -315,6 +319,9 @@ pub(crate) fn write(plan: &Plan) -> String {
     line(format!("heights {} {}", plan.heights.0, plan.heights.1));
     line(format!("heal {} {}", plan.heal.0, ms(plan.heal.1)));
     line(format!("term {}", plan.term));
+    if let Some(Extensions { said, begin }) = plan.extensions {
+        line(format!("extensions {begin} said {said}"));
+    }
     let optional = |time: Option<Nanos>| time.map_or("none".into(), ms);
     line(format!("empty-blocks {}", optional(plan.empty_blocks)));
     line(format!("txs-every {}", optional(plan.txs_every)));
