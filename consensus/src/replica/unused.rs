@@ -74,6 +74,10 @@ impl Replica {
 
     /// Whether a COMMIT of the height before has no place in its commit.
     pub(super) fn unused_late(&self, vote: &SignedVote) -> Option<Unused> {
+        if self.at.start.prior_extensions && self.at.decision.is_some() {
+            // No block is built on that commit any more, and the application goes on.
+            return Some(Unused::Stale);
+        }
         let asked = self.at.asked_about_late.contains(&vote.message.index);
         let known = unused_in(self.at.start.prior.as_ref(), vote);
         known.or(asked.then_some(Unused::Duplicate))

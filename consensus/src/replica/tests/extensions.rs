@@ -279,3 +279,24 @@ fn extensions_of_a_height_without_them_are_not_kept() {
     let answer = b.replica.answer(&lower);
     assert_eq!(answer, [Message::Prior(commit4(&s, 1, &[0, 1, 2, 3]))]);
 }
+
+/// Once its own height is decided, nobody builds on the commit of the height before: the application, which goes on, is not asked about it
+/// (simulator, seed 541).
+#[test]
+fn a_late_commit_is_not_asked_about_once_the_next_height_is_decided() {
+    let s = Signers::new(&[1; 4], 5);
+    let mut b = extended_bench(0, extended4(&s, 0, &[0, 1, 2]));
+    let block = b.block(0, 0, "x");
+    let mut full = decided(&b.s, &block, 0, &[0, 1, 2]);
+    for (index, entry) in (0..).zip(&mut full.commit.signatures) {
+        if let Some(entry) = entry {
+            entry.extension = Some(extension(&b.s, index, b"ext"));
+        }
+    }
+    assert!(decides(&b.feed(Input::Decided(Verified::new(full)))));
+    let mut vote = Signers::new(&[1; 4], 4).vote(Phase::Commit, 3, 0, block_id(4));
+    vote.message.extension = Some(extension(&s, 3, b"ext"));
+    let input = Input::Vote(Verified::new(vote));
+    assert_eq!(b.replica.unused(&input), Some(Unused::Stale));
+    assert!(asked(&b.feed(input)).is_empty());
+}
