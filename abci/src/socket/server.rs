@@ -57,7 +57,7 @@ impl Server {
 
 /// Answers the requests of a connection in order. Answers leave with a Flush, and where no further request is there.
 fn answer_all(mut stream: Stream, app: &impl Application) -> io::Result<()> {
-    let mut writer = BufWriter::new(stream.try_clone()?);
+    let mut writer = BufWriter::with_capacity(CHUNK, stream.try_clone()?);
     let (mut inbox, mut chunk) = (BytesMut::new(), vec![0; CHUNK]);
     loop {
         let frame = frames::take(&mut inbox).map_err(io::Error::other)?;

@@ -8,7 +8,7 @@ use crate::network::PeerId;
 use crate::rpc::sources::PoolError;
 use bytes::Bytes;
 use crossbeam_channel::TryRecvError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tendermint_proto::v0_38::abci::{CheckTxType, RequestCheckTx, ResponseCheckTx};
 use tercet_abci::AppError;
 
@@ -16,8 +16,9 @@ use tercet_abci::AppError;
 const CHECK_MAX: usize = 256;
 const AWAY: &str = "the connection to the application broke, and it is not back yet: send the transaction again later";
 const NO_ANSWER: &str = "the application gave fewer answers than it was asked for";
-/// How many transactions are rechecked at a time.
-const RECHECK_CHUNK: usize = 16;
+/// How many transactions are rechecked at a time: as many as take about [`RECHECK_TIME`], as the primary's next block may wait for them.
+pub(super) const RECHECK_MIN: usize = 16;
+const RECHECK_TIME: Duration = Duration::from_millis(1);
 
 /// A transaction that the application is asked about.
 pub(super) struct Asked {
@@ -160,7 +161,8 @@ impl Owner {
         if self.recheck.is_empty() || self.away.is_some() {
             return false;
         }
-        let (page, next) = self.pool.page(self.recheck.clone(), RECHECK_CHUNK);
+        let started = Instant::now();
+        let (page, next) = self.pool.page(self.recheck.clone(), self.recheck_chunk);
         self.recheck.start = next.unwrap_or(self.recheck.end);
         let txs = page.iter().map(|(_, tx)| tx.clone());
         let Ok(answers) = self.ask(txs, CheckTxType::Recheck) else { return false };
@@ -175,11 +177,43 @@ impl Owner {
         if self.recheck.is_empty() && std::mem::take(&mut self.recheck_again) {
             self.recheck = 0..self.pool.end();
         }
+        self.recheck_chunk = next_chunk(self.recheck_chunk, started.elapsed());
         true
     }
+}
+
+/// How many transactions to recheck at a time where so many took so long.
+fn next_chunk(chunk: usize, took: Duration) -> usize {
+    let next = if took < RECHECK_TIME / 2 {
+        chunk * 2
+    } else if took > RECHECK_TIME * 2 {
+        chunk / 2
+    } else {
+        chunk
+    };
+    next.clamp(RECHECK_MIN, CHECK_MAX)
 }
 
 /// In CometBFT's words (`mempool.PostCheckMaxGas`).
 fn too_much_gas(wanted: i64, max: i64) -> PoolError {
     PoolError::Unavailable(format!("gas wanted {wanted} is greater than max gas {max}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_rechecked_at_a_time_as_take_a_millisecond() {
+        let mut chunk = RECHECK_MIN;
+        for _ in 0..10 {
+            chunk = next_chunk(chunk, Duration::from_micros(100));
+        }
+        assert_eq!(chunk, CHECK_MAX);
+        assert_eq!(next_chunk(chunk, RECHECK_TIME), chunk);
+        for _ in 0..10 {
+            chunk = next_chunk(chunk, Duration::from_millis(50));
+        }
+        assert_eq!(chunk, RECHECK_MIN);
+    }
 }

@@ -1,7 +1,7 @@
 //! The thread that owns the pool.
 
 use super::age::{Age, Decided};
-use super::check::Asked;
+use super::check::{Asked, RECHECK_MIN};
 use super::pool::{Entry, Pool};
 use super::{
     Committed, Control, Counters, Intake, Outbox, Queues, RelayMap, Reply, Revive, Settings,
@@ -71,6 +71,8 @@ pub(super) struct Owner {
     /// What is left to recheck, and whether to begin anew after it, as another block was executed meanwhile.
     pub(super) recheck: Range<u64>,
     pub(super) recheck_again: bool,
+    /// How many are rechecked at a time.
+    pub(super) recheck_chunk: usize,
     pub(super) failed: bool,
 }
 
@@ -100,6 +102,7 @@ impl Owner {
             replies: Vec::new(),
             recheck: 0..0,
             recheck_again: false,
+            recheck_chunk: RECHECK_MIN,
             failed: false,
         }
     }
