@@ -117,7 +117,7 @@ fn compilation(check: Check, tests: Option<&str>) -> Vec<&'static str> {
         (Check::Exhaustive, _) => {
             &["build", "--package=tercet-consensus", "--features=testing", "--example=exhaust"]
         }
-        (Check::Simulator, _) => &["build", "--workspace"],
+        (Check::Simulator, _) => &["build", "--workspace", "--bin=tercet-testnet"],
     };
     // The directed tests are compiled in a second and run in three; optimised, they take longer in total.
     let profile = match (check, tests) {
