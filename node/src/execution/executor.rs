@@ -120,16 +120,16 @@ impl Executor {
     /// the chain is, and asked again: until then nobody hears of the job, so nothing is signed that depends on it.
     pub(super) fn work(&mut self, job: Job) -> Result<(), ExecutionError> {
         loop {
-            let height = job.height();
-            let error = match (self.attempt(&job), height) {
-                (Err(ExecutionError::App(error)), _) if error.is_lost() => error,
-                (Err(ExecutionError::App(error)), Some(height)) => {
-                    return Err(ExecutionError::Call { height, error });
-                }
-                (result, _) => return result,
+            let result = self.attempt(&job);
+            let result = result.map_err(|error| match job.height() {
+                Some(height) => error.at(height),
+                None => error,
+            });
+            let error = match result {
+                Err(error) if error.is_lost() => error,
+                result => return result,
             };
-            let height = height.map(tracing::field::display);
-            tracing::warn!(height, "{error}; consensus waits until it is back");
+            tracing::warn!("{error}; consensus waits until it is back");
             self.app_height = resume(self.app.as_mut(), &self.chain, &self.origin)?.app_height;
             tracing::info!(height = self.app_height, "the application is back");
         }
@@ -344,13 +344,17 @@ pub(super) fn check_sequence(
 
 /// Where a decided block has another hash than what the application computed, it is the application that is wrong, not the disk.
 fn diverged(refusal: &Refusal, block: &SealedBlock, state: &State) -> Option<ExecutionError> {
-    let Refusal::Header { field, .. } = refusal else { return None };
+    let Refusal::Header { field, found, expected } = refusal else { return None };
     let header = block.header();
     let (ours, theirs) = match *field {
         "app_hash" => (hex::encode_upper(&state.app_hash), header.app_hash.to_string()),
         "last_results_hash" => {
             let text = |hash: Option<Hash>| hash.map(|hash| hash.to_string()).unwrap_or_default();
             (text(state.last_results_hash), text(header.last_results_hash))
+        }
+        // What its updates led to.
+        "validators_hash" | "next_validators_hash" | "consensus_hash" | "version.app" => {
+            (expected.clone(), found.clone())
         }
         _ => return None,
     };

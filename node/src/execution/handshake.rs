@@ -167,7 +167,7 @@ fn retry<T>(
 ) -> Result<T, ExecutionError> {
     loop {
         match attempt(app) {
-            Err(ExecutionError::App(error)) if error.is_lost() => {
+            Err(error) if error.is_lost() => {
                 tracing::warn!("{error}; connecting again");
                 app.reconnect()?;
             }
@@ -284,10 +284,12 @@ impl Start<'_> {
             }
             let state = votes_before(self.chain, block.header().height, &last)?;
             let state = state.ok_or_else(|| self.pruned())?;
-            let results = app.finalize_block(requests::finalize(&block, &state))?;
+            let (request, at) = (requests::finalize(&block, &state), block.header().height);
+            let results =
+                app.finalize_block(request).map_err(|e| ExecutionError::from(e).at(at))?;
             check_count(&block, &results)?;
             app_hash = Some(results.app_hash);
-            app.commit()?;
+            app.commit().map_err(|error| ExecutionError::from(error).at(at))?;
             if height.is_multiple_of(PROGRESS_BLOCKS) {
                 tracing::info!(height, upto, "replaying");
             }
@@ -372,7 +374,8 @@ fn catch_up(
         let results = if known {
             known_results(chain, height)?
         } else {
-            app.finalize_block(requests::finalize(&block, &ready.state))?
+            let request = requests::finalize(&block, &ready.state);
+            app.finalize_block(request).map_err(|error| ExecutionError::from(error).at(height))?
         };
         let applied: Applied = after_block(&ready.state, &block, results)?;
         if let Some(expected) = expected.filter(|_| height.value() == app_height) {
@@ -381,7 +384,7 @@ fn catch_up(
         chain.apply(&applied)?;
         if !known {
             chain.sync()?;
-            app.commit()?;
+            app.commit().map_err(|error| ExecutionError::from(error).at(height))?;
             ready.app_height = height.value();
         }
         ready.state = applied.state;

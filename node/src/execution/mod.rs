@@ -166,11 +166,26 @@ pub enum Refusal {
     Status(i32),
 }
 
+impl ExecutionError {
+    /// The same, told with the height of the block that the application was called for.
+    pub(crate) fn at(self, height: Height) -> ExecutionError {
+        match self {
+            ExecutionError::App(error) => ExecutionError::Call { height, error },
+            other => other,
+        }
+    }
+
+    /// Whether the connection to the application broke, and it helps to open it again.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, ExecutionError::App(error) | ExecutionError::Call { error, .. } if error.is_lost())
+    }
+}
+
 /// Why execution cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutionError {
     /// The application did not answer.
-    #[error("{0}")]
+    #[error(transparent)]
     App(#[from] AppError),
     /// The same, in a call for a block.
     #[error("{error}, at height {height}")]
@@ -195,7 +210,7 @@ pub enum ExecutionError {
     #[error("the chain database failed: {0}")]
     Store(#[from] StoreError),
     /// Application and chain do not belong together.
-    #[error("{0}")]
+    #[error(transparent)]
     Handshake(#[from] handshake::Misfit),
     /// The application computed another hash than those who decided the next block.
     #[error(
@@ -204,7 +219,7 @@ pub enum ExecutionError {
         at.map_or("after InitChain".to_owned(), |at| format!("at height {at}"))
     )]
     Diverged {
-        /// `app_hash` or `last_results_hash`.
+        /// The field of the header: `app_hash`, `last_results_hash`, or what follows from its updates.
         field: &'static str,
         /// The block that it executed; none for InitChain.
         at: Option<Height>,

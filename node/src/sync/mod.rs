@@ -9,6 +9,7 @@
 mod ahead;
 mod handed;
 pub mod plan;
+mod suspicion;
 mod task;
 
 use crate::network::PeerId;

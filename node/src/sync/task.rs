@@ -3,6 +3,7 @@
 use super::ahead::{Ahead, Blame, Prepared};
 use super::handed::Handed;
 use super::plan::{Plan, WINDOW};
+use super::suspicion::Suspicion;
 use super::{NOTICES_MAX, Notice, SyncHandle, Told};
 use crate::audit::{Audit, Discarded};
 use crate::engine::Event;
@@ -60,6 +61,7 @@ struct Task {
     /// What was handed to the engine, and when the last of it.
     handed: Handed,
     handed_at: Instant,
+    suspicion: Suspicion,
 }
 
 /// Starts the task on the current runtime.
@@ -78,6 +80,7 @@ pub fn start(parts: Parts) -> (SyncHandle, tokio::task::JoinHandle<()>) {
         prepared,
         handed: Handed::default(),
         handed_at: start,
+        suspicion: Suspicion::default(),
     };
     (SyncHandle { notices, told, start }, tokio::spawn(task.run()))
 }
@@ -202,6 +205,18 @@ impl Task {
         self.parts.network.disconnect(peer, "it served a block that does not verify");
     }
 
+    /// Says so where it may be this node that is wrong.
+    fn suspect(&mut self, height: u64, (peer, reject): &Blame) {
+        if self.suspicion.refused(height, *peer) {
+            tracing::error!(
+                height,
+                "the blocks that several peers serve do not verify under this node's validators ({reject}): where it is not they who lie, \
+                 this node's application answered InitChain or FinalizeBlock with other validators than theirs; compare its version and \
+                 the genesis with theirs"
+            );
+        }
+    }
+
     /// The height that the engine needs next.
     fn wanted(&self) -> u64 {
         self.current().max(self.handed.last() + 1)
@@ -248,6 +263,7 @@ impl Task {
                 }
                 Ok(None) => break,
                 Err(blame) => {
+                    self.suspect(height, &blame);
                     self.blame(blame);
                     break;
                 }

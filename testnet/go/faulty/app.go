@@ -210,7 +210,9 @@ func updates(kind string) []types.ValidatorUpdate {
 	key := ed25519.GenPrivKeyFromSecret([]byte("nobody")).PubKey().Bytes()
 	switch kind {
 	case "wrong-key":
-		return []types.ValidatorUpdate{types.UpdateValidator(bytes.Repeat([]byte{0xff}, 32), 5, "")}
+		return []types.ValidatorUpdate{types.UpdateValidator(bytes.Repeat([]byte{0xff}, 31), 5, "")}
+	case "wrong-validators":
+		return []types.ValidatorUpdate{types.UpdateValidator(key, 5, "")}
 	case "wrong-twice":
 		return []types.ValidatorUpdate{types.UpdateValidator(key, 5, ""), types.UpdateValidator(key, 6, "")}
 	case "wrong-negative":

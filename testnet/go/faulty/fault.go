@@ -32,7 +32,7 @@ var common = []string{
 // Wrong answers that the protocol can express, by method.
 var wrong = map[string][]string{
 	"Info":                {"wrong-hash", "wrong-ahead", "wrong-negative"},
-	"InitChain":           {"wrong-hash", "wrong-key", "wrong-twice", "wrong-params"},
+	"InitChain":           {"wrong-hash", "wrong-key", "wrong-twice", "wrong-params", "wrong-validators"},
 	"Query":               {"wrong-code"},
 	"CheckTx":             {"wrong-code", "wrong-gas"},
 	"PrepareProposal":     {"wrong-tx", "over-limit"},

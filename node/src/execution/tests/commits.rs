@@ -3,9 +3,11 @@
 use super::Rig;
 use crate::execution::ExecutionError;
 use crate::execution::executor::retained;
+use crate::execution::handshake::Misfit;
 use std::sync::Arc;
 use tendermint::block::Height;
 use tendermint::{AppHash, Hash};
+use tercet_abci::{AppError, Role};
 use tercet_consensus::block::{Block, SealedBlock};
 
 /// CometBFT prunes nothing either (`store/store.go`, `PruneBlocks`): an application that is mistaken must not cost the history.
@@ -50,5 +52,15 @@ fn an_application_that_computes_another_hash_is_told_as_what_it_is() {
         let text = error.to_string();
         let parts = [field, "at height 1", "block 2", "ABAB", "tercet reset"];
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    }
+}
+
+/// As the command line prints it: the error, then its causes.
+#[test]
+fn what_an_application_did_is_told_once() {
+    let app = AppError::Answer { method: "Info", role: Role::Consensus, what: "nothing".into() };
+    for error in [ExecutionError::App(app), ExecutionError::Handshake(Misfit::Negative(-1))] {
+        let printed = format!("{:#}", anyhow::Error::new(error));
+        assert_eq!(printed.matches("the application").count(), 1, "{printed}");
     }
 }

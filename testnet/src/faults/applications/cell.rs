@@ -98,6 +98,8 @@ impl Cell {
                 vec!["app_hash", "application's hash"]
             }
             ("FinalizeBlock", "wrong-code") => vec!["last_results_hash"],
+            // What breaks is the next call, whichever it is.
+            (_, "exit-after") => vec!["the connection to the application"],
             ("PrepareProposal", "wrong-tx") => vec!["refuse", "reject"],
             ("ProcessProposal", "wrong-reject" | "wrong-status" | "wrong-flapping") => {
                 vec!["ProcessProposal", "the application rejects it"]
@@ -112,12 +114,13 @@ impl Cell {
 
     /// Whether the line must say the height: where the call is about one, and the line is about the call.
     pub(super) fn has_height(&self) -> bool {
-        !matches!(self.method.as_str(), "Info" | "InitChain" | "Query" | "CheckTx")
+        let no_block = matches!(self.method.as_str(), "Info" | "InitChain" | "Query" | "CheckTx");
+        !no_block && self.fault != "exit-after"
     }
 
-    /// Whether the application stands after the fault, and must be killed to be well.
+    /// Whether the application must be killed to be well: it stands, or the node must ask it anew.
     pub(super) fn hangs(&self) -> bool {
-        matches!(self.fault.as_str(), "never" | "withheld")
+        matches!(self.fault.as_str(), "never" | "withheld" | "wrong-validators")
     }
 }
 

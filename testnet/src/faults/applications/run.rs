@@ -112,6 +112,10 @@ async fn begin(lab: &mut Lab, cell: &Cell, of: &[usize]) -> anyhow::Result<()> {
         if cell.method == "InitChain" {
             reset(lab, *index).await?;
         }
+        if cell.method == "Query" {
+            // One that was answered, so that the node says again what is not.
+            query(lab, *index).await?;
+        }
         let text = format!("{} {} {LATE}\n", cell.method, cell.fault);
         let file = control(lab, *index)?;
         // A file appears whole.
@@ -162,10 +166,7 @@ async fn said(lab: &Lab, cell: &Cell, index: usize, mark: usize) -> anyhow::Resu
     let mut line = None;
     while start.elapsed() < SAID_WITHIN {
         if cell.method == "Query" {
-            // Only a client asks.
-            let mut rpc = Rpc::new(&lab.node(index)?.rpc).patient(PATIENCE);
-            let asked = json!({"path": "/key", "data": "616263", "prove": false});
-            let _ = rpc.call::<Value>("abci_query", asked).await;
+            query(lab, index).await?;
         }
         line = find(lab, cell, index, mark)?;
         if cell.said().is_none() && start.elapsed() > WATCHED || line.is_some() {
@@ -192,6 +193,14 @@ async fn said(lab: &Lab, cell: &Cell, index: usize, mark: usize) -> anyhow::Resu
     }
     let does = if leaves { "leaves" } else { "goes on" };
     Ok(line.map_or(format!("{does}, says nothing"), |line| format!("{does}: `{line}`")))
+}
+
+/// Asks the application, which only a client does; whatever it answers.
+async fn query(lab: &Lab, index: usize) -> anyhow::Result<()> {
+    let mut rpc = Rpc::new(&lab.node(index)?.rpc).patient(PATIENCE);
+    let asked = json!({"path": "/key", "data": "616263", "prove": false});
+    let _ = rpc.call::<Value>("abci_query", asked).await;
+    Ok(())
 }
 
 /// The last line of a node's log since `mark` that says what is wrong, without its time.
