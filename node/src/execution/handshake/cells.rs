@@ -37,7 +37,7 @@ pub(super) enum Cell {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
     /// There is no such height.
-    #[error("the application says that it is at height {0}: mend the application")]
+    #[error("the application says that it is at height {0}, which is none: mend it")]
     Negative(i64),
     /// Blocks and no state, or a state above all blocks.
     #[error(

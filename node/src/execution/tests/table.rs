@@ -359,7 +359,7 @@ fn blocks_without_a_state_are_refused() {
 #[test]
 fn a_negative_height_is_refused() {
     let error = line(Rig::with(app_at(-1, 0), origin()));
-    says(&error, &["height -1", "mend the application"]);
+    says(&error, &["height -1", "mend it"]);
 }
 
 /// A block that another chain decided does not follow: found by the header, before anything is executed.
