@@ -3,8 +3,9 @@
 //! who attacked him and with what. One noisy peer cannot crowd the others out of the log. What is
 //! of no use and no fault (duplicates, messages that come too late or too early) is counted only.
 
+use crate::lines::Lines;
 use crate::network::{Class, Discard, PeerId};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -116,17 +117,26 @@ pub type Counter = (&'static str, Option<PeerId>, Option<Class>);
 /// How often each counter's messages came.
 pub type Counts = BTreeMap<Counter, u64>;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     counts: Counts,
-    window: Option<Instant>,
-    /// Whom the lines of this window are about; bounded by [`LINES_MAX`].
-    lines: HashSet<Option<PeerId>>,
-    suppressed: u64,
+    /// Whom the lines of this window are about.
+    lines: Lines<Option<PeerId>>,
     /// When the window of `faults` began.
     faults_since: Option<Instant>,
     /// What the faults of each peer cost.
     faults: HashMap<PeerId, u32>,
+}
+
+impl Default for Inner {
+    fn default() -> Inner {
+        Inner {
+            counts: Counts::default(),
+            lines: Lines::new(WINDOW, LINES_MAX),
+            faults_since: None,
+            faults: HashMap::new(),
+        }
+    }
 }
 
 /// What is done about a peer with too many faults.
@@ -162,7 +172,7 @@ impl Audit {
         if let Some((peer, expel)) = expelled.zip(self.0.expel.get()) {
             expel(peer);
         }
-        if let Some(suppressed) = inner.line(peer, Instant::now()) {
+        if let Some(suppressed) = inner.lines.line(peer, Instant::now()) {
             drop(inner);
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
             let class = class.map(Class::name).unwrap_or_default();
@@ -260,19 +270,6 @@ impl Inner {
         *sum = sum.saturating_add(cost);
         *sum / FAULTS_COST_MAX > before
     }
-
-    /// Whether a line may be written now; says how many were left out before it.
-    fn line(&mut self, peer: Option<PeerId>, now: Instant) -> Option<u64> {
-        if self.window.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
-            self.window = Some(now);
-            self.lines.clear();
-        }
-        if self.lines.len() >= LINES_MAX || !self.lines.insert(peer) {
-            self.suppressed += 1;
-            return None;
-        }
-        Some(std::mem::take(&mut self.suppressed))
-    }
 }
 
 #[cfg(test)]
@@ -292,7 +289,7 @@ mod tests {
         assert_eq!(audit.counts()[&("bad_signature", Some(peer), Some(Class::Consensus))], 1_000);
         let mut inner = Inner::default();
         let now = Instant::now();
-        let mut line = |peer, at| inner.line(Some(peer), at);
+        let mut line = |peer, at| inner.lines.line(Some(peer), at);
         let noisy = (0..1_000).filter(|_| line(peer, now).is_some()).count();
         assert_eq!(noisy, 1);
         assert_eq!(line(PeerId::random(), now), Some(999));
@@ -310,7 +307,7 @@ mod tests {
         for reason in ["duplicate", "stale", "future"] {
             assert_eq!(audit.counts()[&(reason, Some(peer), Some(Class::Bodies))], 1);
         }
-        assert!(audit.lock().window.is_none(), "no line was asked for");
+        assert!(audit.lock().lines.is_untouched(), "no line was asked for");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The Tercet daemon: all I/O around the pure consensus core.
 //!
 //! Floors from top to ground; a floor imports only floors below it: `cli` · `node` · `sources` · `engine network mempool sync rpc` ·
-//! `execution` · `evidence` · `wire` · `store` · `audit clock probe`. Parts of one floor meet through handles that `node` gives them.
+//! `execution` · `evidence` · `wire` · `store` · `audit clock lines probe`. Parts of one floor meet through handles that `node` gives them.
 
 // So that tests inside of the crate can share the support of those outside.
 #[cfg(test)]
@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod execution;
 #[cfg(any(test, feature = "testing"))]
 pub mod hostile_bytes;
+mod lines;
 pub mod mempool;
 pub mod network;
 pub mod node;

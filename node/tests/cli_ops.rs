@@ -279,6 +279,8 @@ struct Odd {
     from: i64,
     /// How many proposals it refuses.
     refuses: Arc<AtomicU64>,
+    /// The height whose `FinalizeBlock` it never answers.
+    silent_at: Option<i64>,
 }
 
 impl tendermint_abci::Application for Odd {
@@ -305,6 +307,9 @@ impl tendermint_abci::Application for Odd {
 
     fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
         let height = request.height;
+        while self.silent_at == Some(height) {
+            std::thread::park();
+        }
         let mut answer = self.right.finalize_block(request);
         if height >= self.from {
             answer.app_hash = vec![0xab; 8].into();
@@ -320,10 +325,15 @@ impl tendermint_abci::Application for Odd {
 
 /// Serves an application on a socket of this home.
 fn serve(home: &Home, name: &str, from: i64, refuses: u64) -> String {
+    serve_with(home, name, |app| Odd { from, refuses: Arc::new(AtomicU64::new(refuses)), ..app })
+}
+
+/// The same with any oddity.
+fn serve_with(home: &Home, name: &str, odd: impl FnOnce(Odd) -> Odd) -> String {
     let right = KvStore::open(&home.file(name), Durability::Buffered).expect("a kvstore");
     let address = format!("unix://{}", home.file(&format!("{name}.sock")).display());
     let server = Server::bind(&address.parse().expect("an address")).expect("a socket");
-    let app = Odd { right, from, refuses: Arc::new(AtomicU64::new(refuses)) };
+    let app = odd(Odd { right, from: i64::MAX, refuses: Arc::default(), silent_at: None });
     std::thread::spawn(move || server.serve(&app));
     address
 }
@@ -397,4 +407,25 @@ fn a_genesis_without_validators_needs_them_from_the_application() {
     let error = home.refuses(&[]);
     assert!(error.contains("genesis.json names no validators"), "{error}");
     assert!(error.contains("InitChain"), "{error}");
+}
+
+/// The lines are those of docs/applications.md.
+#[test]
+fn an_application_that_never_answers_is_told_with_call_height_and_time_and_then_the_node_leaves() {
+    let home = Home::new();
+    let app = serve_with(&home, "silent", |app| Odd { silent_at: Some(2), ..app });
+    let limits = ["--abci_call_warn", "1s", "--abci_call_timeout", "3s"];
+    let mut node = Node::start(&home, &[&["--proxy_app", &app][..], &limits[..]].concat());
+    for seconds in [1, 2] {
+        let line = node.log_line(|line| line.contains("not answered"));
+        let told = format!(
+            r#" WARN the application has not answered yet: the node waits for it method="FinalizeBlock" role=consensus height=2 seconds={seconds}"#
+        );
+        assert!(line.ends_with(&told), "{line}");
+    }
+    let line = node.log_line(|line| line.contains("not answered"));
+    let left = "ERROR the application has not answered FinalizeBlock (consensus) of height 2 after 3 s, and abci_call_timeout gives it no longer";
+    assert!(line.ends_with(left), "{line}");
+    let output = end(node.child.take().expect("it runs"), PATIENCE);
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
 }

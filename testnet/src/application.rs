@@ -3,8 +3,10 @@
 //! A keeper does that: a process that is this program again, in the home of its node (`keep-app`, hidden), so that `up --detach` can
 //! leave the network to itself. The application is a shell command in a process group of its own, which is signalled as a whole.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -21,8 +23,12 @@ use crate::process::{is_of, tail};
 use crate::state::{Net, Node, StateError};
 use crate::table::say;
 
-/// Where the application's socket stands in a command.
+/// Where the path of the application's Unix socket stands in a command.
 pub(crate) const SOCKET: &str = "{socket}";
+/// Where its address stands, where it listens on TCP.
+const TCP: &str = "{tcp}";
+/// The port of an application lies so far above that of its node's RPC.
+const TCP_ABOVE_RPC: u16 = 8;
 /// Where the node's home stands in a command.
 const HOME: &str = "{home}";
 /// The longest path of a Unix socket in bytes (`sun_path` of Linux, with the zero behind it).
@@ -74,6 +80,50 @@ pub(crate) enum AppError {
     None(String),
 }
 
+/// Where the application of a node listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listens {
+    /// At this Unix socket.
+    Unix(PathBuf),
+    /// At this TCP address.
+    Tcp(SocketAddr),
+}
+
+impl Listens {
+    /// As the command has it; none where the node's RPC has no port that leaves room above it.
+    pub(crate) fn of(node: &Node, command: &str) -> Option<Self> {
+        if !command.contains(TCP) {
+            return Some(Self::Unix(Files::of(&node.home).socket));
+        }
+        let mut address: SocketAddr = node.rpc.parse().ok()?;
+        address.set_port(address.port().checked_add(TCP_ABOVE_RPC)?);
+        Some(Self::Tcp(address))
+    }
+
+    /// As `proxy_app` has it.
+    pub(crate) fn proxy_app(&self) -> String {
+        match self {
+            Self::Unix(path) => format!("unix://{}", path.display()),
+            Self::Tcp(address) => format!("tcp://{address}"),
+        }
+    }
+
+    /// What the arguments of an application name that listens here.
+    fn mark(&self) -> String {
+        match self {
+            Self::Unix(path) => path.display().to_string(),
+            Self::Tcp(address) => address.to_string(),
+        }
+    }
+
+    fn takes_connections(&self) -> bool {
+        match self {
+            Self::Unix(path) => UnixStream::connect(path).is_ok(),
+            Self::Tcp(address) => TcpStream::connect(address).is_ok(),
+        }
+    }
+}
+
 /// Files of an application in its node's home.
 pub(crate) struct Files {
     /// Where it listens.
@@ -82,6 +132,8 @@ pub(crate) struct Files {
     pub(crate) log: PathBuf,
     /// The number of its process group.
     group: PathBuf,
+    /// What its arguments name, where that is not the socket.
+    mark: PathBuf,
     home: PathBuf,
 }
 
@@ -92,6 +144,7 @@ impl Files {
             socket: home.join("app.sock"),
             log: home.join("app.log.txt"),
             group: home.join("app.pid"),
+            mark: home.join("app.address"),
             home: home.to_owned(),
         }
     }
@@ -102,22 +155,25 @@ impl Files {
         command.replace(SOCKET, &socket).replace(HOME, &self.home.display().to_string())
     }
 
-    /// The process group of the application, where it is sure that it is one: its leader's arguments name the socket.
+    /// The process group of the application, where it is sure that it is one: its leader's arguments name where it listens.
     pub(crate) fn running(&self) -> Option<Pid> {
         let group: i32 = fs::read_to_string(&self.group).ok()?.trim().parse().ok()?;
         let arguments = fs::read(format!("/proc/{group}/cmdline")).ok()?;
-        let socket = self.socket.as_os_str().as_bytes();
-        let named = arguments.windows(socket.len()).any(|part| part == socket);
+        let mark = fs::read_to_string(&self.mark).ok().filter(|mark| !mark.is_empty());
+        let mark = mark.map_or_else(|| self.socket.as_os_str().into(), OsString::from);
+        let mark = mark.as_bytes();
+        let named = arguments.windows(mark.len()).any(|part| part == mark);
         named.then(|| Pid::from_raw(group))
     }
 }
 
 /// Refuses a command that cannot work.
 pub(crate) fn check(command: &str, homes: &[PathBuf]) -> Result<(), LayoutError> {
-    if !command.contains(SOCKET) {
+    if command.contains(SOCKET) == command.contains(TCP) {
         return Err(LayoutError::Setting(format!(
             "--app-command must say {SOCKET} where the path of the application's socket goes, such as \
-             'abci-cli kvstore --address unix://{SOCKET}'"
+             'abci-cli kvstore --address unix://{SOCKET}', or {TCP} where host and port go, such as \
+             'abci-cli kvstore --address tcp://{TCP}'"
         )));
     }
     let longest = homes.iter().map(|home| Files::of(home).socket.as_os_str().len()).max();
@@ -157,7 +213,11 @@ async fn try_start_all(net: &mut Net, command: &str) -> Result<Vec<Child>, AppEr
 /// Starts the keeper of a node's application.
 fn start(node: &Node, command: &str) -> Result<Child, AppError> {
     let failed = |error| AppError::Start(format!("the application of {}", node.name()), error);
-    let log = OpenOptions::new().create(true).append(true).open(Files::of(&node.home).log);
+    let listens = Listens::of(node, command).ok_or_else(|| failed(no_address(node)))?;
+    let files = Files::of(&node.home);
+    fs::write(&files.mark, listens.mark()).map_err(failed)?;
+    let command = command.replace(TCP, &listens.mark());
+    let log = OpenOptions::new().create(true).append(true).open(&files.log);
     let log = log.map_err(failed)?;
     let mut keeper = Command::new(std::env::current_exe().map_err(failed)?);
     keeper.arg("keep-app").arg(&node.home).arg(command).process_group(0).stdin(Stdio::null());
@@ -165,14 +225,19 @@ fn start(node: &Node, command: &str) -> Result<Child, AppError> {
     keeper.stdout(log).stderr(err).spawn().map_err(failed)
 }
 
+fn no_address(node: &Node) -> io::Error {
+    io::Error::other(format!("the RPC address {} leaves no port above it", node.rpc))
+}
+
 /// Waits until a node's application takes connections.
 async fn listens(node: &Node, command: &str) -> Result<(), AppError> {
     let (files, start) = (Files::of(&node.home), Instant::now());
-    while UnixStream::connect(&files.socket).is_err() {
+    let place = Listens::of(node, command);
+    while !place.as_ref().is_some_and(Listens::takes_connections) {
         if start.elapsed() > LISTENS_WITHIN || !keeps(node) {
             return Err(AppError::Silent {
                 name: node.name(),
-                socket: files.socket.display().to_string(),
+                socket: place.map(|place| place.mark()).unwrap_or_default(),
                 secs: start.elapsed().as_secs(),
                 command: files.fill(command),
                 log: tail(&files.log, LAST_LINES).join("\n"),
@@ -310,8 +375,11 @@ mod tests {
     fn a_command_must_say_where_the_socket_goes_and_paths_must_fit() {
         let short = [PathBuf::from("/tmp/node0")];
         assert!(check("app --address unix://{socket}", &short).is_ok());
-        let error = check("app", &short).expect_err("no socket").to_string();
-        assert!(error.contains("{socket}"), "{error}");
+        assert!(check("app --address tcp://{tcp}", &short).is_ok());
+        for wrong in ["app", "app {tcp} {socket}"] {
+            let error = check(wrong, &short).expect_err("no place").to_string();
+            assert!(error.contains("{socket}") && error.contains("{tcp}"), "{error}");
+        }
         let long = [PathBuf::from(format!("/{}", "x".repeat(SOCKET_PATH_MAX)))];
         let error = check("app {socket}", &long).expect_err("too long").to_string();
         assert!(error.contains("--dir"), "{error}");
@@ -324,6 +392,15 @@ mod tests {
             files.fill("app --persist {home}/app unix://{socket}"),
             "app --persist /net/node1/app unix:///net/node1/app.sock"
         );
+    }
+
+    #[test]
+    fn an_application_listens_where_its_command_says() {
+        let mut node = crate::state::tests::net(&["127.0.0.1:36011".to_owned()]).nodes.remove(0);
+        node.home = PathBuf::from("/net/node0");
+        let place = |command| Listens::of(&node, command).expect("a place").proxy_app();
+        assert_eq!(place("app unix://{socket}"), "unix:///net/node0/app.sock");
+        assert_eq!(place("app tcp://{tcp}"), "tcp://127.0.0.1:36019");
     }
 
     #[tokio::test]

@@ -170,7 +170,7 @@ pub(crate) struct UpArgs {
     #[arg(long, value_enum, default_value_t = App::Kvstore)]
     pub(crate) app: App,
     /// Run the application of every node as a process of its own, by this shell command: {socket} in it is the path of the Unix
-    /// socket that it must listen at, {home} the node's home.
+    /// socket that it must listen at, or {tcp} the host and port; {home} is the node's home.
     #[arg(long, value_name = "COMMAND", conflicts_with = "app")]
     pub(crate) app_command: Option<String>,
     /// A setting of config.toml in every node, such as consensus.create_empty_blocks=false.

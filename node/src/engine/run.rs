@@ -292,10 +292,6 @@ impl Engine {
                 inputs.extend(self.parts.core.extend(vote, data, self.now.time));
             }
             Done::ExtensionVerified { vote, accepted } => {
-                let Vote { height, view, validator, .. } = vote.message;
-                if !accepted {
-                    tracing::warn!(%height, %view, %validator, "the application rejects the vote extension of a COMMIT, which does not count");
-                }
                 inputs.push(Input::ExtensionVerified { vote, accepted });
             }
             Done::Applied(outcome) => self.take_applied(&outcome.applied, outcome.app_hash_changed),

@@ -5,9 +5,10 @@ use super::handshake::{Misfit, Origin, resume};
 use super::requests::{self, Prepare};
 use super::updates::after_block;
 use super::verdicts::Verdicts;
-use super::{Applied, Done, ExecutionError, Job, Outcome, Refusal, State};
+use super::{Applied, Done, ExecutionError, Job, Outcome, Refusal, State, extensions};
 use crate::clock;
 use crate::evidence::{self, EvidenceError, Piece, Tip};
+use crate::lines::Lines;
 use crate::probe::{Point, Probe};
 use crate::store::Chain;
 use bytes::Bytes;
@@ -60,6 +61,8 @@ pub struct Executor {
     pub(super) hooks: Hooks,
     /// What the application said of the blocks of this height.
     verdicts: Verdicts,
+    /// What is told of vote extensions that do not count, by whose they are.
+    pub(super) refused_extensions: Lines<Address>,
     probe: Probe,
 }
 
@@ -102,6 +105,7 @@ impl Executor {
             check,
             hooks,
             verdicts,
+            refused_extensions: extensions::lines(),
             probe,
         }
     }

@@ -3,13 +3,25 @@
 
 use super::executor::Executor;
 use super::{Done, ExecutionError, requests};
+use crate::lines::Lines;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tendermint_proto::v0_38::abci::response_verify_vote_extension::VerifyStatus;
 use tercet_abci::AppError;
 use tercet_consensus::block::SealedBlock;
+use tercet_consensus::key::Address;
 use tercet_consensus::message::{SignedVote, Verified, Vote};
 use tercet_consensus::verify::extension_bytes_max;
+
+/// The most lines about refused extensions within one [`REFUSED_WINDOW`], one at most about a validator.
+const REFUSED_LINES_MAX: usize = 10;
+/// The window of the rate limit.
+const REFUSED_WINDOW: Duration = Duration::from_secs(10);
+
+pub(super) fn lines() -> Lines<Address> {
+    Lines::new(REFUSED_WINDOW, REFUSED_LINES_MAX)
+}
 
 impl Executor {
     /// Has this node's COMMIT extended, once a view. A job of a height that is over is dropped. An extension that the application
@@ -42,20 +54,27 @@ impl Executor {
         let (height, bytes) = (vote.height, data.len());
         let bytes_max = extension_bytes_max(self.state.validators.count());
         if bytes > bytes_max {
-            tracing::error!(
-                %height, bytes, bytes_max,
-                "the application answered ExtendVote with too many bytes: this node does not commit in this view"
-            );
+            if let Some(suppressed) = self.tell_refused(vote) {
+                tracing::error!(
+                    %height, bytes, bytes_max, suppressed,
+                    "the application answered ExtendVote with too many bytes: this node does not commit in this view"
+                );
+            }
             return Ok(false);
         }
         let good = self.is_extension_good(vote, data)?;
-        if !good {
+        if !good && let Some(suppressed) = self.tell_refused(vote) {
             tracing::error!(
-                %height,
+                %height, suppressed,
                 "the application rejects its own vote extension: this node does not commit in this view; the application contradicts itself"
             );
         }
         Ok(good)
+    }
+
+    /// Whether to say that this COMMIT's extension is refused, and how many such lines were left out before: they come at every height.
+    fn tell_refused(&mut self, vote: &Vote) -> Option<u64> {
+        self.refused_extensions.line(vote.validator, Instant::now())
     }
 
     /// Asks about the extension of another's COMMIT.
@@ -70,6 +89,13 @@ impl Executor {
             Err(ExecutionError::App(AppError::Exception { .. })) if late => false,
             result => result?,
         };
+        let Vote { height, view, validator, .. } = vote.message;
+        if !accepted && let Some(suppressed) = self.tell_refused(&vote.message) {
+            tracing::warn!(
+                %height, %view, %validator, suppressed,
+                "the application rejects the vote extension of a COMMIT, which does not count"
+            );
+        }
         (self.hooks.done)(Done::ExtensionVerified { vote: vote.clone(), accepted });
         Ok(())
     }

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{App, Layout, LayoutError, Transport};
-use crate::application::Files;
+use crate::application::Listens;
 use crate::state::Node;
 
 /// The two keys of a node: the one it is known by to peers, and the one it votes with.
@@ -140,7 +140,9 @@ pub(crate) fn config(
 ) -> Result<String, LayoutError> {
     let mut config = Config::default();
     let app = match (&layout.app_command, layout.app) {
-        (Some(_), _) => format!("unix://{}", Files::of(&node.home).socket.display()),
+        (Some(command), _) => Listens::of(node, command)
+            .ok_or_else(|| LayoutError::Setting("--base-port leaves too few ports".to_owned()))?
+            .proxy_app(),
         (None, App::Kvstore) => "kvstore".to_owned(),
         (None, App::PersistentKvstore) => "persistent_kvstore".to_owned(),
     };

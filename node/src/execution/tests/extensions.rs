@@ -85,6 +85,21 @@ fn the_application_decides_whether_the_commit_of_another_counts() {
     assert_eq!(others(&mut rig), Some(false));
 }
 
+/// An application that rejects everything filled the log with a line for each validator at each height.
+#[test]
+fn a_validator_whose_extensions_are_refused_is_told_of_once_in_a_while() {
+    let mut rig = Rig::new();
+    let block = rig.propose(1, &["a"], None);
+    rig.app.with(|inner| inner.rejects_extensions = true);
+    for _ in 0..5 {
+        assert_eq!(others(&mut rig), Some(false));
+        assert_eq!(extend(&mut rig, &block), None);
+    }
+    let another = Signers::new(&[1; 4], 1).validators.list()[3].key.address();
+    let suppressed = rig.executor.refused_extensions.line(another, std::time::Instant::now());
+    assert_eq!(suppressed, Some(8), "of ten, those of two validators were told");
+}
+
 /// CometBFT `types/params.go`, `ValidateUpdate`.
 #[test]
 fn vote_extensions_begin_above_the_block_and_never_end() {
