@@ -194,7 +194,8 @@ pub enum AppError {
     },
     /// It did not answer within the time that the configuration gives it.
     #[error(
-        "the application has not answered {method} ({role}) of height {height} after {seconds} s, and abci_call_timeout gives it no longer"
+        "the application has not answered {method} ({role}){} after {seconds} s, and abci_call_timeout gives it no longer",
+        if *height > 0 { format!(" of height {height}") } else { String::new() }
     )]
     Silent {
         /// The ABCI method.

@@ -170,6 +170,8 @@ impl ExecutionError {
     /// The same, told with the height of the block that the application was called for.
     pub(crate) fn at(self, height: Height) -> ExecutionError {
         match self {
+            // It names its height itself.
+            ExecutionError::App(AppError::Silent { height: 1.., .. }) => self,
             ExecutionError::App(error) => ExecutionError::Call { height, error },
             other => other,
         }

@@ -64,3 +64,15 @@ fn what_an_application_did_is_told_once() {
         assert_eq!(printed.matches("the application").count(), 1, "{printed}");
     }
 }
+
+/// A call that was not answered in time names its height itself.
+#[test]
+fn a_height_is_told_once() {
+    let (method, role, seconds) = ("FinalizeBlock", Role::Consensus, 3);
+    let silent = |height| AppError::Silent { method, role, height, seconds };
+    for app in [silent(7), silent(0)] {
+        let text = ExecutionError::App(app).at(Height::from(7u32)).to_string();
+        assert_eq!(text.matches("height 7").count(), 1, "{text}");
+        assert_eq!(text.matches("height").count(), 1, "{text}");
+    }
+}
