@@ -16,6 +16,11 @@ pub(super) const METHODS: [(&str, bool); 10] = [
     ("Commit", false),
 ];
 
+/// Those that no node calls: nodes do not fetch snapshots from each other.
+#[cfg(test)]
+const NOT_CALLED: [&str; 4] =
+    ["ListSnapshots", "OfferSnapshot", "LoadSnapshotChunk", "ApplySnapshotChunk"];
+
 /// Cells in which all four applications are faulty at once.
 const BY_ALL: [(&str, &str); 16] = [
     ("CheckTx", "exit"),
@@ -118,9 +123,14 @@ impl Cell {
         !no_block && self.fault != "exit-after"
     }
 
-    /// Whether the application must be killed to be well: it stands, or the node must ask it anew.
+    /// Whether the application stands after the fault, and must be killed to be well.
     pub(super) fn hangs(&self) -> bool {
-        matches!(self.fault.as_str(), "never" | "withheld" | "wrong-validators")
+        matches!(self.fault.as_str(), "never" | "withheld")
+    }
+
+    /// Whether the node runs on with what it was told, and must be started again to ask anew.
+    pub(super) fn needs_a_start(&self) -> bool {
+        self.fault == "wrong-validators"
     }
 }
 
@@ -143,6 +153,19 @@ mod tests {
                 "FinalizeBlock never (all four)",
             ]
         );
+    }
+
+    /// The page names those that are not in its table.
+    #[test]
+    fn every_method_of_the_faulty_application_is_in_the_table_or_is_not_called() {
+        let source = include_str!("../../../go/faulty/fault.go");
+        let (_, rest) = source.split_once("var methods = []string{").expect("the methods");
+        let named = rest.split_once('}').expect("their end").0.split('"').skip(1).step_by(2);
+        let mut known: Vec<&str> = METHODS.iter().map(|(method, _)| *method).collect();
+        known.extend(NOT_CALLED);
+        assert_eq!(named.collect::<Vec<_>>(), known);
+        let head = super::super::page::HEAD;
+        assert!(NOT_CALLED.iter().all(|method| head.contains(method)));
     }
 
     #[test]

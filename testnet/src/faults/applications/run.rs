@@ -137,6 +137,9 @@ async fn end(lab: &mut Lab, cell: &Cell, of: &[usize]) -> anyhow::Result<()> {
         // One that has just died is started again as well.
         let _ = strike(&lab.node(*index)?);
     }
+    for index in of.iter().filter(|_| cell.needs_a_start()) {
+        lab.stop(*index, BACK_WITHIN).await?;
+    }
     Ok(())
 }
 
