@@ -58,7 +58,7 @@ pub(super) fn command(program: &std::path::Path) -> String {
 /// Runs one cell on a network that is well.
 pub(super) async fn run(lab: &mut Lab, cell: &Cell) -> anyhow::Result<Shown> {
     let of: &[usize] = if cell.of == Of::All { &ALL } else { &[FAULTY] };
-    let before = lab.tip(&ALL).await;
+    let before = all_have(&heights(lab).await);
     let block = hash_at(lab, 0, before).await?;
     let mut marks = Vec::new();
     for index in ALL {
@@ -253,7 +253,7 @@ async fn back(lab: &mut Lab, cell: &Cell, of: &[usize]) -> anyhow::Result<String
     let goal = lab.tip(&ALL).await + 3;
     let mut asked_again = false;
     loop {
-        let heights = futures::future::join_all(ALL.map(|index| lab.height(index))).await;
+        let heights = heights(lab).await;
         if heights.iter().all(|height| height.unwrap_or(0) >= goal) {
             break;
         }
@@ -279,6 +279,15 @@ async fn back(lab: &mut Lab, cell: &Cell, of: &[usize]) -> anyhow::Result<String
     Ok(format!("{how}, {} ms", start.elapsed().as_millis()))
 }
 
+async fn heights(lab: &Lab) -> Vec<Option<u64>> {
+    futures::future::join_all(ALL.map(|index| lab.height(index))).await
+}
+
+/// A height whose block all nodes have, where they stand so high.
+fn all_have(heights: &[Option<u64>]) -> u64 {
+    heights.iter().flatten().copied().min().unwrap_or(0).max(1)
+}
+
 /// Which block a node has at a height.
 async fn hash_at(lab: &Lab, index: usize, height: u64) -> anyhow::Result<String> {
     let mut rpc = Rpc::new(&lab.node(index)?.rpc).patient(PATIENCE);
@@ -288,6 +297,13 @@ async fn hash_at(lab: &Lab, index: usize, height: u64) -> anyhow::Result<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The highest block of one node was asked of another, which did not have it yet.
+    #[test]
+    fn the_block_that_is_compared_is_one_that_all_nodes_have() {
+        assert_eq!(all_have(&[Some(1095), Some(1096), None, Some(1096)]), 1095);
+        assert_eq!(all_have(&[None, None]), 1);
+    }
 
     #[test]
     fn a_line_is_shown_without_its_time() {
