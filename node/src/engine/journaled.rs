@@ -86,7 +86,8 @@ impl Journaled {
     }
 
     /// Steps through `inputs`, signs what is to be signed (`now` is the time of COMMITs), makes every record durable with one sync, and only then returns what may
-    /// leave. `early` gets, before the sync, what does not leave the machine and the bodies of blocks, which bind nobody.
+    /// leave. `early` gets, before the sync, what does not leave the machine and the bodies of blocks, which bind nobody; but not what the
+    /// application is asked after a decision.
     ///
     /// # Errors
     /// Where the disk fails; then nothing of this batch may leave, and the process ends.
@@ -98,7 +99,7 @@ impl Journaled {
     ) -> Result<Vec<Action>, EngineError> {
         let mut queue = VecDeque::from(inputs);
         let mut records = Vec::new();
-        let mut late = Vec::new();
+        let (mut late, mut decided) = (Vec::new(), false);
         while let Some(input) = queue.pop_front() {
             for action in self.replica.step(input) {
                 match action {
@@ -116,12 +117,20 @@ impl Journaled {
                             .and_then(|signer| signer.sign(&self.chain_id, request, now));
                         queue.extend(signed.map(Input::Signed));
                     }
-                    Action::Propose { .. }
-                    | Action::Validate(_)
-                    | Action::Arm { .. }
-                    | Action::Note(_)
-                    | Action::Broadcast(Message::Block(_)) => early(action),
-                    _ => late.push(action),
+                    // The application executes a decided block before it is asked about the next height: behind a decision what it is
+                    // asked stays there.
+                    Action::Propose { .. } | Action::Validate(_) | Action::VerifyExtension(_)
+                        if !decided =>
+                    {
+                        early(action);
+                    }
+                    Action::Arm { .. } | Action::Note(_) | Action::Broadcast(Message::Block(_)) => {
+                        early(action);
+                    }
+                    _ => {
+                        decided |= matches!(action, Action::Decide(_));
+                        late.push(action);
+                    }
                 }
             }
         }

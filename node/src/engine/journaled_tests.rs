@@ -17,6 +17,7 @@ use tercet_consensus::replica::{HeightStart, Settings};
 use tercet_consensus::testing::cluster::{CHAIN_ID, header};
 use tercet_consensus::testing::key;
 use tercet_consensus::testing::messages::Signers;
+use tercet_consensus::verify::Direct;
 use tercet_consensus::view::View;
 
 /// The journal's and the file's reservation, and what they say.
@@ -241,6 +242,30 @@ fn nothing_that_binds_leaves_before_its_record_or_without() {
         let found = (votes(&left, Phase::Commit), written.load(Ordering::Relaxed));
         assert_eq!(found, expected, "{records}");
     }
+}
+
+/// Catch-up takes a block and moves on in one step: the application executes the block before it is asked about the next height.
+/// Before, it was asked first (found by the grammar of ABCI in the simulator, seed 24).
+#[test]
+fn what_the_application_is_asked_after_a_decision_stays_behind_it() {
+    let (decider, alone) = (Alone::new(), Alone::new());
+    let (left, _) = decider.decide(&mut decider.open(decider.start(1, None)), None);
+    let decided = left.into_iter().find_map(|action| match action {
+        Action::Decide(decided) => Some(decided),
+        _ => None,
+    });
+    let context = decider.signers.context();
+    let decided = context.decided(decided.expect("alone, it decides"), &Direct).expect("valid");
+    let mut core = alone.open(alone.start(1, None));
+    let advance = Input::Advance(alone.start(2, None));
+    let inputs = vec![Input::Decided(decided), advance, Input::Work(true)];
+    let mut early = Vec::new();
+    let left = core.step(inputs, now(), &mut |action| early.push(action)).expect("a disk");
+    let is_asked = |action: &Action| matches!(action, Action::Propose { .. });
+    let is_decision = |action: &Action| matches!(action, Action::Decide(_));
+    let asked = left.iter().position(is_asked).expect("it is primary");
+    assert!(left.iter().position(is_decision).expect("decided") < asked);
+    assert!(!early.iter().any(is_asked));
 }
 
 #[test]

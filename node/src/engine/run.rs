@@ -373,18 +373,15 @@ impl Engine {
         let late = {
             let (jobs, network, now) = (&self.parts.jobs, &self.parts.network, self.now);
             let peers = &mut self.peers;
-            self.parts.core.step(inputs, now.time, &mut |action| match action {
-                Action::Validate(block) => drop(jobs.send(Job::Validate(block))),
-                Action::Propose { height, view, last_commit } => {
-                    drop(jobs.send(Job::Propose { height, view, last_commit }));
-                }
-                Action::Broadcast(message) => {
+            self.parts.core.step(inputs, now.time, &mut |action| match asked(action) {
+                Ok(job) => drop(jobs.send(job)),
+                Err(Action::Broadcast(message)) => {
                     if let Message::Block(block) = &message {
                         peers.sent_body(block.id(), now.instant);
                     }
                     network.broadcast(Consensus::Message(message));
                 }
-                other => early.push(other),
+                Err(other) => early.push(other),
             })?
         };
         for action in early.into_iter().chain(late) {
@@ -399,6 +396,10 @@ impl Engine {
 
     /// The match over actions. Everything that an action of this step needed durable is durable.
     fn carry_out(&mut self, action: Action) {
+        let action = match asked(action) {
+            Ok(job) => return drop(self.parts.jobs.send(job)),
+            Err(action) => action,
+        };
         match action {
             Action::Broadcast(message) => {
                 self.parts.network.broadcast(Consensus::Message(message));
@@ -415,11 +416,12 @@ impl Engine {
             Action::Alarm(what) => self.failure = Some(EngineError::Alarm(what)),
             Action::Note(note) => self.note(note),
             Action::Sign(SignRequest::Vote { vote, extend: true }) => self.extend(vote),
-            // After the block below was handed over, where one step decides that.
-            Action::VerifyExtension(vote) => drop(self.parts.jobs.send(Job::VerifyExtension(vote))),
-            // `Journaled` keeps these to itself or gives them out early.
-            Action::Persist(_) | Action::Sign(_) | Action::Validate(_) | Action::Propose { .. } => {
-            }
+            // `Journaled` keeps these to itself; the others were jobs.
+            Action::Persist(_)
+            | Action::Sign(_)
+            | Action::Validate(_)
+            | Action::VerifyExtension(_)
+            | Action::Propose { .. } => {}
         }
     }
 
@@ -517,4 +519,14 @@ impl Engine {
             self.hold.nobody_waits();
         }
     }
+}
+
+/// What the application is asked.
+fn asked(action: Action) -> Result<Job, Action> {
+    Ok(match action {
+        Action::Validate(block) => Job::Validate(block),
+        Action::VerifyExtension(vote) => Job::VerifyExtension(vote),
+        Action::Propose { height, view, last_commit } => Job::Propose { height, view, last_commit },
+        other => return Err(other),
+    })
 }
