@@ -321,3 +321,26 @@ fn params_update(plan: &Plan, height: u64) -> Option<pb::ConsensusParams> {
     let abci = pb::AbciParams { vote_extensions_enable_height: begin };
     Some(pb::ConsensusParams { abci: Some(abci), ..Default::default() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app() -> App {
+        App::new(Arc::new(genesis(&Plan::of(1))), key(0).address)
+    }
+
+    #[test]
+    #[should_panic(expected = "ABCI: PrepareProposal of height 1 before the application was asked")]
+    fn a_node_that_forgets_the_handshake_is_caught() {
+        app().call(Call::PrepareProposal(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "ABCI: VerifyVoteExtension of height 3 where height 1 is next")]
+    fn a_node_that_asks_about_another_height_is_caught() {
+        let mut app = app();
+        app.begin();
+        app.call(Call::VerifyVoteExtension(3));
+    }
+}
