@@ -59,6 +59,15 @@ pub trait Application: Send {
         &mut self,
         request: RequestFinalizeBlock,
     ) -> Result<ResponseFinalizeBlock, AppError>;
+    /// Whether it executes blocks before they are decided: see [`Application::speculate`].
+    fn is_optimistic(&self) -> bool {
+        false
+    }
+    /// Executes a block that may be decided, and keeps what came of it for [`Application::finalize_block`] of the very same request. Nobody sees
+    /// anything of it before that; where another block is decided it is thrown away first. It is no call of ABCI.
+    fn speculate(&mut self, _request: RequestFinalizeBlock) -> Result<(), AppError> {
+        Ok(())
+    }
     /// Makes the executed block durable.
     fn commit(&mut self) -> Result<ResponseCommit, AppError>;
     /// The snapshots that it has.

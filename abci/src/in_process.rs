@@ -1,6 +1,7 @@
 //! Applications inside this process.
 
 use super::application::{AppError, Application, Role, Roles};
+use super::optimistic::{OptimisticApplication, Speculation};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tendermint_proto::v0_38::abci::{
     RequestApplySnapshotChunk, RequestCheckTx, RequestExtendVote, RequestFinalizeBlock,
@@ -15,18 +16,49 @@ use tendermint_proto::v0_38::abci::{
 /// The roles of an application of this process, one clone each. The clones share their state as the application sees fit.
 #[must_use]
 pub fn in_process<A: tendermint_abci::Application>(app: A) -> Roles {
-    let role = |role| Box::new(InProcess { app: app.clone(), role });
+    roles(app, None)
+}
+
+/// The same of an application that executes blocks before they are decided.
+#[must_use]
+pub fn optimistic<A: OptimisticApplication>(app: A) -> Roles {
+    roles(app, Some(Box::new(Speculation::<A::Work>::default())))
+}
+
+fn roles<A: tendermint_abci::Application>(app: A, ahead: Option<Box<dyn Ahead<A>>>) -> Roles {
+    let role = |role, ahead| Box::new(InProcess { app: app.clone(), role, ahead });
     Roles {
-        query: role(Role::Query),
-        snapshot: role(Role::Snapshot),
-        mempool: role(Role::Mempool),
-        consensus: role(Role::Consensus),
+        query: role(Role::Query, None),
+        snapshot: role(Role::Snapshot, None),
+        mempool: role(Role::Mempool, None),
+        consensus: role(Role::Consensus, ahead),
     }
 }
 
 struct InProcess<A> {
     app: A,
     role: Role,
+    /// The block that was executed before it is decided; none where the application does not do that.
+    ahead: Option<Box<dyn Ahead<A>>>,
+}
+
+/// A [`Speculation`] of an application whose work nobody here needs to know.
+trait Ahead<A>: Send {
+    fn begin(&mut self, app: &A, request: RequestFinalizeBlock);
+    /// `FinalizeBlock` by the work that is there; none where it is of another block, and then it is gone.
+    fn finish(&mut self, app: &A, request: &RequestFinalizeBlock) -> Option<ResponseFinalizeBlock>;
+}
+
+impl<A: OptimisticApplication> Ahead<A> for Speculation<A::Work> {
+    fn begin(&mut self, app: &A, request: RequestFinalizeBlock) {
+        Speculation::begin(self, request, |request| app.execute(request));
+    }
+
+    fn finish(&mut self, app: &A, request: &RequestFinalizeBlock) -> Option<ResponseFinalizeBlock> {
+        let (response, work) = self.take(request)?;
+        app.adopt(work);
+        Some(response)
+    }
 }
 
 impl<A> InProcess<A> {
@@ -88,7 +120,26 @@ impl<A: tendermint_abci::Application> Application for InProcess<A> {
         &mut self,
         request: RequestFinalizeBlock,
     ) -> Result<ResponseFinalizeBlock, AppError> {
-        self.call("FinalizeBlock", |app| app.finalize_block(request))
+        let mut ahead = self.ahead.take();
+        let answer = self.call("FinalizeBlock", |app| {
+            let known = ahead.as_mut().and_then(|ahead| ahead.finish(app, &request));
+            known.unwrap_or_else(|| app.finalize_block(request))
+        });
+        self.ahead = ahead;
+        answer
+    }
+
+    fn is_optimistic(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    fn speculate(&mut self, request: RequestFinalizeBlock) -> Result<(), AppError> {
+        let Some(mut ahead) = self.ahead.take() else { return Ok(()) };
+        let begun = self.call("FinalizeBlock of a block that is not decided", |app| {
+            ahead.begin(app, request);
+        });
+        self.ahead = Some(ahead);
+        begun
     }
 
     fn commit(&mut self) -> Result<ResponseCommit, AppError> {

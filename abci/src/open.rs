@@ -1,12 +1,13 @@
 //! From the name in the configuration to an application.
 
 use crate::application::{AppError, Roles};
-use crate::in_process::in_process;
+use crate::in_process::{in_process, optimistic};
 use crate::kvstore::{Durability, KvStore};
 use crate::noop::Noop;
 use crate::remote::{self, Settings, Stop};
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The folder of the kvstore inside the node's data folder.
 const KVSTORE_FOLDER: &str = "kvstore.db";
@@ -66,6 +67,10 @@ pub struct Named {
     pub data_dir: PathBuf,
     /// Every how many heights they make a snapshot; 0: never.
     pub snapshot_interval: u64,
+    /// Whether those inside the node that can execute blocks before they are decided do so.
+    pub optimistic: bool,
+    /// How long the kvstores take longer than they need for a block, to see how a node does with a slow application.
+    pub block_delay: Duration,
 }
 
 /// Opens an application. One in another process is waited for until `stop` is told.
@@ -75,7 +80,8 @@ pub struct Named {
 pub fn open(named: &Named, settings: &Settings, stop: &Stop) -> Result<Roles, OpenError> {
     let kvstore = |durability| {
         let app = KvStore::open(&named.data_dir.join(KVSTORE_FOLDER), durability)?;
-        Ok(in_process(app.snapshots_every(named.snapshot_interval)))
+        let app = app.snapshots_every(named.snapshot_interval).block_delay(named.block_delay);
+        Ok(if named.optimistic { optimistic(app) } else { in_process(app) })
     };
     match named.proxy_app.as_str() {
         "kvstore" => kvstore(Durability::Buffered),

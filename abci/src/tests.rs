@@ -5,6 +5,7 @@ use super::{AppError, Named, OpenError, Role, Roles, in_process};
 use bytes::Bytes;
 use std::error::Error as _;
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
 use tendermint_proto::v0_38::abci::{
     ExecTxResult, RequestCheckTx, RequestFinalizeBlock, RequestInfo, RequestQuery, ResponseCheckTx,
@@ -13,7 +14,8 @@ use tendermint_proto::v0_38::abci::{
 
 fn open(proxy_app: &str, data_dir: &Path) -> Result<Roles, OpenError> {
     let (proxy_app, data_dir) = (proxy_app.to_owned(), data_dir.to_owned());
-    let named = Named { proxy_app, data_dir, snapshot_interval: 0 };
+    let block_delay = Duration::ZERO;
+    let named = Named { proxy_app, data_dir, snapshot_interval: 0, optimistic: true, block_delay };
     super::open(&named, &Settings::default(), &Stop::default())
 }
 

@@ -23,6 +23,10 @@ pub struct Config {
     pub abci_exit_on_disconnect: bool,
     /// `kvstore_snapshot_interval`: every how many heights the kvstore inside the node makes a snapshot; 0: never.
     pub kvstore_snapshot_interval: u64,
+    /// `kvstore_block_delay`: how long it takes longer than it needs for a block.
+    pub kvstore_block_delay: Duration,
+    /// `optimistic_execution`: whether applications inside the node that can execute blocks before they are decided do so.
+    pub optimistic_execution: bool,
     /// `moniker`: the name that the operator gives the node.
     pub moniker: String,
     /// `db_dir`: the folder of the databases.
@@ -221,6 +225,8 @@ impl Default for Config {
             abci_call_timeout: Duration::ZERO,
             abci_exit_on_disconnect: false,
             kvstore_snapshot_interval: 0,
+            kvstore_block_delay: Duration::ZERO,
+            optimistic_execution: true,
             moniker: "anonymous".into(),
             db_dir: "data".into(),
             log_level: LogLevel("info".into()),

@@ -63,6 +63,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!("abci_call_timeout", abci_call_timeout, "After how long the node leaves over it; \"0s\": never, as a block may take long."),
     key!("abci_exit_on_disconnect", abci_exit_on_disconnect, "true: a broken connection to the application ends the node, as it ends CometBFT; false: it is made again, and what the application lacks is replayed."),
     key!("kvstore_snapshot_interval", kvstore_snapshot_interval, "Every how many heights the kvstore inside the node makes a snapshot of itself, of which the last 10 are kept; 0: never."),
+    key!("kvstore_block_delay", kvstore_block_delay, "How long the kvstore inside the node takes longer than it needs for a block: to try a chain with a slow application."),
+    key!("optimistic_execution", optimistic_execution, "Whether an application inside the node that can execute a block while it is being voted on does so, and throws the work away where another is decided. The kvstore can."),
     key!("moniker", moniker, "A name for people."),
     key!("db_dir", db_dir, "Folder of the databases."),
     key!("log_level", log_level, "What is logged: trace, debug, info, warn, error or none, for all or by module (\"p2p:debug,*:info\")."),

@@ -121,6 +121,15 @@ impl Application for Checked {
         self.ordered(Role::Consensus, call, |app| app.finalize_block(request))
     }
 
+    fn is_optimistic(&self) -> bool {
+        self.app.is_optimistic()
+    }
+
+    /// No call of ABCI, so it has no place in the order.
+    fn speculate(&mut self, request: RequestFinalizeBlock) -> Result<(), AppError> {
+        self.app.speculate(request)
+    }
+
     fn commit(&mut self) -> Result<ResponseCommit, AppError> {
         self.ordered(Role::Consensus, Call::Commit, |app| app.commit())
     }

@@ -46,13 +46,16 @@ mod tests;
 pub use store::Durability;
 
 use crate::open::OpenError;
+use crate::optimistic::OptimisticApplication;
 use bytes::Bytes;
 use snapshots::{Progress, Restore, Snapshots};
 use state::State;
 use std::fmt;
 use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use store::{Batch, Store, StoreError};
 use tendermint_proto::v0_38::abci::{
     ExecTxResult, Misbehavior, MisbehaviorType, RequestApplySnapshotChunk, RequestCheckTx,
@@ -94,6 +97,8 @@ struct Shared {
     snapshots: Snapshots,
     /// The snapshot that is being restored.
     restore: Mutex<Option<Restore>>,
+    /// How many milliseconds a block takes longer than it needs.
+    delay_ms: AtomicU64,
 }
 
 /// What blocks change. Only the consensus role locks it.
@@ -106,8 +111,8 @@ struct Chain {
     staged: Option<Staged>,
 }
 
-/// An executed block.
-struct Staged {
+/// What an executed block changes.
+pub struct Staged {
     state: State,
     pairs: Vec<Pair>,
     changes: Vec<Validator>,
@@ -117,6 +122,12 @@ struct Staged {
 struct Pair {
     tx: Bytes,
     equals: usize,
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staged").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for KvStore {
@@ -142,13 +153,23 @@ impl KvStore {
         let validators = store.validators().map_err(damaged)?;
         let chain = Mutex::new(Chain { state, validators, staged: None });
         let restore = Mutex::default();
-        Ok(KvStore(Arc::new(Shared { store, chain, snapshots, restore })))
+        let delay_ms = AtomicU64::default();
+        Ok(KvStore(Arc::new(Shared { store, chain, snapshots, restore, delay_ms })))
     }
 
     /// Makes a snapshot every so many heights from now on; 0, as at first: none.
     #[must_use]
     pub fn snapshots_every(self, heights: u64) -> KvStore {
         self.0.snapshots.every(heights);
+        self
+    }
+
+    /// Executes each block so much longer than it takes, in whole milliseconds, as the application of CometBFT's end-to-end tests can
+    /// (`test/e2e/app/app.go`, `finalize_block_delay`).
+    #[must_use]
+    pub fn block_delay(self, delay: Duration) -> KvStore {
+        let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.0.delay_ms.store(delay, Ordering::Relaxed);
         self
     }
 
@@ -205,18 +226,8 @@ impl tendermint_abci::Application for KvStore {
     }
 
     fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
-        let mut chain = self.chain();
-        let mut block = Block::begin(&chain, request.txs.len());
-        request.misbehavior.iter().for_each(|evidence| block.punish(evidence));
-        let tx_results = request.txs.into_iter().map(|tx| block.execute(tx)).collect();
-        let staged = block.finish(request.height);
-        let response = ResponseFinalizeBlock {
-            tx_results,
-            validator_updates: staged.changes.iter().map(Validator::update).collect(),
-            app_hash: staged.state.hash(),
-            ..ResponseFinalizeBlock::default()
-        };
-        chain.staged = Some(staged);
+        let (response, work) = self.execute(&request);
+        self.adopt(work);
         response
     }
 
@@ -299,6 +310,30 @@ impl tendermint_abci::Application for KvStore {
                 snapshots::answer(response_apply_snapshot_chunk::Result::Accept)
             }
         }
+    }
+}
+
+impl OptimisticApplication for KvStore {
+    type Work = Staged;
+
+    fn execute(&self, request: &RequestFinalizeBlock) -> (ResponseFinalizeBlock, Staged) {
+        std::thread::sleep(Duration::from_millis(self.0.delay_ms.load(Ordering::Relaxed)));
+        let chain = self.chain();
+        let mut block = Block::begin(&chain, request.txs.len());
+        request.misbehavior.iter().for_each(|evidence| block.punish(evidence));
+        let tx_results = request.txs.iter().map(|tx| block.execute(tx.clone())).collect();
+        let staged = block.finish(request.height);
+        let response = ResponseFinalizeBlock {
+            tx_results,
+            validator_updates: staged.changes.iter().map(Validator::update).collect(),
+            app_hash: staged.state.hash(),
+            ..ResponseFinalizeBlock::default()
+        };
+        (response, staged)
+    }
+
+    fn adopt(&self, staged: Staged) {
+        self.chain().staged = Some(staged);
     }
 }
 

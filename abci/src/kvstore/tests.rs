@@ -2,6 +2,7 @@
 
 use super::validators::testing::key;
 use super::{Durability, KvStore};
+use crate::optimistic::OptimisticApplication as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -456,4 +457,69 @@ proptest! {
             prop_assert_eq!(value(&home.app, key), Some(expected.to_owned()));
         }
     }
+}
+
+/// What a block of these transactions is asked for.
+fn block(height: i64, txs: &[String]) -> RequestFinalizeBlock {
+    let txs = txs.iter().map(|tx| Bytes::from(tx.clone())).collect();
+    RequestFinalizeBlock { height, txs, ..Default::default() }
+}
+
+/// A transaction of a block: pairs and changes of three validators.
+fn some_tx() -> impl Strategy<Value = String> {
+    let change = (0..3_u8, 0..4_u64).prop_map(|(n, power)| {
+        format!("val=ed25519!{}!{power}", STANDARD.encode(key(n).as_bytes()))
+    });
+    prop_oneof![4 => "[a-c]=[x-z]{1,3}", 1 => change]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// A store that executes blocks before they are decided is the same as one that does not, whichever is decided.
+    #[test]
+    fn executing_ahead_changes_nothing_whatever_is_decided(
+        blocks in prop::collection::vec(
+            (prop::collection::vec(some_tx(), 0..5), prop::collection::vec(some_tx(), 0..5), any::<bool>()),
+            1..4,
+        ),
+    ) {
+        let (ahead, plain) = (Home::new(), Home::new());
+        for (height, (decided, other, lucky)) in (1..).zip(&blocks) {
+            let (decided, other) = (block(height, decided), block(height, other));
+            let response = if *lucky {
+                drop(ahead.app.execute(&other));
+                let (response, work) = ahead.app.execute(&decided);
+                ahead.app.adopt(work);
+                response
+            } else {
+                drop(ahead.app.execute(&decided));
+                drop(ahead.app.execute(&other));
+                ahead.app.finalize_block(decided.clone())
+            };
+            prop_assert_eq!(response, plain.app.finalize_block(decided));
+            ahead.app.commit();
+            plain.app.commit();
+        }
+        let (ahead, plain) = (ahead.restart(), plain.restart());
+        prop_assert_eq!(ahead.app.info(RequestInfo::default()), plain.app.info(RequestInfo::default()));
+        for n in 0..3 {
+            let of = |home: &Home| query(&home.app, "/val", key(n).as_bytes());
+            prop_assert_eq!(of(&ahead), of(&plain));
+        }
+        for name in ["a", "b", "c"] {
+            prop_assert_eq!(query(&ahead.app, "", name.as_bytes()), query(&plain.app, "", name.as_bytes()));
+        }
+    }
+}
+
+#[test]
+fn nobody_sees_a_block_that_was_executed_and_not_decided() {
+    let home = Home::new();
+    run(&home.app, 1, &["a=1"]);
+    let before = home.app.info(RequestInfo::default());
+    drop(home.app.execute(&block(2, &["a=2".into(), "b=1".into()])));
+    assert_eq!(home.app.commit(), ResponseCommit::default(), "there is nothing to commit");
+    assert_eq!(home.app.info(RequestInfo::default()), before);
+    assert_eq!(query(&home.app, "", b"a").value, "1");
 }

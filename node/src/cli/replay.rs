@@ -9,6 +9,7 @@ use clap::Args;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tendermint::block::Height;
 use tercet_abci::Named;
 use tercet_abci::remote::Stop;
@@ -58,8 +59,12 @@ impl Replay {
             settings.data.join("kvstore.db").display()
         );
         std::fs::create_dir_all(data).with_context(|| format!("cannot use {}", data.display()))?;
-        let named =
-            Named { data_dir: data.to_owned(), snapshot_interval: 0, ..settings.app.clone() };
+        let named = Named {
+            data_dir: data.to_owned(),
+            snapshot_interval: 0,
+            block_delay: Duration::ZERO,
+            ..settings.app.clone()
+        };
         let mut app = tercet_abci::open(&named, &settings.app_calls, &Stop::default())?.consensus;
         let span = Span { from: self.from, to: self.to };
         let mut progress = Progress::new();

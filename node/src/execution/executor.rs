@@ -12,7 +12,7 @@ use crate::lines::Lines;
 use crate::probe::{Point, Probe};
 use crate::store::Chain;
 use bytes::Bytes;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, TryRecvError};
 use prost::Message as _;
 use std::sync::Arc;
 use tendermint::Hash;
@@ -63,6 +63,8 @@ pub struct Executor {
     verdicts: Verdicts,
     /// What is told of vote extensions that do not count, by whose they are.
     pub(super) refused_extensions: Lines<Address>,
+    /// The last block that the application accepted, to be executed while it is being voted on, once no job waits.
+    accepted: Option<Arc<SealedBlock>>,
     probe: Probe,
 }
 
@@ -93,7 +95,7 @@ impl Executor {
     #[must_use]
     pub fn new(parts: Parts) -> Executor {
         let Parts { app, chain, state, app_height, origin, me, check, hooks, probe } = parts;
-        let (extended, verdicts) = (None, Verdicts::default());
+        let (extended, verdicts, accepted) = (None, Verdicts::default(), None);
         Executor {
             app,
             chain,
@@ -106,18 +108,41 @@ impl Executor {
             hooks,
             verdicts,
             refused_extensions: extensions::lines(),
+            accepted,
             probe,
         }
     }
 
     /// Works until there are no more jobs, or one fails; the failure is told as [`Done::Failed`].
     pub fn run(&mut self, jobs: &Receiver<Job>) {
-        for job in jobs {
-            if let Err(error) = self.work(job) {
+        loop {
+            let worked = match jobs.try_recv() {
+                Ok(job) => self.work(job),
+                // No job that waits is delayed by a block that may never be decided.
+                Err(TryRecvError::Empty) if self.accepted.is_some() => self.speculate(),
+                Err(TryRecvError::Empty) => match jobs.recv() {
+                    Ok(job) => self.work(job),
+                    Err(_) => return,
+                },
+                Err(TryRecvError::Disconnected) => return,
+            };
+            if let Err(error) = worked {
                 (self.hooks.done)(Done::Failed(error));
                 return;
             }
         }
+    }
+
+    /// Has the application execute the block that it accepted, before that is decided. What comes of it stays with the application until
+    /// `FinalizeBlock` of the same block: the node knows nothing of it and makes nothing durable, so a crash leaves nothing.
+    pub(super) fn speculate(&mut self) -> Result<(), ExecutionError> {
+        let Some(block) = self.accepted.take() else { return Ok(()) };
+        let height = block.header().height;
+        if self.state.next_height() != height || height.value() <= self.app_height {
+            return Ok(());
+        }
+        let request = requests::finalize(&block, &self.state);
+        self.app.speculate(request).map_err(|error| ExecutionError::Call { height, error })
     }
 
     /// Does a job. Where the connection to the application breaks meanwhile, the application that is there afterwards is brought to where
@@ -201,8 +226,11 @@ impl Executor {
         })
     }
 
-    fn validate(&mut self, block: &SealedBlock) -> Result<(), ExecutionError> {
+    fn validate(&mut self, block: &Arc<SealedBlock>) -> Result<(), ExecutionError> {
         let result = self.judge(block)?;
+        if result.is_ok() && self.app.is_optimistic() {
+            self.accepted = Some(Arc::clone(block));
+        }
         (self.hooks.done)(Done::Validated { block_id: block.id(), result });
         Ok(())
     }
@@ -243,6 +271,7 @@ impl Executor {
             false => self.chain.save_block(block, &commit.clone().without_extensions())?,
         }
         self.probe.reach(Point::Stored);
+        self.accepted = None;
         let applied = Arc::new(self.execute(block)?);
         let app_hash_changed = applied.state.app_hash != self.state.app_hash;
         if height.value() > self.app_height {

@@ -26,6 +26,7 @@ pub(crate) mod tests;
 
 pub use crate::store::{Applied, State};
 pub use executor::{Executor, Hooks};
+pub use requests::finalize as finalize_request;
 
 use crate::store::StoreError;
 use bytes::Bytes;

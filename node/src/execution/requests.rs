@@ -17,7 +17,8 @@ use tercet_consensus::message::Vote;
 use tercet_consensus::validators::Validators;
 
 /// `FinalizeBlock` of a block that was proposed after `state`.
-pub(super) fn finalize(block: &SealedBlock, state: &State) -> RequestFinalizeBlock {
+#[must_use]
+pub fn finalize(block: &SealedBlock, state: &State) -> RequestFinalizeBlock {
     let header = block.header();
     RequestFinalizeBlock {
         txs: block.txs().to_vec(),

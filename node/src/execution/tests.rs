@@ -4,6 +4,7 @@ mod commits;
 mod evidence;
 mod extensions;
 mod lost;
+mod optimistic;
 mod proposals;
 mod rules;
 mod table;
@@ -33,6 +34,7 @@ use tendermint_proto::v0_38::crypto::{PublicKey as RawKey, public_key::Sum};
 use tendermint_proto::v0_38::types::ConsensusParams;
 use tercet_abci::Application;
 use tercet_abci::grammar::Grammar;
+use tercet_abci::optimistic::OptimisticApplication;
 use tercet_consensus::block::{Block, SealedBlock};
 use tercet_consensus::commit::{Commit, CommitSig};
 use tercet_consensus::message::{Phase, Vote};
@@ -71,6 +73,9 @@ struct Inner {
     rejects_extensions: bool,
     /// What each call was told of misbehaviour, with the name of the call.
     misbehavior: Vec<(&'static str, Vec<Misbehavior>)>,
+    /// Whether it executes blocks before they are decided, and what hears that it does.
+    optimistic: bool,
+    at_execute: Option<Box<dyn FnMut() + Send>>,
     /// Runs at the start of each Commit, with its height.
     at_commit: Option<Box<dyn FnMut(i64) + Send>>,
 }
@@ -176,6 +181,33 @@ impl tendermint_abci::Application for App {
     }
 }
 
+impl OptimisticApplication for App {
+    type Work = (i64, u64);
+
+    fn execute(&self, request: &RequestFinalizeBlock) -> (ResponseFinalizeBlock, (i64, u64)) {
+        self.with(|inner| {
+            inner.calls.push(format!("execute {}", request.height));
+            if let Some(at_execute) = &mut inner.at_execute {
+                at_execute();
+            }
+            let txs = request.txs.len() as u64;
+            let response = ResponseFinalizeBlock {
+                tx_results: vec![ExecTxResult::default(); request.txs.len()],
+                app_hash: hash(inner.txs + txs),
+                ..ResponseFinalizeBlock::default()
+            };
+            (response, (request.height, txs))
+        })
+    }
+
+    fn adopt(&self, (height, txs): (i64, u64)) {
+        self.with(|inner| {
+            inner.calls.push(format!("adopt {height}"));
+            (inner.height, inner.pending) = (height, txs);
+        });
+    }
+}
+
 pub(crate) fn params() -> Params {
     Params {
         block: tendermint::block::Size { max_bytes: 10_000, max_gas: -1, time_iota_ms: 1_000 },
@@ -225,7 +257,11 @@ struct Rig {
 
 /// The consensus role of an application, as a node that starts has it.
 fn consensus(app: &App) -> Box<dyn Application> {
-    app.1.watch(tercet_abci::in_process(app.clone())).consensus
+    let roles = match app.with(|inner| inner.optimistic) {
+        true => tercet_abci::optimistic(app.clone()),
+        false => tercet_abci::in_process(app.clone()),
+    };
+    app.1.watch(roles).consensus
 }
 
 fn origin() -> Origin {

@@ -40,6 +40,8 @@ impl Settings {
                 proxy_app: config.proxy_app.to_string(),
                 data_dir: home.data_dir(config),
                 snapshot_interval: config.kvstore_snapshot_interval,
+                optimistic: config.optimistic_execution,
+                block_delay: config.kvstore_block_delay,
             },
             app_calls: tercet_abci::remote::Settings {
                 protocol: match config.abci {

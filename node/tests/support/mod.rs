@@ -404,6 +404,8 @@ impl Net {
                 proxy_app: "in process".into(),
                 data_dir: PathBuf::new(),
                 snapshot_interval: 0,
+                optimistic: true,
+                block_delay: Duration::ZERO,
             },
             app_calls: Default::default(),
             network: self.network(index),

@@ -1,6 +1,7 @@
 //! A stand-in for executor, application and chain database: fast and deterministic, with the node's real rules for headers and for what
 //! follows a block. The application's hash covers every transaction and every change of validators so far.
 
+use super::ahead::Ahead;
 use super::checkers::Executed;
 use super::keys::{CHAIN_ID, key};
 use super::node::SharedBlocks;
@@ -56,6 +57,8 @@ pub(crate) struct App {
     shared: RefCell<SharedBlocks>,
     /// The order of the calls that a node would make.
     order: Checker,
+    /// The block that is executed before it is decided.
+    pub(crate) ahead: Ahead,
 }
 
 /// What a chain begins with.
@@ -113,7 +116,7 @@ pub(crate) struct Around<'a> {
 
 impl App {
     /// At the start of a chain.
-    pub(crate) fn new(genesis: Arc<State>, me: Address) -> App {
+    pub(crate) fn new(genesis: Arc<State>, me: Address, ahead: Ahead) -> App {
         App {
             chain: Vec::new(),
             genesis,
@@ -122,6 +125,7 @@ impl App {
             busy: false,
             shared: RefCell::default(),
             order: Checker::default(),
+            ahead,
         }
     }
 
@@ -164,12 +168,24 @@ impl App {
     pub(crate) fn crash(&mut self) {
         self.jobs.clear();
         self.busy = false;
+        self.ahead.crash();
     }
 
     /// Does the job that is under way.
     pub(crate) fn work(&mut self, around: Around<'_>) -> Option<Done> {
         self.busy = false;
-        match self.jobs.pop_front()? {
+        let plan = around.plan;
+        let job = self.jobs.pop_front()?;
+        let done = self.job(job, around);
+        if self.jobs.is_empty() {
+            let state = self.chain.last().map_or(&*self.genesis, |stored| &stored.applied.state);
+            self.ahead.idle(state, plan);
+        }
+        done
+    }
+
+    fn job(&mut self, job: Job, around: Around<'_>) -> Option<Done> {
+        match job {
             Job::Propose { height, view, last_commit } => {
                 if let Some(commit) = &last_commit {
                     let (wanted, extended) =
@@ -187,6 +203,9 @@ impl App {
                 let result = judge(&block, self.state(), around.time);
                 if matches!(result, Ok(()) | Err(Refusal::Application)) {
                     self.call(Call::ProcessProposal(number(block.header().height)));
+                }
+                if result.is_ok() {
+                    self.ahead.accepted(&block);
                 }
                 Some(Done::Validated { block_id: block.id(), result })
             }
@@ -234,7 +253,7 @@ impl App {
         commit: Commit,
         around: Around<'_>,
     ) -> Option<Outcome> {
-        let state = self.state();
+        let state = self.chain.last().map_or(&*self.genesis, |stored| &stored.applied.state);
         if block.header().height < state.next_height() {
             return None;
         }
@@ -242,7 +261,16 @@ impl App {
         if let Err(refusal) = judge(&block, state, block.header().time) {
             panic!("S8: the decided block {} does not pass: {refusal}", block.header().height);
         }
+        let before = self.ahead.decided(&block, state);
         let applied = around.executed.of(&block, || finalize(&block, state, around.plan));
+        if let Some(before) = before {
+            assert_eq!(
+                before.state.app_hash,
+                applied.state.app_hash,
+                "S8: block {} executed before it was decided led elsewhere",
+                block.header().height
+            );
+        }
         let app_hash_changed = applied.state.app_hash != state.app_hash;
         let mut pool = around.pool.lock();
         let mine = block.header().proposer_address == self.me;
@@ -285,6 +313,11 @@ fn judge(block: &SealedBlock, state: &State, time: Time) -> Result<(), Refusal> 
 
 /// `FinalizeBlock`, and what follows from it by the node's rules.
 fn finalize(block: &SealedBlock, state: &State, plan: &Plan) -> Applied {
+    after_block(state, block, results(block, state, plan)).expect("a plan's updates are sound")
+}
+
+/// What the application answers to `FinalizeBlock`.
+pub(crate) fn results(block: &SealedBlock, state: &State, plan: &Plan) -> ResponseFinalizeBlock {
     let height = block.header().height.value();
     let validator_updates: Vec<ValidatorUpdate> = plan
         .changes
@@ -304,14 +337,13 @@ fn finalize(block: &SealedBlock, state: &State, plan: &Plan) -> Applied {
     };
     let tx_results = block.txs().iter().map(|_| ExecTxResult::default()).collect();
     let app_hash = Bytes::from(app_hash);
-    let results = ResponseFinalizeBlock {
+    ResponseFinalizeBlock {
         tx_results,
         validator_updates,
         app_hash,
         consensus_param_updates: params_update(plan, height),
         ..Default::default()
-    };
-    after_block(state, block, results).expect("a plan's updates are sound")
+    }
 }
 
 /// The application's word that vote extensions begin, in the block of the plan.
@@ -327,7 +359,7 @@ mod tests {
     use super::*;
 
     fn app() -> App {
-        App::new(Arc::new(genesis(&Plan::of(1))), key(0).address)
+        App::new(Arc::new(genesis(&Plan::of(1))), key(0).address, Ahead::default())
     }
 
     #[test]

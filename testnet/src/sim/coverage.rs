@@ -117,6 +117,7 @@ const WANTED: &[(&str, &[&str])] = &[
             "lost: sync",
         ],
     ),
+    ("executed ahead", &["used", "thrown away", "lost in a crash"]),
     ("adversary", &["one has prepared alone", "a second commit after a decision"]),
     ("hold", &["catching up", "replaying the journal", "restarted: waiting to hear from peers"]),
     (

@@ -13,6 +13,7 @@
 //! - [`scenario`]: plans written by hand.
 
 mod adversary;
+mod ahead;
 mod application;
 mod byzantine;
 mod checkers;

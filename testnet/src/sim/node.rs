@@ -1,5 +1,6 @@
 //! One node: the real engine with simulated surroundings.
 
+use super::ahead::Ahead;
 use super::application::App;
 use super::disk::SharedDisk;
 use super::keys::{CHAIN_ID, Late, SimSigner, key};
@@ -128,7 +129,7 @@ impl Node {
             jobs: crossbeam_channel::unbounded().1,
             sync: SharedSync::default(),
             pool: Arc::default(),
-            app: App::new(Arc::clone(genesis), me),
+            app: App::new(Arc::clone(genesis), me, Ahead::of(node.key)),
             signer_faults: Arc::new(Mutex::new((0, rng))),
             late: Late::default(),
             inbox: Vec::new(),

@@ -359,6 +359,8 @@ impl World {
         let executed = &mut self.executed;
         let around = Around { pool: &node.pool, instant, time, plan: &plan, executed };
         let done = node.app.work(around);
+        let ahead = node.app.ahead.met.take();
+        ahead.into_iter().for_each(|name| self.coverage.met("executed ahead", name));
         self.next_job(seat);
         let Some(done) = done else { return };
         self.trace.done(self.now, seat, &done);
