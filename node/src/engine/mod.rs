@@ -19,6 +19,7 @@
 //! - `turns`, `fresh`: whose frame is verified next, and how many of one author.
 //! - [`peers`]: what is known of each peer, and who needs a relayed message.
 
+mod actions;
 mod clock_watch;
 mod fresh;
 pub mod heights;

@@ -1,4 +1,4 @@
-//! The engine's thread: one match over events, one over actions.
+//! The engine's thread: one match over events; that over actions is in `actions`.
 //!
 //! [`Engine::turn`] waits for nothing but the journal's disk and reads no clock; [`Engine::run`] is the loop around it.
 
@@ -11,8 +11,7 @@ use super::peers::Peers;
 use super::timers::Timers;
 use super::work::Work;
 use super::{EngineError, Event, Origin};
-use crate::execution::{Applied, Done, ExecutionError, Job};
-use crate::wire::Consensus;
+use crate::execution::{Applied, Done, ExecutionError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,8 +19,8 @@ use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::key::Address;
-use tercet_consensus::message::{Decided, Message, Phase, SignRequest, Vote};
-use tercet_consensus::replica::{Action, HeightStart, Input, Replica, Timer};
+use tercet_consensus::message::{Phase, Vote};
+use tercet_consensus::replica::{HeightStart, Input, Replica, Timer};
 
 pub use super::parts::{Parts, Pool, Primary, Witness};
 pub use super::snapshot::Snapshot;
@@ -47,12 +46,12 @@ pub struct Engine {
     pub(super) peers: Peers,
     timers: Timers,
     /// Timers that the turn wants; they run once it is over.
-    unarmed: Vec<(Timer, Duration)>,
-    work: Work,
+    pub(super) unarmed: Vec<(Timer, Duration)>,
+    pub(super) work: Work,
     /// The last height that the application has executed.
     applied: Option<Height>,
     /// Transactions in blocks that are decided and not executed: the pool still counts them.
-    unexecuted: BTreeMap<Height, usize>,
+    pub(super) unexecuted: BTreeMap<Height, usize>,
     pub(super) hold: Hold,
     /// Decided blocks of peers that wait for their turn.
     pub(super) ahead: Ahead,
@@ -368,86 +367,6 @@ impl Engine {
         }
     }
 
-    fn step(&mut self, inputs: Vec<Input>) -> Result<(), EngineError> {
-        let mut early = Vec::new();
-        let late = {
-            let (jobs, network, now) = (&self.parts.jobs, &self.parts.network, self.now);
-            let peers = &mut self.peers;
-            self.parts.core.step(inputs, now.time, &mut |action| match asked(action) {
-                Ok(job) => drop(jobs.send(job)),
-                Err(Action::Broadcast(message)) => {
-                    if let Message::Block(block) = &message {
-                        peers.sent_body(block.id(), now.instant);
-                    }
-                    network.broadcast(Consensus::Message(message));
-                }
-                Err(other) => early.push(other),
-            })?
-        };
-        for action in early.into_iter().chain(late) {
-            self.carry_out(action);
-        }
-        let replica = self.parts.core.replica();
-        if replica.has_accepted() && !replica.is_decided() {
-            self.parts.pace.accepted(replica.height(), self.now.instant);
-        }
-        Ok(())
-    }
-
-    /// The match over actions. Everything that an action of this step needed durable is durable.
-    fn carry_out(&mut self, action: Action) {
-        let action = match asked(action) {
-            Ok(job) => return drop(self.parts.jobs.send(job)),
-            Err(action) => action,
-        };
-        match action {
-            Action::Broadcast(message) => {
-                self.parts.network.broadcast(Consensus::Message(message));
-            }
-            Action::Send(validator, message) => {
-                if let Some(peer) = self.peers.peer_of(&validator) {
-                    self.parts.network.send(peer, Consensus::Message(message));
-                }
-            }
-            Action::Arm { timer, after } => self.unarmed.push((timer, after)),
-            Action::Decide(decided) => self.decided(decided),
-            Action::Evidence(votes) => self.evidence(*votes),
-            Action::FetchBlock(_) => self.fetch_missing(true),
-            Action::Alarm(what) => self.failure = Some(EngineError::Alarm(what)),
-            Action::Note(note) => self.note(note),
-            Action::Sign(SignRequest::Vote { vote, extend: true }) => self.extend(vote),
-            // `Journaled` keeps these to itself; the others were jobs.
-            Action::Persist(_)
-            | Action::Sign(_)
-            | Action::Validate(_)
-            | Action::VerifyExtension(_)
-            | Action::Propose { .. } => {}
-        }
-    }
-
-    /// Has the application extend a COMMIT of this node.
-    fn extend(&mut self, vote: Vote) {
-        if let Some(Message::Block(block)) = self.parts.core.replica().block(&vote.block_id) {
-            drop(self.parts.jobs.send(Job::Extend { vote, block }));
-        }
-    }
-
-    fn decided(&mut self, decided: Decided) {
-        self.note_foreign_commits(&decided);
-        let replica = self.parts.core.replica();
-        let Decided { block, commit } = decided;
-        if replica.saw_view_change() && replica.height() == commit.height {
-            self.parts.pace.view_change(commit.height);
-        }
-        self.note_time(&commit);
-        self.work.decided(self.now.instant);
-        self.unexecuted.insert(commit.height, block.txs().len());
-        self.parts.pace.decided(commit.height, block.bytes().len());
-        self.keep_decided(block.clone());
-        // A closed channel means that the node is stopping.
-        drop(self.parts.jobs.send(Job::Apply { block, commit }));
-    }
-
     /// Moves a decided replica to the next height, once its validators are known, and whether it has vote extensions. True where it
     /// moved.
     fn try_advance(&mut self) -> Result<bool, EngineError> {
@@ -519,14 +438,4 @@ impl Engine {
             self.hold.nobody_waits();
         }
     }
-}
-
-/// What the application is asked.
-fn asked(action: Action) -> Result<Job, Action> {
-    Ok(match action {
-        Action::Validate(block) => Job::Validate(block),
-        Action::VerifyExtension(vote) => Job::VerifyExtension(vote),
-        Action::Propose { height, view, last_commit } => Job::Propose { height, view, last_commit },
-        other => return Err(other),
-    })
 }
