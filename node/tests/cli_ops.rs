@@ -131,6 +131,12 @@ fn a_block_that_this_validator_has_signed_is_not_removed() {
     fs::remove_dir_all(home.file("data/journal")).expect("removed");
     let error = refused(&["rollback", "--hard", "--home", home.arg()]);
     assert!(error.contains("does not fit priv_validator_state.json"), "{error}");
+    // Nor without both.
+    fs::remove_file(home.file("data/priv_validator_state.json")).expect("removed");
+    let error = refused(&["rollback", "--hard", "--home", home.arg()]);
+    for words in ["neither the journal nor priv_validator_state.json", "without --hard"] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
     let line = done(&["rollback", "--home", home.arg()]);
     assert_eq!(height_in(&line), top - 1, "nothing had changed");
 }

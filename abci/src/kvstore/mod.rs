@@ -4,16 +4,17 @@
 //! # Transactions
 //!
 //! `key=value` (or `key:value`, which the primary rewrites) sets a key. `val=ed25519!<base64 of the key>!<power>` changes a
-//! validator. All else has code 2. `CheckTx`, `PrepareProposal` and `ProcessProposal` look at the transaction alone and take
+//! validator, `val=secp256k1!…` one with a key of that kind. All else has code 2. `CheckTx`, `PrepareProposal` and `ProcessProposal` look at the transaction alone and take
 //! no lock.
 //!
 //! # Where it differs
 //!
-//! A chain that works with CometBFT and ed25519 validators has the same outcomes here. Where CometBFT's kvstore would stop its
+//! A chain that works with CometBFT has the same outcomes here. Where CometBFT's kvstore would stop its
 //! chain, this one refuses the transaction: malformed ones in `CheckTx` with code 2 and in a proposal with REJECT (module `tx`);
 //! and changes that no validator set can take (module `validators`) in `FinalizeBlock` with code 3 and no events, as only the
-//! block tells. Evidence against somebody who is no validator any more is ignored. Two things CometBFT could live with: validators
-//! with secp256k1 keys, or with 32 bytes that are no ed25519 key, which Tercet cannot verify; both have code 2. Queries and `Info`
+//! block tells. Evidence against somebody who is no validator any more is ignored. Two things CometBFT could live with: keys that are no
+//! point of their curve, which nobody can verify (code 2), and the first validator with a key of a kind that no validator has (code 3), as the store does
+//! not know whether the chain's parameters permit the kind. Queries and `Info`
 //! see the last committed block, never a block between `FinalizeBlock` and `Commit`.
 //!
 //! # Where the data is
@@ -193,7 +194,7 @@ impl tendermint_abci::Application for KvStore {
     fn init_chain(&self, request: RequestInitChain) -> ResponseInitChain {
         let mut chain = self.chain();
         let validators = request.validators.iter().map(|update| {
-            Validator::of(update).unwrap_or_else(|| panic!("{update:?} is no ed25519 validator"))
+            Validator::of(update).unwrap_or_else(|| panic!("{update:?} is no validator"))
         });
         let validators: Validators = validators.collect();
         let mut batch = Batch::with_capacity(0);

@@ -1,6 +1,6 @@
 //! The application as the node calls it, against the rules of CometBFT's kvstore.
 
-use super::validators::testing::key;
+use super::validators::testing::{key, secp256k1};
 use super::{Durability, KvStore};
 use crate::optimistic::OptimisticApplication as _;
 use base64::Engine as _;
@@ -522,4 +522,28 @@ fn nobody_sees_a_block_that_was_executed_and_not_decided() {
     assert_eq!(home.app.commit(), ResponseCommit::default(), "there is nothing to commit");
     assert_eq!(home.app.info(RequestInfo::default()), before);
     assert_eq!(query(&home.app, "", b"a").value, "1");
+}
+
+/// CometBFT's `UpdateValidator` takes both kinds (`abci/types/pubkey.go`).
+#[test]
+fn validators_with_secp256k1_keys_come_go_and_are_stored() {
+    let home = Home::new();
+    let [one, two] = secp256k1();
+    let of = |key: &[u8], power| {
+        let pub_key = Some(PublicKey { sum: Some(Sum::Secp256k1(key.to_vec())) });
+        ValidatorUpdate { pub_key, power }
+    };
+    let validators = vec![of(one.as_bytes(), 10)];
+    home.app.init_chain(RequestInitChain { validators, ..Default::default() });
+    let change = |key: &[u8], power| format!("val=secp256k1!{}!{power}", STANDARD.encode(key));
+    let ed25519 = format!("val=ed25519!{}!5", STANDARD.encode(key(1).as_bytes()));
+    let response = run(&home.app, 1, &[&change(two.as_bytes(), 7), &ed25519]);
+    let codes: Vec<u32> = response.tx_results.iter().map(|result| result.code).collect();
+    assert_eq!(codes, [0, 3], "no validator has an ed25519 key");
+    assert_eq!(response.validator_updates, [of(two.as_bytes(), 7)]);
+    let home = home.restart();
+    assert!(!query(&home.app, "/val", two.as_bytes()).value.is_empty());
+    let response = run(&home.app, 2, &[&change(one.as_bytes(), 0)]);
+    assert_eq!(response.validator_updates, [of(one.as_bytes(), 0)]);
+    assert!(query(&home.app, "/val", one.as_bytes()).value.is_empty());
 }

@@ -1,11 +1,11 @@
-//! What a transaction says. Two forms: `key=value`, and `val=ed25519!<base64 of the key>!<power>`, which changes a validator.
+//! What a transaction says. Two forms: `key=value`, and `val=<kind>!<base64 of the key>!<power>`, which changes a validator; the kind is ed25519 or secp256k1.
 //!
 //! Clients may write `key:value` too. The primary puts it into its block as `key=value`, and in a block nothing else is valid.
 //! Bytes, not text: everything but `=` and `:` may stand in keys and values.
 //!
 //! Stricter than CometBFT where CometBFT's kvstore stops its chain later on:
 //! - `val:x` would stand in a block as the malformed validator change `val=x`, and each replica would reject the block;
-//! - a validator change needs an ed25519 key (a point of the curve) and a power that a validator set may have in total, or the
+//! - a validator change needs a key (a point of the curve) and a power that a validator set may have in total, or the
 //!   node could not go on from the block;
 //! - a block with `key:value` is rejected, and not found out about when it is to be committed.
 
@@ -50,7 +50,7 @@ pub(super) enum Malformed {
     #[error("a transaction is key=value or key:value")]
     Pair,
     /// Begins with `val=` or `val:` and does not go on as it has to.
-    #[error("a validator transaction is val=ed25519!<base64 of the key>!<power>")]
+    #[error("a validator transaction is val=<ed25519 or secp256k1>!<base64 of the key>!<power>")]
     Validator,
 }
 
@@ -108,10 +108,15 @@ fn separator(tx: &[u8]) -> Option<(usize, u8)> {
 fn validator(change: &[u8]) -> Option<Tx> {
     let mut parts = change.split(|byte| *byte == b'!');
     let (kind, key, power) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() || !matches!(kind, b"" | b"ed25519") {
+    if parts.next().is_some() {
         return None;
     }
-    let key = PublicKey::parse(&BASE64.decode(without_newlines(key)).ok()?)?;
+    let key = BASE64.decode(without_newlines(key)).ok()?;
+    let key = match kind {
+        b"" | b"ed25519" => PublicKey::ed25519(&key)?,
+        b"secp256k1" => PublicKey::secp256k1(&key)?,
+        _ => return None,
+    };
     let power = std::str::from_utf8(power).ok()?.parse::<i64>().ok()?;
     let power = u64::try_from(power).ok().filter(|power| *power <= POWER_MAX)?;
     Some(Tx::Validator { key, power })
@@ -129,7 +134,7 @@ fn without_newlines(base64: &[u8]) -> Cow<'_, [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::validators::testing::key;
+    use super::super::validators::testing::{key, secp256k1};
     use super::*;
     use proptest::prelude::*;
 
@@ -164,6 +169,10 @@ mod tests {
                 assert_eq!(parse(&change(kind, key.as_bytes(), power)), Ok(tx), "{kind} {power}");
             }
         }
+        let [key, _] = secp256k1();
+        let tx = Tx::Validator { key, power: 10 };
+        assert_eq!(parse(&change("secp256k1", key.as_bytes(), "10")), Ok(tx));
+        let key = self::key(1);
         let most = POWER_MAX.to_string();
         let expected = Tx::Validator { key, power: POWER_MAX };
         assert_eq!(parse(&change("ed25519", key.as_bytes(), &most)), Ok(expected));
@@ -171,12 +180,16 @@ mod tests {
 
     #[test]
     fn a_validator_change_that_the_chain_could_not_go_on_from_is_refused() {
-        let good = key(1);
+        let (good, [one, _]) = (key(1), secp256k1());
         let too_much = (POWER_MAX + 1).to_string();
-        let no_point = (0..=255).map(|byte| [byte; 32]).find(|key| PublicKey::parse(key).is_none());
+        let no_point =
+            (0..=255).map(|byte| [byte; 32]).find(|key| PublicKey::ed25519(key).is_none());
         let text = String::from_utf8(change("ed25519", good.as_bytes(), "1")).unwrap();
         let wrong = [
-            change("secp256k1", &[2; 33], "1"),
+            change("secp256k1", good.as_bytes(), "1"),
+            change("secp256k1", &[5; 33], "1"),
+            change("ed25519", one.as_bytes(), "1"),
+            change("", one.as_bytes(), "1"),
             change("sr25519", good.as_bytes(), "1"),
             change("Ed25519", good.as_bytes(), "1"),
             change("ed25519", &[1; 31], "1"),

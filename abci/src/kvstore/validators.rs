@@ -5,7 +5,6 @@
 //! changes of one validator become one. The set is the one that the node will have two heights later.
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use tendermint_proto::v0_38::abci::ValidatorUpdate;
 use tendermint_proto::v0_38::crypto::{self, public_key::Sum};
@@ -15,39 +14,68 @@ pub(super) const POWER_MAX: u64 = (i64::MAX / 8).unsigned_abs();
 /// The most validators (CometBFT `types/vote_set.go`, `MaxVotesCount`).
 const VALIDATORS_MAX: usize = 10_000;
 
-/// An ed25519 public key.
+/// A public key of one of the two kinds that validators have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PublicKey([u8; 32]);
+pub(super) enum PublicKey {
+    /// ed25519.
+    Ed25519([u8; 32]),
+    /// secp256k1: a compressed point.
+    Secp256k1([u8; 33]),
+}
 
 impl PublicKey {
-    /// The key in these 32 bytes; none where they are no point of the curve, as no signature could be verified with it.
-    pub(super) fn parse(bytes: &[u8]) -> Option<PublicKey> {
+    /// The ed25519 key in these 32 bytes; none where they are no point of the curve, as no signature could be verified with it.
+    pub(super) fn ed25519(bytes: &[u8]) -> Option<PublicKey> {
         let bytes: [u8; 32] = bytes.try_into().ok()?;
-        ed25519_zebra::VerificationKey::try_from(bytes).ok().map(|_| PublicKey(bytes))
+        ed25519_zebra::VerificationKey::try_from(bytes).ok().map(|_| PublicKey::Ed25519(bytes))
+    }
+
+    /// The same of secp256k1, in 33 bytes.
+    pub(super) fn secp256k1(bytes: &[u8]) -> Option<PublicKey> {
+        let bytes: [u8; 33] = bytes.try_into().ok()?;
+        // There are other forms of 33 bytes, of which there would be two of one key.
+        let compressed = matches!(bytes, [2 | 3, ..]);
+        let key = tendermint::PublicKey::from_raw_secp256k1(&bytes).filter(|_| compressed);
+        key.map(|_| PublicKey::Secp256k1(bytes))
     }
 
     /// The key of an update.
     pub(super) fn of(update: &ValidatorUpdate) -> Option<PublicKey> {
         match update.pub_key.as_ref()?.sum.as_ref()? {
-            Sum::Ed25519(bytes) => PublicKey::parse(bytes),
-            Sum::Secp256k1(_) => None,
+            Sum::Ed25519(bytes) => PublicKey::ed25519(bytes),
+            Sum::Secp256k1(bytes) => PublicKey::secp256k1(bytes),
         }
     }
 
     /// The raw bytes.
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match self {
+            PublicKey::Ed25519(bytes) => bytes,
+            PublicKey::Secp256k1(bytes) => bytes,
+        }
     }
 
+    fn is_of_kind(self, other: PublicKey) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+
+    /// The first 20 bytes of SHA-256 of an ed25519 key, RIPEMD-160 of SHA-256 of a secp256k1 one.
+    ///
+    /// # Panics
+    /// Never: the key was decoded.
     fn address(self) -> Address {
-        let digest: [u8; 32] = Sha256::digest(self.0).into();
+        let key = match &self {
+            PublicKey::Ed25519(bytes) => tendermint::PublicKey::from_raw_ed25519(bytes),
+            PublicKey::Secp256k1(bytes) => tendermint::PublicKey::from_raw_secp256k1(bytes),
+        };
+        let id = tendermint::account::Id::from(key.expect("the key was decoded"));
         let mut address = [0; 20];
-        address.copy_from_slice(digest.split_at(20).0);
+        address.copy_from_slice(id.as_bytes());
         Address(address)
     }
 }
 
-/// The first 20 bytes of SHA-256 of a key.
+/// What a validator is named by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Address([u8; 20]);
 
@@ -70,7 +98,11 @@ impl Validator {
     /// # Panics
     /// Never: a power is at most [`POWER_MAX`].
     pub(super) fn update(&self) -> ValidatorUpdate {
-        let key = Sum::Ed25519(self.key.as_bytes().to_vec());
+        let bytes = self.key.as_bytes().to_vec();
+        let key = match self.key {
+            PublicKey::Ed25519(_) => Sum::Ed25519(bytes),
+            PublicKey::Secp256k1(_) => Sum::Secp256k1(bytes),
+        };
         let power = i64::try_from(self.power).expect("a power is at most POWER_MAX");
         ValidatorUpdate { pub_key: Some(crypto::PublicKey { sum: Some(key) }), power }
     }
@@ -81,6 +113,8 @@ impl Validator {
 pub(super) enum Refused {
     #[error("there is no such validator")]
     Absent,
+    #[error("no validator has a key of this kind, so the chain may not permit it")]
+    Kind,
     #[error("it is the last validator")]
     Last,
     #[error("there are {VALIDATORS_MAX} validators, and no more are possible")]
@@ -132,6 +166,12 @@ impl Validators {
         }
     }
 
+    /// Whether the chain permits keys of this kind, as far as its validators show: an update of another kind would stop it. Where there
+    /// are none, nothing is known.
+    fn permit(&self, key: PublicKey) -> bool {
+        self.0.is_empty() || self.iter().any(|validator| validator.key.is_of_kind(key))
+    }
+
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Validator> {
         self.0.values()
@@ -156,6 +196,7 @@ impl Changes<'_> {
         let total = self.total - u128::from(old) + u128::from(validator.power);
         let count = match (old, validator.power) {
             (0, 0) => return Err(Refused::Absent),
+            (0, _) if !self.before.permit(validator.key) => return Err(Refused::Kind),
             (_, 0) if self.count == 1 => return Err(Refused::Last),
             (0, _) if self.count >= VALIDATORS_MAX => return Err(Refused::TooMany),
             (_, power) if power > old && total > u128::from(POWER_MAX) => {
@@ -205,7 +246,16 @@ pub(super) mod testing {
     /// The key whose secret is this byte, 32 times.
     pub(in super::super) fn key(seed: u8) -> PublicKey {
         let secret = ed25519_zebra::SigningKey::from([seed; 32]);
-        PublicKey::parse(ed25519_zebra::VerificationKey::from(&secret).as_ref()).unwrap()
+        PublicKey::ed25519(ed25519_zebra::VerificationKey::from(&secret).as_ref()).unwrap()
+    }
+
+    /// The secp256k1 keys whose secrets are 1 and 2: the generator of the curve and its double.
+    pub(in super::super) fn secp256k1() -> [PublicKey; 2] {
+        [
+            "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798",
+            "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5",
+        ]
+        .map(|key| PublicKey::secp256k1(&hex::decode(key).unwrap()).unwrap())
     }
 }
 
@@ -274,6 +324,31 @@ mod tests {
         assert_eq!(changes.punish(&address(3), 9), Err(Refused::Absent));
         assert_eq!(changes.punish(&address(1), 1), Err(Refused::Last));
         assert_eq!(changes.finish(), [validator(1, 7), validator(2, 0)]);
+    }
+
+    #[test]
+    fn a_kind_of_key_that_no_validator_has_is_refused() {
+        let [one, two] = testing::secp256k1();
+        let secp256k1 = |key, power| Validator { key, power };
+        let set = Validators::from_iter([validator(1, 10)]);
+        assert_eq!(set.changes().set(secp256k1(one, 5)), Err(Refused::Kind));
+        let set = Validators::from_iter([validator(1, 10), secp256k1(one, 5)]);
+        let mut changes = set.changes();
+        for change in [secp256k1(two, 5), validator(2, 5), secp256k1(one, 0)] {
+            assert_eq!(changes.set(change), Ok(()));
+        }
+        let set = Validators::from_iter([secp256k1(one, 5)]);
+        assert_eq!(set.changes().set(validator(1, 5)), Err(Refused::Kind));
+        assert_eq!(set.changes().set(secp256k1(two, 5)), Ok(()));
+    }
+
+    /// The address of the generator is known to everyone as that of Bitcoin's secret 1.
+    #[test]
+    fn the_address_of_a_secp256k1_key_is_that_of_cometbft() {
+        let [one, _] = testing::secp256k1();
+        assert_eq!(hex::encode(one.address().0), "751e76e8199196d454941c45d1b3a323f1433bd6");
+        let update = Validator { key: one, power: 12 }.update();
+        assert_eq!(Validator::of(&update), Some(Validator { key: one, power: 12 }));
     }
 
     #[test]

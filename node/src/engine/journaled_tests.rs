@@ -17,7 +17,7 @@ use tercet_consensus::replica::{HeightStart, Settings};
 use tercet_consensus::testing::cluster::{CHAIN_ID, header};
 use tercet_consensus::testing::key;
 use tercet_consensus::testing::messages::Signers;
-use tercet_consensus::verify::Direct;
+use tercet_consensus::verify::{Context, Direct};
 use tercet_consensus::view::View;
 
 /// The journal's and the file's reservation, and what they say.
@@ -254,7 +254,7 @@ fn what_the_application_is_asked_after_a_decision_stays_behind_it() {
         Action::Decide(decided) => Some(decided),
         _ => None,
     });
-    let context = decider.signers.context();
+    let context = Context { chain_id: CHAIN_ID, ..decider.signers.context() };
     let decided = context.decided(decided.expect("alone, it decides"), &Direct).expect("valid");
     let mut core = alone.open(alone.start(1, None));
     let advance = Input::Advance(alone.start(2, None));

@@ -64,6 +64,10 @@ pub fn check_piece(
     if !tip.has(height) {
         return Err(Invalid::Early(height).into());
     }
+    // Before anything is looked up: whoever prunes may not have it any more.
+    if height.value() < tip.floor {
+        return Err(Invalid::Old { height, time: piece.time() }.into());
+    }
     let right = facts.header(height)?.ok_or(Invalid::Missing(height))?.time;
     if piece.time() != right {
         return Err(Invalid::Time { found: piece.time(), right }.into());

@@ -20,6 +20,8 @@ pub struct Tip<'a> {
     pub time: Time,
     /// The parameters of evidence in the next block.
     pub params: &'a Params,
+    /// The lowest height of which evidence may come.
+    pub floor: u64,
 }
 
 impl<'a> Tip<'a> {
@@ -31,6 +33,7 @@ impl<'a> Tip<'a> {
             height: state.last_height.map_or(0, |height| height.value()),
             time: state.last_block_time,
             params: &state.params.evidence,
+            floor: state.evidence_floor,
         }
     }
 

@@ -50,6 +50,7 @@ fn state(height: u32, validators: &Arc<Validators>) -> State {
         app_hash: Vec::new(),
         last_results_hash: None,
         app_version: 1,
+        evidence_floor: 0,
     }
 }
 

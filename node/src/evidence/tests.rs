@@ -34,6 +34,7 @@ pub(super) struct Fake {
     validators: Arc<Validators>,
     marks: BTreeMap<Key, Height>,
     params: Params,
+    floor: u64,
 }
 
 impl Facts for Fake {
@@ -72,12 +73,19 @@ impl Fake {
             },
             validators: Arc::new(validators),
             marks: BTreeMap::new(),
+            floor: 1,
         }
     }
 
     fn tip(&self) -> Tip<'_> {
         let time = self.headers[&u64::from(TIP)].time;
-        Tip { chain_id: CHAIN_ID, height: TIP.into(), time, params: &self.params }
+        Tip {
+            chain_id: CHAIN_ID,
+            height: TIP.into(),
+            time,
+            params: &self.params,
+            floor: self.floor,
+        }
     }
 
     /// What a block with these pieces is refused for.

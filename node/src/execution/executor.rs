@@ -297,7 +297,7 @@ impl Executor {
 
     fn execute(&mut self, block: &SealedBlock) -> Result<Applied, ExecutionError> {
         let height = block.header().height;
-        check_sequence(block, &self.state, &self.chain, &*self.check)?;
+        check_sequence(block, &self.state)?;
         let results = if height.value() > self.app_height {
             let results = self.app.finalize_block(requests::finalize(block, &self.state))?;
             self.probe.reach(Point::Executed);
@@ -305,7 +305,7 @@ impl Executor {
         } else {
             known_results(&self.chain, height)?
         };
-        after_block(&self.state, block, results)
+        executed(&self.chain, &self.state, block, results)
     }
 }
 
@@ -357,13 +357,9 @@ pub(super) fn retained(retain: i64, height: Height) -> Option<Height> {
     below
 }
 
-/// A decided block must follow the state in all that the state and the chain know.
-pub(super) fn check_sequence(
-    block: &SealedBlock,
-    state: &State,
-    chain: &Chain,
-    signatures: &dyn SignatureCheck,
-) -> Result<(), ExecutionError> {
+/// A decided block must follow the state in all that the state knows. Its evidence was judged before it was voted for: what that was judged by
+/// may be pruned by now, and what a quorum decided is executed.
+pub(super) fn check_sequence(block: &SealedBlock, state: &State) -> Result<(), ExecutionError> {
     let header = block.header();
     let at = state.last_height.map_or(0, |height| height.value());
     let wrong = |what: String| ExecutionError::Sequence { height: header.height, state: at, what };
@@ -371,8 +367,7 @@ pub(super) fn check_sequence(
     check(block, state, header.time).map_err(|refusal| match diverged(&refusal, block, state) {
         Some(error) => error,
         None => wrong(refusal.to_string()),
-    })?;
-    check_evidence(block, state, chain, signatures)?.map_err(|refusal| wrong(refusal.to_string()))
+    })
 }
 
 /// Where a decided block has another hash than what the application computed, it is the application that is wrong, not the disk.
@@ -393,6 +388,18 @@ fn diverged(refusal: &Refusal, block: &SealedBlock, state: &State) -> Option<Exe
     };
     let (at, height) = (state.last_height, header.height);
     Some(ExecutionError::Diverged { field, at, height, ours, theirs })
+}
+
+/// What a stored block that the application answered with `results` led to.
+pub(super) fn executed(
+    chain: &Chain,
+    state: &State,
+    block: &SealedBlock,
+    results: ResponseFinalizeBlock,
+) -> Result<Applied, ExecutionError> {
+    let mut applied = after_block(state, block, results)?;
+    applied.state.evidence_floor = chain.evidence_floor(&applied.state)?;
+    Ok(applied)
 }
 
 /// What the application answered to a block that it has committed already.

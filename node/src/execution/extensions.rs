@@ -102,6 +102,22 @@ impl Executor {
 
     fn is_extension_good(&mut self, vote: &Vote, data: &Bytes) -> Result<bool, ExecutionError> {
         let answer = self.app.verify_vote_extension(requests::verify_extension(vote, data))?;
+        if let Some(line) = no_status(vote, answer.status) {
+            tracing::error!("{line}");
+        }
         Ok(answer.status == i32::from(VerifyStatus::Accept))
     }
+}
+
+/// A line where the application said neither ACCEPT nor REJECT. CometBFT panics there (`state/execution.go`, `VerifyVoteExtension`); here the
+/// extension does not count, and the node goes on: the message of another must not stop it.
+pub(super) fn no_status(vote: &Vote, status: i32) -> Option<String> {
+    let known = VerifyStatus::try_from(status).is_ok_and(|status| status != VerifyStatus::Unknown);
+    (!known).then(|| {
+        let Vote { height, validator, .. } = vote;
+        format!(
+            "the application answered VerifyVoteExtension of {validator} at height {height} with the status {status}, which is none, and that \
+             counts as REJECT (CometBFT would stop); mend the application"
+        )
+    })
 }

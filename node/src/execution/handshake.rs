@@ -18,9 +18,9 @@ mod cells;
 
 pub use cells::Misfit;
 
-use super::executor::{check_sequence, known_results};
-use super::updates::{after_block, after_init, check_count};
-use super::{Applied, ExecutionError, State, requests};
+use super::executor::{check_sequence, executed, known_results};
+use super::updates::{after_init, check_count};
+use super::{ExecutionError, State, requests};
 use crate::store::Chain;
 use bytes::Bytes;
 use cells::{Cell, Found, number};
@@ -32,7 +32,6 @@ use tendermint_proto::v0_38::abci::{
 use tercet_abci::Application;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::validators::Validators;
-use tercet_consensus::verify::Direct;
 
 /// The ABCI version that requests carry (CometBFT `version/version.go`, `ABCISemVer`).
 const ABCI_VERSION: &str = "2.0.0";
@@ -369,7 +368,7 @@ fn catch_up(
     let app_height = ready.app_height;
     while let Some(block) = chain.block(ready.state.next_height())? {
         let height = block.header().height;
-        check_sequence(&block, &ready.state, chain, &Direct)?;
+        check_sequence(&block, &ready.state)?;
         let known = height.value() <= ready.app_height;
         let results = if known {
             known_results(chain, height)?
@@ -377,7 +376,7 @@ fn catch_up(
             let request = requests::finalize(&block, &ready.state);
             app.finalize_block(request).map_err(|error| ExecutionError::from(error).at(height))?
         };
-        let applied: Applied = after_block(&ready.state, &block, results)?;
+        let applied = executed(chain, &ready.state, &block, results)?;
         if let Some(expected) = expected.filter(|_| height.value() == app_height) {
             compare_hash(expected, &applied.state)?;
         }

@@ -71,6 +71,8 @@ struct Inner {
     /// What it extends COMMITs with, and whether it rejects every extension.
     extension: Bytes,
     rejects_extensions: bool,
+    /// The status that it answers VerifyVoteExtension with, where it is none of those.
+    verify_status: Option<i32>,
     /// What each call was told of misbehaviour, with the name of the call.
     misbehavior: Vec<(&'static str, Vec<Misbehavior>)>,
     /// Whether it executes blocks before they are decided, and what hears that it does.
@@ -145,7 +147,7 @@ impl tendermint_abci::Application for App {
             inner.calls.push(format!("verify {}", request.height));
             let rejects = inner.rejects_extensions;
             let status = if rejects { VerifyStatus::Reject } else { VerifyStatus::Accept };
-            ResponseVerifyVoteExtension { status: status.into() }
+            ResponseVerifyVoteExtension { status: inner.verify_status.unwrap_or(status.into()) }
         })
     }
 
@@ -239,6 +241,7 @@ fn genesis() -> State {
         app_hash: Vec::new(),
         last_results_hash: Some(updates::results_hash(&[])),
         app_version: 0,
+        evidence_floor: 0,
     }
 }
 

@@ -21,7 +21,7 @@ use tercet_consensus::power::TOTAL_POWER_MAX;
 use tercet_consensus::validators::Validators;
 
 /// The state after `block`, which the application answered with `results`. Updates of FinalizeBlock(H) take effect at H+2, parameters
-/// at H+1.
+/// at H+1. The floor of evidence, which takes the chain to know, is that before.
 ///
 /// # Errors
 /// Where the answer breaks a rule; then nothing changes.
@@ -49,8 +49,8 @@ pub fn after_block(
         Arc::new(set.map_err(&wrong)?)
     };
     let app_version = match &results.consensus_param_updates {
-        Some(ConsensusParams { version: Some(version), .. }) => version.app,
-        _ => state.app_version,
+        Some(_) => app_version(&params),
+        None => state.app_version,
     };
     let state = State {
         chain_id: state.chain_id.clone(),
@@ -65,10 +65,17 @@ pub fn after_block(
         app_hash: results.app_hash.to_vec(),
         last_results_hash: Some(results_hash(&results.tx_results)),
         app_version,
+        evidence_floor: state.evidence_floor,
     };
     let offences = evidence::marks(&block.block().evidence);
     let offences = offences.iter().map(evidence::Key::to_bytes).collect();
     Ok(Applied { height, results, state, offences })
+}
+
+/// The version of the application that headers say after an update of any parameter: that of the parameters, also where the update does not
+/// name it (CometBFT `state/execution.go`, `updateState`; `consensus/replay.go`). What `Info` said counts until the first update.
+fn app_version(params: &Params) -> u64 {
+    params.version.as_ref().map_or(0, |version| version.app)
 }
 
 /// Every transaction has a result (CometBFT `state/execution.go`, `applyBlock`).
@@ -94,7 +101,7 @@ pub(super) fn check_count(
 pub fn after_init(mut state: State, answer: &ResponseInitChain) -> Result<State, ExecutionError> {
     if let Some(updates) = &answer.consensus_params {
         state.params = update_params(&state.params, updates, 0).map_err(ExecutionError::Init)?;
-        state.app_version = updates.version.as_ref().map_or(state.app_version, |v| v.app);
+        state.app_version = app_version(&state.params);
     }
     if !answer.validators.is_empty() {
         // One without power is refused: there is nobody to be removed.

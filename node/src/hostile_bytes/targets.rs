@@ -240,6 +240,7 @@ static STATE: LazyLock<execution::State> = LazyLock::new(|| {
         app_hash: vec![1, 2, 3],
         last_results_hash: Some(Hash::Sha256([1; 32])),
         app_version: 1,
+        evidence_floor: 0,
     }
 });
 

@@ -106,6 +106,7 @@ fn chain(genesis: Genesis, own: &ValidatorKey) -> anyhow::Result<ChainSettings> 
         app_hash: genesis.app_hash.clone(),
         last_results_hash: Some(updates::results_hash(&[])),
         app_version: genesis.params.version.as_ref().map_or(0, |version| version.app),
+        evidence_floor: 0,
     };
     let app_state =
         genesis.app_state.as_ref().map_or_else(Vec::new, |raw| raw.get().as_bytes().to_vec());

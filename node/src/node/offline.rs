@@ -81,7 +81,7 @@ pub fn rollback(settings: &Settings, hard: bool) -> anyhow::Result<State> {
     let mut journal = Journal::open(&settings.data.join("journal")).map_err(ends::remedied)?;
     let chain = Chain::open(&settings.data.join("chain")).map_err(ends::remedied)?;
     if let Some(top) = chain.height().filter(|_| hard) {
-        check_unsigned(settings, &journal, top)?;
+        check_unsigned(settings, (&journal, &chain), top)?;
     }
     let top = chain.height();
     let state = chain.rollback(hard)?;
@@ -93,7 +93,11 @@ pub fn rollback(settings: &Settings, hard: bool) -> anyhow::Result<State> {
 }
 
 /// A block that this key has signed is not removed: another vote at its height would be a double sign, and the block is decided.
-fn check_unsigned(settings: &Settings, journal: &Journal, top: Height) -> anyhow::Result<()> {
+fn check_unsigned(
+    settings: &Settings,
+    (journal, chain): (&Journal, &Chain),
+    top: Height,
+) -> anyhow::Result<()> {
     const INSTEAD: &str = "`tercet rollback` without --hard executes the block again, and `tercet reset` fetches the chain from peers";
     let file = SignState::load(&settings.sign_state)?;
     let file = file.and_then(|state| Height::try_from(state.height).ok());
@@ -114,11 +118,21 @@ fn check_unsigned(settings: &Settings, journal: &Journal, top: Height) -> anyhow
         );
         at = at.increment();
     }
+    // Without journal and file nothing says that it has not.
+    let below = journal.reserved().is_some_and(|reserved| reserved < top);
     anyhow::ensure!(
-        known || journal.reserved().is_none_or(|reserved| reserved < top),
-        "the journal has no record of block {top}, and this key may have signed it: {INSTEAD}"
+        known || below || !may_sign(settings, chain, top)?,
+        "neither the journal nor priv_validator_state.json says what this key has signed of block {top}, and it may have signed it: {INSTEAD}"
     );
     Ok(())
+}
+
+/// Whether this key is a validator's at `height`, as far as is known.
+fn may_sign(settings: &Settings, chain: &Chain, height: Height) -> anyhow::Result<bool> {
+    let key =
+        PublicKey::try_from(&settings.validator_secret.public()).context("the validator key")?;
+    let validators = chain.validators(height)?;
+    Ok(validators.is_none_or(|validators| validators.index_of(&key.address()).is_some()))
 }
 
 /// Executes the stored blocks up to `to` (none: all) on `app` and compares.

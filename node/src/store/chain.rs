@@ -22,6 +22,8 @@ use tercet_consensus::validators::Validators;
 
 /// What the folder's format file says.
 const FORMAT: &str = "tercet chain 1";
+/// RocksDB's own column family, which is always there and empty.
+const DEFAULT: &str = "default";
 /// Validator sets that are kept decoded.
 const VALIDATORS_CACHED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 
@@ -129,7 +131,10 @@ impl Chain {
     /// As [`Chain::open`], and where there is none.
     pub fn open_read_only(dir: &Path) -> Result<Chain, StoreError> {
         let folder = Folder::open_existing(dir, FORMAT)?;
-        let db = DB::open_cf_with_opts_for_read_only(&options::chain(), dir, families(), false);
+        let options = options::chain();
+        let there = DB::list_cf(&options, dir).map_err(|error| folder.failed(error))?;
+        let families = families().filter(|(name, _)| there.iter().any(|found| found == name));
+        let db = DB::open_cf_with_opts_for_read_only(&options, dir, families, false);
         let db = db.map_err(|error| folder.failed(error))?;
         Chain::load(db, folder)
     }
@@ -342,7 +347,9 @@ impl Chain {
     }
 
     pub(super) fn family(&self, family: Family) -> &ColumnFamily {
-        self.0.db.cf_handle(family.name()).expect("every column family is opened")
+        // An older version's chain, opened to read, lacks those that came later: they are empty, as the default one is.
+        let family = self.0.db.cf_handle(family.name());
+        family.or_else(|| self.0.db.cf_handle(DEFAULT)).expect("every column family is opened")
     }
 
     pub(super) fn get(

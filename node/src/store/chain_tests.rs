@@ -84,6 +84,7 @@ fn genesis(initial: u64) -> State {
         app_hash: vec![1],
         last_results_hash: None,
         app_version: 1,
+        evidence_floor: initial,
     }
 }
 
@@ -708,4 +709,24 @@ fn a_chain_that_is_opened_to_be_read_changes_nothing_on_the_disk() {
     let missing = Chain::open_read_only(&none.path().join("chain"));
     assert!(matches!(missing, Err(StoreError::Missing { .. })));
     assert!(!none.path().join("chain").exists());
+}
+
+/// A home that was written before there was a column family for evidence.
+#[test]
+fn a_chain_of_an_older_version_can_be_read_and_is_completed_when_it_is_opened() {
+    let (folder, chain) = chain_of(3);
+    drop(chain);
+    let names = ["block", "meta", "hash", "commit", "state", "validators", "params", "results"];
+    let options = rocksdb::Options::default();
+    let with = names.iter().chain(&["evidence"]);
+    let mut db = rocksdb::DB::open_cf(&options, folder.path(), with).expect("it opens");
+    db.drop_cf("evidence").expect("dropped");
+    drop(db);
+    let older = Chain::open_read_only(folder.path()).expect("it can be read");
+    assert_eq!(older.height(), Some(Height::from(3u32)));
+    assert!(older.block(Height::from(2u32)).expect("a disk").is_some());
+    assert_eq!(older.evidence_mark(b"an offence").expect("a disk"), None);
+    drop(older);
+    let chain = Chain::open(folder.path()).expect("it opens");
+    chain.put_pending_evidence(b"an offence", b"a piece").expect("written");
 }

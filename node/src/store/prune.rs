@@ -4,8 +4,8 @@
 //!
 //! Each batch is one atomic write. What a crash leaves undone is done by the next run: it begins at what is lowest on the disk.
 
-use super::StoreError;
 use super::chain::{Chain, Family, key, parse_key};
+use super::{State, StoreError};
 use crate::wire;
 use rocksdb::WriteBatch;
 use std::sync::atomic::Ordering;
@@ -140,7 +140,35 @@ impl Chain {
     /// The lowest height from `from` on, at most `base`, of which evidence is not too old (CometBFT `evidence/verify.go`,
     /// `IsEvidenceExpired`). Height and time both grow, so it is searched by halves.
     fn evidence_point(&self, from: u64, base: u64) -> Result<u64, StoreError> {
-        let Some(state) = self.state()? else { return Ok(from) };
+        match self.state()? {
+            Some(state) => self.young(&state, from, base),
+            None => Ok(from),
+        }
+    }
+
+    /// The lowest height of which evidence may stand in the block after `state`: the highest that any state so far had, so that it never
+    /// falls. Every node computes the same, whatever it has let go. (`CometBFT` has no such bound: where an application raises the age there,
+    /// whether old evidence is valid depends on what a node has pruned.)
+    ///
+    /// # Errors
+    /// Where a header is damaged or the disk fails.
+    pub fn evidence_floor(&self, state: &State) -> Result<u64, StoreError> {
+        let last = state.last_height.map_or(0, |height| height.value());
+        let from = state.evidence_floor.max(state.initial_height.value());
+        // It grows by a block or a few at a time.
+        let mut reach = 1;
+        loop {
+            let upto = from.saturating_add(reach).min(last);
+            let found = self.young(state, from, upto)?;
+            if found < upto || upto >= last {
+                return Ok(found.max(from));
+            }
+            reach *= 2;
+        }
+    }
+
+    /// The lowest height from `from` on, at most `upto`, of which evidence is not too old after `state`.
+    pub(super) fn young(&self, state: &State, from: u64, upto: u64) -> Result<u64, StoreError> {
         let Some(last) = state.last_height else { return Ok(from) };
         let params = &state.params.evidence;
         let is_expired = |header: &Header| {
@@ -148,7 +176,7 @@ impl Chain {
             let age = state.last_block_time.duration_since(header.time).unwrap_or_default();
             blocks > params.max_age_num_blocks && age > params.max_age_duration.0
         };
-        let (mut low, mut high) = (from, base);
+        let (mut low, mut high) = (from, upto);
         while low < high {
             let middle = low + (high - low) / 2;
             // A header that is not there is of a height that is pruned already.

@@ -61,7 +61,8 @@ impl Chain {
         if top != last.value() {
             return Err(RollbackError::Torn { state: last, top });
         }
-        let before = self.state_before(&state, last)?;
+        let mut before = self.state_before(&state, last)?;
+        before.evidence_floor = self.floor_before(&state, &before)?;
         if hard {
             self.below_top(last)?;
         }
@@ -105,7 +106,18 @@ impl Chain {
             app_hash: after.header.app_hash.as_bytes().to_vec(),
             last_results_hash: after.header.last_results_hash,
             app_version: after.header.version.app,
+            evidence_floor: state.evidence_floor,
         })
+    }
+
+    /// The floor of the state before: what it was raised to by the last block alone falls again.
+    fn floor_before(&self, state: &State, before: &State) -> Result<u64, StoreError> {
+        let (initial, floor) = (state.initial_height.value(), state.evidence_floor);
+        // Above what the parameters say, it is of an earlier block.
+        if self.young(state, initial, floor.max(initial))? < floor {
+            return Ok(floor);
+        }
+        self.young(before, initial, floor.max(initial))
     }
 
     /// Removes the highest block with its commit and what the application answered to it.

@@ -38,6 +38,9 @@ pub struct State {
     pub last_results_hash: Option<Hash>,
     /// The application's version of its protocol.
     pub app_version: u64,
+    /// The lowest height of which evidence may stand in the next block: it never falls, whatever becomes of the parameters, so that no node needs what
+    /// others have let go.
+    pub evidence_floor: u64,
 }
 
 impl State {
@@ -80,6 +83,9 @@ pub(super) struct RawState {
     last_results_hash: Option<Vec<u8>>,
     #[prost(uint64, tag = "8")]
     app_version: u64,
+    /// 0 where an older version wrote it: the next block says.
+    #[prost(uint64, tag = "9")]
+    evidence_floor: u64,
 }
 
 /// The sets and parameters around the next block.
@@ -101,6 +107,7 @@ impl From<&State> for RawState {
             app_hash: state.app_hash.clone(),
             last_results_hash: state.last_results_hash.map(|hash| hash.as_bytes().to_vec()),
             app_version: state.app_version,
+            evidence_floor: state.evidence_floor,
         }
     }
 }
@@ -129,6 +136,7 @@ impl RawState {
             app_hash: self.app_hash,
             last_results_hash: results,
             app_version: self.app_version,
+            evidence_floor: self.evidence_floor,
         })
     }
 }

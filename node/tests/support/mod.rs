@@ -484,6 +484,7 @@ impl Net {
             app_hash: Vec::new(),
             last_results_hash: Some(updates::results_hash(&[])),
             app_version: 0,
+            evidence_floor: 0,
         };
         let shown = rpc::sources::Genesis {
             time: self.genesis_time,

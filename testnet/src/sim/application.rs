@@ -79,6 +79,7 @@ pub(crate) fn genesis(plan: &Plan) -> State {
         app_hash: Vec::new(),
         last_results_hash: Some(results_hash(&[])),
         app_version: 1,
+        evidence_floor: 0,
     }
 }
 

@@ -374,6 +374,7 @@ impl Rig {
             app_hash: Vec::new(),
             last_results_hash: None,
             app_version: 1,
+            evidence_floor: 0,
         };
         let applied =
             Arc::new(Applied { height, results: Default::default(), state, offences: Vec::new() });

@@ -161,12 +161,24 @@ fn evidence_that_does_not_hold_is_refused_before_the_application_is_asked() {
     assert!(matches!(refusal(&mut rig, many), Invalid::TooMuch(..)));
     assert!(told(&rig).is_empty());
     assert_eq!(rig.judge(with(vec![one.raw().clone()])), Ok(()));
-    // A decided block with such evidence would be a fork: the node stops.
-    let mut bad = good.clone();
-    bad.evidence.evidence = vec![one.raw().clone(), one.raw().clone()];
-    let bad = Arc::new(SealedBlock::seal(bad));
-    let error = rig.apply(&bad).expect_err("refused");
-    assert!(matches!(error, ExecutionError::Sequence { .. }), "{error}");
+}
+
+/// What evidence is judged by may be gone: a node that is rolled back below a pruned height executes what was decided.
+#[test]
+fn a_decided_block_is_executed_whatever_became_of_what_its_evidence_was_judged_by() {
+    let (mut rig, last) = grown(3);
+    let piece = piece(&rig, 1, 5);
+    pend(&rig, &[&piece]);
+    let block = rig.propose(4, &["b"], Some(last));
+    assert_eq!(block.block().evidence.evidence.len(), 1);
+    let evidence = &mut rig.executor.state.params.evidence;
+    evidence.max_age_num_blocks = 1;
+    evidence.max_age_duration = tendermint::evidence::Duration(std::time::Duration::from_secs(1));
+    let refusal = rig.judge((*block).clone());
+    assert!(matches!(refusal, Err(Refusal::Evidence(Invalid::Old { .. }))), "{refusal:?}");
+    let state = rig.apply(&block).expect("executed");
+    assert_eq!(state.last_block_id, Some(block.id()));
+    assert_eq!(rig.chain.committed(&piece.key()).expect("a disk"), Some(Height::from(4u32)));
 }
 
 /// Evidence goes first, up to `evidence.max_bytes`; transactions take what it leaves.
@@ -219,4 +231,53 @@ fn a_node_that_catches_up_marks_the_same_offences() {
     }
     let key: Key = piece.key();
     assert_eq!(other.chain.committed(&key).expect("a disk"), Some(Height::from(4u32)));
+}
+
+/// An application that raises the age later brings nothing back: who prunes has let it go, and all must judge alike.
+#[test]
+fn evidence_that_was_too_old_once_stays_too_old_whatever_the_application_raises_the_age_to() {
+    for prunes in [false, true] {
+        judge_after_the_age_was_raised(prunes);
+    }
+}
+
+fn judge_after_the_age_was_raised(prunes: bool) {
+    use tendermint_proto::google::protobuf::Duration;
+    let age = |max_age_num_blocks| {
+        let max_age_duration = Some(Duration { seconds: 1, nanos: 0 });
+        let params = tendermint_proto::v0_38::types::EvidenceParams {
+            max_age_num_blocks,
+            max_age_duration,
+            max_bytes: 1_000,
+        };
+        ConsensusParams { evidence: Some(params), ..ConsensusParams::default() }
+    };
+    let mut rig = Rig::new();
+    rig.app.with(|inner| inner.param_updates = Some(age(2)));
+    let mut last = None;
+    for at in 1..=6 {
+        last = Some(rig.advance(at, &["a"], last).1);
+    }
+    let (old, young) = (piece(&rig, 3, 5), piece(&rig, 4, 5));
+    if prunes {
+        rig.chain.prune(Height::from(6u32)).expect("pruned");
+    }
+    assert_eq!(rig.chain.meta(Height::from(3u32)).expect("a disk").is_none(), prunes);
+    rig.app.with(|inner| inner.param_updates = Some(age(1_000)));
+    for at in 7..=9 {
+        last = Some(rig.advance(at, &["a"], last).1);
+    }
+    let floor = rig.chain.state().expect("a disk").expect("a state").evidence_floor;
+    assert_eq!(floor, 4, "that after block 6");
+    pend(&rig, &[&old, &young]);
+    let block = rig.propose(10, &["b"], last);
+    assert_eq!(block.block().evidence.evidence, [young.raw().clone()]);
+    let mut with_old = block.block().clone();
+    with_old.evidence.evidence = vec![old.raw().clone()];
+    let refusal = Err(Refusal::Evidence(Invalid::Old { height: old.height(), time: old.time() }));
+    assert_eq!(rig.judge(SealedBlock::seal(with_old)), refusal, "{prunes}");
+    assert_eq!(rig.judge((*block).clone()), Ok(()));
+    // A block that is rolled back is judged by the floor that was before it.
+    assert_eq!(rig.apply(&block).expect("executed").evidence_floor, floor);
+    assert_eq!(rig.chain.rollback(false).expect("back").evidence_floor, floor);
 }

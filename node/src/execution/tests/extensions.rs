@@ -129,3 +129,24 @@ fn vote_extensions_begin_above_the_block_and_never_end() {
         assert_eq!(begin(old, new, height), expected, "{row:?}");
     }
 }
+
+/// CometBFT panics at UNKNOWN.
+#[test]
+fn a_status_that_is_none_counts_as_reject_and_is_told() {
+    use crate::execution::extensions::no_status;
+    for status in [0, 3, -1] {
+        let mut rig = Rig::new();
+        let block = rig.propose(1, &["a"], None);
+        rig.app.with(|inner| inner.verify_status = Some(status));
+        assert_eq!(others(&mut rig), Some(false), "{status}");
+        assert_eq!(extend(&mut rig, &block), None, "{status}");
+        let line = no_status(&own(&block), status).expect("a line");
+        assert!(line.contains(&format!("with the status {status}, which is none")), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    }
+    for status in [VerifyStatus::Accept, VerifyStatus::Reject] {
+        let rig = &mut Rig::new();
+        let block = rig.propose(1, &["a"], None);
+        assert_eq!(no_status(&own(&block), status.into()), None);
+    }
+}

@@ -281,3 +281,30 @@ fn what_init_chain_answers_keeps_the_same_rules() {
 fn the_highest_first_height_is_the_highest_of_all() {
     assert_eq!(tercet_config::INITIAL_HEIGHT_MAX, tercet_consensus::block::HEIGHT_MAX);
 }
+
+/// CometBFT `state/execution.go`, `updateState`: an update of any parameter makes the version that of the parameters.
+#[test]
+fn the_version_of_the_application_after_an_update_is_that_of_the_parameters() {
+    use tendermint::consensus::params::VersionParams;
+    use tendermint_proto::v0_38::types as pb;
+    let block = Some(pb::BlockParams { max_bytes: 9_000, max_gas: -1 });
+    let update = pb::ConsensusParams { block, ..Default::default() };
+    for (genesis, right) in [(None, 0), (Some(7), 7)] {
+        let mut origin = origin();
+        origin.genesis.params.version = genesis.map(|app| VersionParams { app });
+        // In FinalizeBlock: before it is what Info says.
+        let mut rig = Rig::of(origin.clone());
+        let (state, last) = rig.advance(1, &[], None);
+        assert_eq!(state.app_version, 3);
+        rig.app.with(|inner| inner.param_updates = Some(update.clone()));
+        let (state, _) = rig.advance(2, &[], Some(last));
+        assert_eq!(state.app_version, right);
+        // In InitChain.
+        let app = App::default();
+        let consensus_params = Some(update.clone());
+        let answer = ResponseInitChain { consensus_params, ..Default::default() };
+        app.with(|inner| inner.init = Some(answer));
+        let rig = Rig::with(app, origin).expect("begun");
+        assert_eq!(rig.chain.state().expect("read").expect("there").app_version, right);
+    }
+}
