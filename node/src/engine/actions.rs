@@ -4,6 +4,7 @@ use super::EngineError;
 use super::run::Engine;
 use crate::execution::Job;
 use crate::wire::Consensus;
+use std::ops::ControlFlow;
 use tercet_consensus::message::{Decided, Message, SignRequest, Vote};
 use tercet_consensus::replica::{Action, Input};
 
@@ -15,14 +16,14 @@ impl Engine {
             let (jobs, network, now) = (&self.parts.jobs, &self.parts.network, self.now);
             let peers = &mut self.peers;
             self.parts.core.step(inputs, now.time, &mut |action| match asked(action) {
-                Ok(job) => drop(jobs.send(job)),
-                Err(Action::Broadcast(message)) => {
+                ControlFlow::Break(job) => drop(jobs.send(job)),
+                ControlFlow::Continue(Action::Broadcast(message)) => {
                     if let Message::Block(block) = &message {
                         peers.sent_body(block.id(), now.instant);
                     }
                     network.broadcast(Consensus::Message(message));
                 }
-                Err(other) => early.push(other),
+                ControlFlow::Continue(other) => early.push(other),
             })?
         };
         for action in early.into_iter().chain(late) {
@@ -38,8 +39,8 @@ impl Engine {
     /// The match over actions. Everything that an action of this step needed durable is durable.
     pub(super) fn carry_out(&mut self, action: Action) {
         let action = match asked(action) {
-            Ok(job) => return drop(self.parts.jobs.send(job)),
-            Err(action) => action,
+            ControlFlow::Break(job) => return drop(self.parts.jobs.send(job)),
+            ControlFlow::Continue(action) => action,
         };
         match action {
             Action::Broadcast(message) => {
@@ -90,12 +91,12 @@ impl Engine {
     }
 }
 
-/// What the application is asked.
-fn asked(action: Action) -> Result<Job, Action> {
-    Ok(match action {
+/// What the application is asked; all else goes on.
+fn asked(action: Action) -> ControlFlow<Job, Action> {
+    ControlFlow::Break(match action {
         Action::Validate(block) => Job::Validate(block),
         Action::VerifyExtension(vote) => Job::VerifyExtension(vote),
         Action::Propose { height, view, last_commit } => Job::Propose { height, view, last_commit },
-        other => return Err(other),
+        other => return ControlFlow::Continue(other),
     })
 }
