@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::block::SealedBlock;
 use tercet_consensus::key::Address;
-use tercet_consensus::message::{Phase, Vote};
+use tercet_consensus::message::Phase;
 use tercet_consensus::replica::{HeightStart, Input, Replica, Timer};
 
 pub use super::parts::{Parts, Pool, Primary, Witness};

@@ -142,7 +142,7 @@ impl Executor {
             return Ok(());
         }
         let request = requests::finalize(&block, &self.state);
-        self.app.speculate(request).map_err(|error| ExecutionError::Call { height, error })
+        self.app.speculate(request).map_err(|error| ExecutionError::App(error).at(height))
     }
 
     /// Does a job. Where the connection to the application breaks meanwhile, the application that is there afterwards is brought to where

@@ -102,8 +102,10 @@ impl Executor {
 
     fn is_extension_good(&mut self, vote: &Vote, data: &Bytes) -> Result<bool, ExecutionError> {
         let answer = self.app.verify_vote_extension(requests::verify_extension(vote, data))?;
-        if let Some(line) = no_status(vote, answer.status) {
-            tracing::error!("{line}");
+        if let Some(line) = no_status(vote, answer.status)
+            && let Some(suppressed) = self.tell_refused(vote)
+        {
+            tracing::error!(suppressed, "{line}");
         }
         Ok(answer.status == i32::from(VerifyStatus::Accept))
     }
