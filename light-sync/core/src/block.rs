@@ -153,6 +153,29 @@ impl TrustedBlock {
         TrustedBlock::new(block)
     }
 
+    /// A block of which only the next validators are known, as test suites have them: trusted as it is.
+    ///
+    /// # Errors
+    /// Where the next validators are not those that the header names, or the commit is for another header.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn assume(
+        header: Header,
+        commit: Commit,
+        next_validators: Arc<Validators>,
+    ) -> Result<TrustedBlock, Invalid> {
+        if Hash::from_tendermint(next_validators.hash()) != Some(header.next_validators_hash()) {
+            return Err(Invalid::NextValidatorsHash);
+        }
+        let hash = header.hash();
+        if hash != commit.block_id.hash {
+            return Err(Invalid::CommitHash);
+        }
+        let validators = Arc::clone(&next_validators);
+        let next = Some(Arc::clone(&next_validators));
+        let block = BoundBlock { header, hash, commit, validators, next_validators: next };
+        Ok(TrustedBlock { block, next_validators })
+    }
+
     /// The validators of the next height, which are those that the header names.
     #[must_use]
     pub fn next_validators(&self) -> &Arc<Validators> {

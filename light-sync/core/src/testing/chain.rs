@@ -1,0 +1,266 @@
+//! A chain that is generated: validators that rotate, headers that link, commits that are signed when somebody asks.
+
+use crate::block::UntrustedBlock;
+use crate::commit::{BlockId, Commit, Entry, EntrySignature};
+use crate::hash::Hash;
+use crate::header::{Header, Height};
+use crate::sign_bytes::SignBytes;
+use crate::time::Time;
+use ed25519_dalek::{Signer as _, SigningKey};
+use prost::Message as _;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tendermint_proto::v0_38::{types as pb, version as pb_version};
+use tercet_consensus::key::PublicKey;
+use tercet_consensus::validators::Validators;
+
+/// The number of a key; each has one.
+pub type KeyNumber = u32;
+
+/// How a chain is to be.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its id.
+    pub chain_id: String,
+    /// Its first height.
+    pub first: Height,
+    /// Its last height.
+    pub last: Height,
+    /// How many validators each height has.
+    pub validators: u32,
+    /// After how many heights validators change.
+    pub rotate_every: u64,
+    /// How many of them change then.
+    pub rotate_count: u32,
+    /// The time of the first block.
+    pub start: Time,
+    /// From block to block.
+    pub interval: Duration,
+    /// Whether headers have the true hash of the commit below, for which every commit is signed at once.
+    pub commits: bool,
+}
+
+impl Default for Spec {
+    fn default() -> Spec {
+        Spec {
+            chain_id: "light-test".to_owned(),
+            first: 1,
+            last: 100,
+            validators: 4,
+            rotate_every: 1,
+            rotate_count: 0,
+            start: Time::from_unix(1_700_000_000, 123_456_789).expect("a valid time"),
+            interval: Duration::from_millis(1_500),
+            commits: false,
+        }
+    }
+}
+
+/// In what the blocks of a fork differ from those of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Twist {
+    /// The application state, which nobody can have computed.
+    AppHash,
+    /// The transactions.
+    Data,
+    /// The transactions, decided in another round.
+    Round,
+    /// The validators: keys that never were in the chain.
+    Strangers,
+    /// The time: so many seconds later.
+    Later(u32),
+}
+
+/// A generated chain.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// How it was to be.
+    pub spec: Spec,
+    headers: Vec<Header>,
+    hashes: Vec<Hash>,
+    commits: Vec<Commit>,
+    sets: BTreeMap<KeyNumber, Arc<Validators>>,
+    /// From which height on it is a fork, and how.
+    twist: Option<(Height, Twist)>,
+}
+
+const STRANGERS: KeyNumber = 1 << 20;
+
+impl Chain {
+    /// Generates a chain.
+    #[must_use]
+    pub fn new(spec: Spec) -> Chain {
+        let (headers, hashes, commits) = (Vec::new(), Vec::new(), Vec::new());
+        let mut chain = Chain { spec, headers, hashes, commits, sets: BTreeMap::new(), twist: None };
+        chain.grow(chain.spec.last);
+        chain
+    }
+
+    /// Adds blocks up to `last`.
+    pub fn grow(&mut self, last: Height) {
+        self.spec.last = last;
+        while self.next() <= last {
+            let height = self.next();
+            let header = self.make_header(height);
+            self.hashes.push(header.hash());
+            self.headers.push(header);
+            if self.spec.commits {
+                let commit = self.sign(height, self.seats(height));
+                self.commits.push(commit);
+            }
+        }
+    }
+
+    /// The same chain up to `from`, and from there on another, as long.
+    #[must_use]
+    pub fn fork(&self, from: Height, twist: Twist) -> Chain {
+        let mut chain = self.clone();
+        let kept = usize::try_from(from - self.spec.first).expect("a test's chain");
+        chain.headers.truncate(kept);
+        chain.hashes.truncate(kept);
+        chain.commits.truncate(kept);
+        chain.twist = Some((from, twist));
+        chain.grow(self.spec.last);
+        chain
+    }
+
+    fn next(&self) -> Height {
+        self.spec.first + self.headers.len() as u64
+    }
+
+    fn twist_at(&self, height: Height) -> Option<Twist> {
+        self.twist.filter(|(from, _)| height >= *from).map(|(_, twist)| twist)
+    }
+
+    /// The numbers of the keys of the validators of a height.
+    #[must_use]
+    pub fn keys(&self, height: Height) -> Vec<KeyNumber> {
+        let turns = u32::try_from(height / self.spec.rotate_every).expect("a test's chain");
+        let strangers = self.twist_at(height) == Some(Twist::Strangers);
+        let first = turns * self.spec.rotate_count + if strangers { STRANGERS } else { 0 };
+        (first..first + self.spec.validators).collect()
+    }
+
+    /// The validators of a height.
+    pub fn set(&mut self, height: Height) -> Arc<Validators> {
+        let keys = self.keys(height);
+        let made = || Arc::new(set_of(&keys.iter().map(|n| (*n, power(*n))).collect::<Vec<_>>()));
+        Arc::clone(self.sets.entry(keys[0]).or_insert_with(made))
+    }
+
+    /// The numbers of the keys in the order of the set.
+    #[must_use]
+    pub fn seats(&self, height: Height) -> Vec<KeyNumber> {
+        let mut keys = self.keys(height);
+        keys.sort_by_key(|n| (std::cmp::Reverse(power(*n)), public(*n).address()));
+        keys
+    }
+
+    fn make_header(&mut self, height: Height) -> Header {
+        let index = height - self.spec.first;
+        let twist = self.twist_at(height);
+        let salted = |on: bool, n: u8| vec![if on { n ^ 0xff } else { n }; 32];
+        let validators_hash = self.set(height).hash();
+        let next_validators_hash = self.set(height + 1).hash();
+        let last = self.hashes.last().copied();
+        let late = if let Some(Twist::Later(seconds)) = twist { u64::from(seconds) } else { 0 };
+        let passed = self.spec.interval * u32::try_from(index).expect("a test's chain");
+        let time = self.spec.start.after(passed + Duration::from_secs(late));
+        let last_commit = self.commits.last().map_or_else(|| vec![1; 32], |c| c.hash().as_bytes().to_vec());
+        let header = pb::Header {
+            version: Some(pb_version::Consensus { block: 11, app: 1 }),
+            chain_id: self.spec.chain_id.clone(),
+            height: height.cast_signed(),
+            time: Some(time.to_proto()),
+            last_block_id: last.map(|hash| pb::BlockId {
+                hash: hash.as_bytes().to_vec(),
+                part_set_header: Some(pb::PartSetHeader { total: 1, hash: vec![9; 32] }),
+            }),
+            last_commit_hash: last_commit,
+            data_hash: salted(matches!(twist, Some(Twist::Data | Twist::Round)), 2),
+            validators_hash: validators_hash.as_bytes().to_vec(),
+            next_validators_hash: next_validators_hash.as_bytes().to_vec(),
+            consensus_hash: vec![3; 32],
+            app_hash: salted(twist == Some(Twist::AppHash), 4),
+            last_results_hash: vec![5; 32],
+            evidence_hash: vec![6; 32],
+            proposer_address: public(self.seats(height)[0]).address().as_bytes().to_vec(),
+        };
+        Header::decode(header.encode_to_vec().into()).expect("a header")
+    }
+
+    /// The header of a height.
+    #[must_use]
+    pub fn header(&self, height: Height) -> &Header {
+        &self.headers[usize::try_from(height - self.spec.first).expect("a test's chain")]
+    }
+
+    /// The hash of a height.
+    #[must_use]
+    pub fn hash(&self, height: Height) -> Hash {
+        self.hashes[usize::try_from(height - self.spec.first).expect("a test's chain")]
+    }
+
+    /// The commit of a height, signed by all.
+    #[must_use]
+    pub fn commit(&self, height: Height) -> Commit {
+        let kept = self.commits.get(usize::try_from(height - self.spec.first).unwrap_or(usize::MAX));
+        kept.cloned().unwrap_or_else(|| self.sign(height, self.seats(height)))
+    }
+
+    /// A commit of a height with one entry for each of `seats`, signed by these keys.
+    #[must_use]
+    pub fn sign(&self, height: Height, seats: Vec<KeyNumber>) -> Commit {
+        let parts_hash = Some(Hash::new([8; 32]));
+        let round = u32::from(self.twist_at(height) == Some(Twist::Round));
+        let block_id = BlockId { hash: self.hash(height), parts: 1, parts_hash };
+        let mut commit = Commit { height, round, block_id, entries: vec![] };
+        let mut bytes = SignBytes::new(self.header(height).chain_id(), &commit);
+        let time = self.header(height).time();
+        let entry = |(n, key): (u32, KeyNumber)| {
+            let time = time.after(Duration::from_millis(u64::from(n)));
+            let signature = secret(key).sign(bytes.at(time)).to_bytes();
+            let signature = EntrySignature::from_slice(&signature)?;
+            Some(Entry { for_block: true, address: public(key).address(), time, signature })
+        };
+        commit.entries = (0..).zip(seats).map(entry).collect();
+        commit
+    }
+
+    /// The light block of a height.
+    pub fn block(&mut self, height: Height) -> UntrustedBlock {
+        UntrustedBlock {
+            header: self.header(height).clone(),
+            commit: self.commit(height),
+            validators: self.set(height),
+            next_validators: Some(self.set(height + 1)),
+        }
+    }
+}
+
+/// The validator set of these keys and powers.
+#[must_use]
+pub fn set_of(members: &[(KeyNumber, u64)]) -> Validators {
+    Validators::new(members.iter().map(|(key, power)| (public(*key), *power))).expect("a set")
+}
+
+/// The power of a key: a little different, so that the order of a set is not that of its keys.
+#[must_use]
+pub fn power(key: KeyNumber) -> u64 {
+    10 + u64::from(key % 7)
+}
+
+/// The secret of a key.
+#[must_use]
+pub fn secret(key: KeyNumber) -> SigningKey {
+    let mut seed = [0x5a; 32];
+    seed[..4].copy_from_slice(&key.to_le_bytes());
+    SigningKey::from_bytes(&seed)
+}
+
+/// The public part of a key.
+#[must_use]
+pub fn public(key: KeyNumber) -> PublicKey {
+    PublicKey::ed25519(secret(key).verifying_key().as_bytes()).expect("a point of the curve")
+}
