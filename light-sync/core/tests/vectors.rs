@@ -10,7 +10,7 @@ use tercet_light_core::commit::Commit;
 use tercet_light_core::header::Header;
 use tercet_light_core::options::{Options, TrustLevel};
 use tercet_light_core::time::Time;
-use tercet_light_core::verify::{Invalid, Refusal};
+use tercet_light_core::verify::{Invalid, Refusal, Verdict, verify};
 
 #[derive(Deserialize)]
 struct Case {
@@ -41,18 +41,22 @@ struct Block {
     next_validator_set: ValidatorSet,
 }
 
-/// A set without validators does not exist here, and makes a block invalid as upstream has it.
-fn bind(block: &Block) -> Result<BoundBlock, Refusal> {
-    let set = |set: &ValidatorSet, invalid| {
-        UntrustedBlock::validators(set.validators()).map_err(|_| Refusal::Invalid(invalid))
-    };
-    let block = UntrustedBlock {
-        header: Header::from_tendermint(&block.signed_header.header).unwrap(),
+/// SHA-256 of nothing, which is the hash of a set without validators. The model has such a set behind its last block; as a type there is
+/// none here, so it is given as not known.
+const EMPTY: &str = "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855";
+
+fn bind(block: &Block) -> Result<BoundBlock, Invalid> {
+    let header = Header::from_tendermint(&block.signed_header.header).unwrap();
+    let set = |set: &ValidatorSet| UntrustedBlock::validators(set.validators()).unwrap();
+    let no_next = block.next_validator_set.validators().is_empty();
+    assert!(!no_next || header.next_validators_hash().to_string() == EMPTY);
+    UntrustedBlock {
+        header,
         commit: Commit::from_tendermint(&block.signed_header.commit).unwrap(),
-        validators: set(&block.validator_set, Invalid::ValidatorsHash)?,
-        next_validators: Some(set(&block.next_validator_set, Invalid::NextValidatorsHash)?),
-    };
-    Ok(block.bind()?)
+        validators: set(&block.validator_set),
+        next_validators: (!no_next).then(|| set(&block.next_validator_set)),
+    }
+    .bind()
 }
 
 /// The first block is trusted as it is: cases give its next validators alone.
@@ -74,19 +78,22 @@ fn run(case: &Case) {
     let mut trusted = root(&case.initial);
     assert!(Time::from(case.initial.now) > trusted.header().time());
     for input in &case.input {
-        let extended = bind(&input.block)
-            .and_then(|block| trusted.extend(block, &options, Time::from(input.now)));
-        let verdict = match &extended {
-            Ok(_) => "SUCCESS",
-            Err(Refusal::NotEnoughTrust(_)) => "NOT_ENOUGH_TRUST",
-            Err(Refusal::Invalid(Invalid::Expired)) => "FAILED_TRUSTING_PERIOD",
-            Err(Refusal::Invalid(_)) => "INVALID",
+        let now = Time::from(input.now);
+        let block = bind(&input.block);
+        let verdict = match &block {
+            Ok(block) => verify(&trusted, block, &options, now),
+            Err(invalid) => Verdict::Invalid(*invalid),
         };
-        let wanted = input.verdict.as_str();
-        let expired = wanted == "INVALID" && verdict == "FAILED_TRUSTING_PERIOD";
-        assert!(verdict == wanted || expired, "{verdict} instead of {wanted}: {extended:?}");
-        if let Ok(block) = extended {
-            trusted = block;
+        let name = match verdict {
+            Verdict::Success => "SUCCESS",
+            Verdict::NotEnoughTrust(_) => "NOT_ENOUGH_TRUST",
+            Verdict::Invalid(_) => "INVALID",
+        };
+        assert_eq!(name, input.verdict, "{verdict:?}");
+        match block.map(|block| trusted.extend(block, &options, now)) {
+            Ok(Ok(block)) => trusted = block,
+            Ok(Err(Refusal::Invalid(Invalid::NextValidatorsHash))) | Err(_) => {}
+            Ok(Err(refusal)) => assert_ne!(verdict, Verdict::Success, "{refusal}"),
         }
     }
 }
