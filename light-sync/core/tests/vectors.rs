@@ -47,14 +47,16 @@ const EMPTY: &str = "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B785
 
 fn bind(block: &Block) -> Result<BoundBlock, Invalid> {
     let header = Header::from_tendermint(&block.signed_header.header).unwrap();
-    let set = |set: &ValidatorSet| UntrustedBlock::validators(set.validators()).unwrap();
+    let set = |set: &ValidatorSet| {
+        UntrustedBlock::validators(set.validators()).map_err(|_| Invalid::ValidatorsHash)
+    };
     let no_next = block.next_validator_set.validators().is_empty();
     assert!(!no_next || header.next_validators_hash().to_string() == EMPTY);
     UntrustedBlock {
         header,
         commit: Commit::from_tendermint(&block.signed_header.commit).unwrap(),
-        validators: set(&block.validator_set),
-        next_validators: (!no_next).then(|| set(&block.next_validator_set)),
+        validators: set(&block.validator_set)?,
+        next_validators: (!no_next).then(|| set(&block.next_validator_set)).transpose()?,
     }
     .bind()
 }
