@@ -4,7 +4,6 @@
 //! A trusted header fixes everything below it, because finding another header with the hash that it names means finding a collision of
 //! SHA-256. So whoever sent a run that does not fit has lied, or got it from somebody who did: there is no other explanation.
 
-use crate::block::BoundBlock;
 use crate::hash::Hash;
 use crate::header::{Header, Height};
 use crate::time::Time;
@@ -102,6 +101,12 @@ impl LinkedRun {
         if fits { Ok(TrustedRun { run: self }) } else { Err(self) }
     }
 
+    /// Whether it is an answer to a request for these heights.
+    pub(crate) fn answers(&self, chain_id: &[u8], low: Height, high: Height) -> bool {
+        let of_chain = |header: &Header| header.chain_id() == chain_id;
+        self.high() == high && self.low() >= low && self.headers.iter().all(of_chain)
+    }
+
     /// Its lowest height.
     #[must_use]
     pub fn low(&self) -> Height {
@@ -140,9 +145,10 @@ impl TrustedRun {
         self.run.high()
     }
 
-    /// What its lowest header says about the one below; none where a run were empty.
-    pub(crate) fn edge(&self) -> Option<Edge> {
-        self.run.headers.first().map(Edge::of)
+    /// What its lowest header says about the one below.
+    #[must_use]
+    pub fn edge(&self) -> Edge {
+        Edge::of(self.run.headers.first().expect("a run has a header"))
     }
 }
 
@@ -153,6 +159,7 @@ pub struct Edge {
     time: Time,
     last_block: Option<Hash>,
     validators_hash: Hash,
+    last_commit: Option<Hash>,
 }
 
 impl Edge {
@@ -162,7 +169,13 @@ impl Edge {
             time: header.time(),
             last_block: header.last_block(),
             validators_hash: header.validators_hash(),
+            last_commit: header.last_commit_hash(),
         }
+    }
+
+    /// The hash of the commit of the block below.
+    pub(crate) fn last_commit(&self) -> Option<Hash> {
+        self.last_commit
     }
 
     /// What the lowest header that is kept says about the one below. Callers take it from what was a [`TrustedRun`] or a trusted block
@@ -197,11 +210,5 @@ impl Edge {
             && below.height() + 1 == self.height
             && below.time() < self.time
             && below.next_validators_hash() == self.validators_hash
-    }
-}
-
-impl From<&BoundBlock> for Edge {
-    fn from(block: &BoundBlock) -> Edge {
-        Edge::of(block.header())
     }
 }

@@ -22,7 +22,7 @@
 //! | the next validators are those that the trusted header names | [`block::TrustedBlock`] |
 //! | a header is verified before it is used | [`block::TrustedBlock`], [`chain::TrustedRun`] |
 //! | one header has one encoding | [`header::Header`] |
-//! | only what was asked for is taken, within its size | `planner::Request` |
+//! | only what was asked for is taken, within its size | [`planner::Request`] |
 
 pub mod block;
 pub mod chain;

@@ -1,0 +1,263 @@
+//! Hash fill: the headers between two anchors, from the upper one down, in runs that come from several providers at once.
+
+use super::desk::Job;
+use super::disputes::Fork;
+use super::providers::Choice;
+use super::request::{Answer, Failure, Fault, ProviderId, What};
+use super::{Event, Mode, Planner};
+use crate::block::TrustedBlock;
+use crate::chain::{Edge, LinkedRun, RunRequest, TrustedRun};
+use crate::evidence::Attack;
+use crate::hash::Hash;
+use crate::header::Height;
+use crate::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most runs that are asked for, or wait for the run above them.
+pub const RUNS_MAX: usize = 32;
+
+/// What is missing below an anchor.
+#[derive(Debug)]
+pub(super) struct Segment {
+    /// What the lowest header that is filled, at first the anchor, says about the one below.
+    edge: Edge,
+    /// The lowest height to fill.
+    floor: Height,
+    /// The anchor that must be met below `floor`; none below the root.
+    lower: Option<Hash>,
+    /// Runs under way by their highest height.
+    runs: BTreeMap<Height, Run>,
+    /// The highest height that no run is for.
+    next: Height,
+}
+
+#[derive(Debug)]
+struct Run {
+    low: Height,
+    linked: Option<(LinkedRun, ProviderId)>,
+    tried: BTreeSet<ProviderId>,
+    asked: Time,
+    hedged: bool,
+}
+
+impl Segment {
+    fn new(edge: Edge, floor: Height, lower: Option<Hash>) -> Segment {
+        let next = edge.height() - 1;
+        Segment { edge, floor, lower, runs: BTreeMap::new(), next }
+    }
+
+    /// How many headers are missing.
+    pub(super) fn missing(&self) -> u64 {
+        self.edge.height().saturating_sub(self.floor)
+    }
+
+    /// Plans the next run; none where all are planned.
+    fn plan(&mut self, headers: u64, now: Time) -> bool {
+        if self.next < self.floor || self.next == 0 {
+            return false;
+        }
+        let low = self.floor.max((self.next + 1).saturating_sub(headers.max(1)));
+        let run = Run { low, linked: None, tried: BTreeSet::new(), asked: now, hedged: false };
+        self.runs.insert(self.next, run);
+        self.next = low - 1;
+        true
+    }
+}
+
+impl Planner {
+    /// Opens what is missing between a new anchor and the one below it, or below the root.
+    pub(super) fn open_segment(&mut self, anchor: &TrustedBlock, below: Option<&TrustedBlock>) {
+        let edge = Edge::of(anchor.header());
+        let segment = match below {
+            Some(below) => Segment::new(edge, below.height() + 1, Some(below.hash())),
+            None => match self.config.fill_from {
+                Some(floor) if floor < anchor.height() => Segment::new(edge, floor.max(1), None),
+                _ => return,
+            },
+        };
+        self.segments.insert(anchor.height(), segment);
+        self.finish_segment(anchor.height());
+    }
+
+    /// What is missing of a segment of which a part was filled before, down to the header that says `edge`.
+    pub(super) fn resume_segment(&mut self, upper: Height, edge: Edge) {
+        if let Some(segment) = self.segments.get_mut(&upper)
+            && edge.height() < segment.edge.height()
+            && edge.height() >= segment.floor
+        {
+            let (floor, lower) = (segment.floor, segment.lower);
+            *segment = Segment::new(edge, floor, lower);
+            self.finish_segment(upper);
+        }
+    }
+
+    pub(super) fn plan_segments(&mut self) {
+        if !self.config.fill {
+            return;
+        }
+        let (now, headers) = (self.now, self.run_headers());
+        let mut under_way: usize = self.segments.values().map(|segment| segment.runs.len()).sum();
+        let uppers: Vec<Height> = self.segments.keys().rev().copied().collect();
+        for upper in uppers {
+            while under_way < RUNS_MAX && self.may_plan() {
+                let Some(segment) = self.segments.get_mut(&upper) else { break };
+                if !segment.plan(headers, now) {
+                    break;
+                }
+                under_way += 1;
+            }
+            self.ask_for_runs(upper);
+        }
+    }
+
+    fn may_plan(&self) -> bool {
+        self.desk.has_room_for_events() && self.commits.has_room()
+    }
+
+    fn run_headers(&self) -> u64 {
+        let most = match self.config.mode {
+            Mode::Hashes => crate::chain::RUN_HEADERS_MAX as u64,
+            Mode::Full => super::commits::RUN_COMMITS_MAX,
+        };
+        self.config.run_headers.clamp(1, most)
+    }
+
+    fn ask_for_runs(&mut self, upper: Height) {
+        let Some(segment) = self.segments.get(&upper) else { return };
+        let head = segment.edge.height() - 1;
+        let waiting = segment.runs.iter().filter(|(_, run)| run.linked.is_none());
+        let highs: Vec<Height> = waiting.map(|(high, _)| *high).rev().collect();
+        for high in highs {
+            let job = Job::Run { upper, high };
+            let asked = self.desk.is_waiting(job);
+            if !asked || (high == head && self.is_to_hedge(upper, high)) {
+                self.ask_for_run(upper, high, asked);
+            }
+        }
+    }
+
+    /// Everything below waits for the run, and its provider takes long.
+    fn is_to_hedge(&self, upper: Height, high: Height) -> bool {
+        let run = self.segments.get(&upper).and_then(|segment| segment.runs.get(&high));
+        run.is_some_and(|run| !run.hedged && run.asked.after(self.config.hedge_after) <= self.now)
+    }
+
+    fn ask_for_run(&mut self, upper: Height, high: Height, hedge: bool) {
+        let chain_id = self.config.root.chain_id.clone();
+        let (now, room) = (self.now, self.desk.has_room());
+        let Some(run) = self.segments.get_mut(&upper).and_then(|s| s.runs.get_mut(&high)) else {
+            return;
+        };
+        let choice = Choice { height: Some(run.low), witnesses: false, not: Some(&run.tried) };
+        match self.providers.pick(&choice, now) {
+            Some(provider) if room => {
+                run.tried.insert(provider);
+                run.hedged = hedge;
+                if !hedge {
+                    run.asked = now;
+                }
+                let request = RunRequest { chain_id, low: run.low, high };
+                self.ask(provider, What::Run(request), Job::Run { upper, high });
+            }
+            _ if !hedge => {
+                // Who failed may be asked again when everybody has been.
+                let left = self.providers.good().any(|(id, _)| !run.tried.contains(&id));
+                if !left {
+                    run.tried.clear();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_run(
+        &mut self,
+        upper: Height,
+        high: Height,
+        provider: ProviderId,
+        response: Result<Answer, Failure>,
+    ) {
+        let chain_id = self.config.root.chain_id.as_bytes();
+        let Some(segment) = self.segments.get_mut(&upper) else { return };
+        let Some(run) = segment.runs.get_mut(&high).filter(|run| run.linked.is_none()) else { return };
+        match response {
+            Ok(Answer::Run(linked)) if !linked.answers(chain_id, run.low, high) => {
+                self.refuse(provider, Fault::NotAsked);
+            }
+            Ok(Answer::Run(linked)) => {
+                let (low, rest) = (linked.low(), run.low);
+                run.linked = Some((linked, provider));
+                run.low = low;
+                if rest < low {
+                    let asked = self.now;
+                    let tried = BTreeSet::new();
+                    let more = Run { low: rest, linked: None, tried, asked, hedged: false };
+                    segment.runs.insert(low - 1, more);
+                }
+                self.attach_runs(upper);
+            }
+            _ => {}
+        }
+    }
+
+    /// Attaches what fits below what is filled, and blames who sent what does not.
+    fn attach_runs(&mut self, upper: Height) {
+        while let Some(segment) = self.segments.get_mut(&upper) {
+            let high = segment.edge.height() - 1;
+            let Some(run) = segment.runs.get_mut(&high) else { break };
+            let Some((linked, provider)) = run.linked.take() else { break };
+            match linked.attach(&segment.edge) {
+                Ok(trusted) => {
+                    segment.runs.remove(&high);
+                    let above = std::mem::replace(&mut segment.edge, trusted.edge());
+                    self.fill(trusted, &above);
+                }
+                Err(_) => self.refuse(provider, Fault::NotTheChain(high)),
+            }
+        }
+        self.finish_segment(upper);
+    }
+
+    fn fill(&mut self, run: TrustedRun, above: &Edge) {
+        match self.config.mode {
+            Mode::Hashes => self.desk.tell(Event::Filled(run, None)),
+            Mode::Full => self.commits.check(run, above),
+        }
+    }
+
+    /// Ends a segment that is filled: it must have met the anchor below exactly.
+    fn finish_segment(&mut self, upper: Height) {
+        let Some(segment) = self.segments.get(&upper) else { return };
+        let filled = segment.edge.height() <= segment.floor;
+        let (first, edge) = (segment.edge.is_first(), segment.edge.clone());
+        let broken = match segment.lower {
+            Some(hash) => (filled && !edge.names_hash(hash)) || (first && !filled),
+            None => false,
+        };
+        if broken {
+            self.broken_history(upper);
+        } else if filled || first {
+            self.segments.remove(&upper);
+            if first {
+                self.desk.tell(Event::Beginning(edge.height()));
+            }
+        }
+    }
+
+    /// The hashes below an anchor lead past the anchor before it: the validators of one of them signed what is not of the chain.
+    fn broken_history(&mut self, upper: Height) {
+        let below = self.anchors.all.range(..upper).next_back().map(|(_, a)| a.block.clone());
+        let Some(common) = below else { return };
+        let ours = self.anchors.all.get(&upper).map(|anchor| anchor.block.clone());
+        let source = self.anchors.all.get(&upper).and_then(|anchor| anchor.source);
+        self.freeze(Fork {
+            attack: Attack::BrokenHistory,
+            common,
+            ours: ours.into_iter().collect(),
+            theirs: vec![],
+            source,
+            witness: None,
+            evidence: vec![],
+        });
+    }
+}
