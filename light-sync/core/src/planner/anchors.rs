@@ -223,7 +223,7 @@ impl Planner {
                 Step::Extended(block, source) => self.add_anchor(*block, Some(source)),
                 Step::Refuse(provider, invalid) => self.refuse(provider, invalid.into()),
                 Step::Future(provider) => self.providers.overclaimed(provider, self.now),
-                Step::Idle | Step::Need(_) | Step::Expired => return,
+                Step::Idle | Step::Need | Step::Expired => return,
             }
             if self.fork.is_some() {
                 return;

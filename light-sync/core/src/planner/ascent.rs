@@ -22,8 +22,8 @@ pub(super) struct Ascent {
 pub(super) enum Step {
     /// There is none.
     Idle,
-    /// A block at this height is needed first.
-    Need(Height),
+    /// Another block is needed first, see [`Ascent::need`].
+    Need,
     /// It is verified.
     Extended(Box<TrustedBlock>, ProviderId),
     /// It cannot be of the chain.
@@ -76,9 +76,8 @@ impl Ascent {
                 Step::Extended(Box::new(block), from)
             }
             Err(Refusal::NotEnoughTrust(_)) => {
-                let height = pivot(trusted.height(), block.height());
-                self.need = Some(height);
-                Step::Need(height)
+                self.need = Some(pivot(trusted.height(), block.height()));
+                Step::Need
             }
             Err(Refusal::Invalid(Invalid::Expired)) => Step::Expired,
             Err(Refusal::Invalid(invalid)) => {

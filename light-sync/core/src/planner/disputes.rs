@@ -195,7 +195,7 @@ impl Planner {
                         return Ok(Outcome::Proven(common.clone(), std::mem::take(trace)));
                     }
                 }
-                Step::Idle | Step::Need(_) => return Ok(Outcome::Open),
+                Step::Idle | Step::Need => return Ok(Outcome::Open),
                 Step::Refuse(_, invalid) => return Err(invalid.into()),
                 Step::Future(_) | Step::Expired => return Err(unproven),
             }

@@ -16,6 +16,7 @@ mod request;
 mod segments;
 mod status;
 
+pub use self::anchors::ANCHORS_MAX;
 pub use self::ascent::WAITING_BLOCKS_MAX;
 pub use self::audits::AUDITS_MAX;
 pub use self::desk::{EVENTS_MAX, REQUESTS_MAX};

@@ -1,3 +1,4 @@
 //! What tests of this crate and of others need: a generated chain, and providers that are simulated.
 
 pub mod chain;
+pub mod world;
