@@ -2,9 +2,13 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::time::Duration;
+use tercet_light_core::evidence::Attack;
+use tercet_light_core::hash::Hash;
 use tercet_light_core::header::Height;
-use tercet_light_core::planner::{Condition, Config, Event, Fault, ProviderId, Status};
-use tercet_light_core::testing::chain::{Chain, Spec};
+use tercet_light_core::planner::{
+    Answer, Condition, Config, Event, Failure, Fault, Fork, Mode, ProviderId, RequestId, Status, What,
+};
+use tercet_light_core::testing::chain::{Chain, Spec, Twist};
 use tercet_light_core::testing::world::{Manner, Simulated, World};
 use tercet_light_core::time::Time;
 
@@ -35,6 +39,12 @@ fn is_synced(_: &World, status: &Status) -> bool {
     status.condition == Condition::Synced
 }
 
+/// Everything is filled, confirmed or not.
+fn is_filled(world: &World, status: &Status) -> bool {
+    let last = world.providers[&ProviderId(0)].chain.spec.last;
+    status.missing == 0 && status.verified.is_some_and(|point| point.height == last)
+}
+
 /// Everything from `low` to the end is there, and it is the chain.
 fn assert_whole(world: &World, chain: &Chain, low: Height) {
     for height in low..=chain.spec.last {
@@ -62,4 +72,451 @@ fn honest_providers_give_the_whole_chain_with_few_anchors() {
     let status = world.planner.status();
     assert_eq!(status.trusted.unwrap().hash, chain.hash(1_000));
     assert_eq!(status.refused, []);
+}
+
+#[test]
+fn a_run_is_the_same_every_time() {
+    let chain = chain(300);
+    let requests = || {
+        let mut world = world(&chain, honest(&chain, 3));
+        world.run(LONG, is_synced);
+        world.requests
+    };
+    assert_eq!(requests(), requests());
+}
+
+/// T-76: validators that change faster than a third, and all of them at every height.
+#[test]
+fn validators_that_change_fast_or_wholly_are_followed_block_by_block() {
+    for (every, count, least) in [(1, 4, 59), (1, 2, 20), (5, 3, 8)] {
+        let spec = Spec { last: 60, rotate_every: every, rotate_count: count, ..Spec::default() };
+        let chain = Chain::new(spec);
+        let mut world = world(&chain, honest(&chain, 3));
+        assert!(world.run(LONG, is_synced), "{:?}", world.planner.status());
+        assert_whole(&world, &chain, 1);
+        assert!(anchors(&world) >= least, "{every}/{count}: {} anchors", anchors(&world));
+    }
+}
+
+#[test]
+fn headers_below_the_root_are_verified_backwards_to_the_beginning() {
+    let chain = Chain::new(Spec { first: 40, last: 300, ..Spec::default() });
+    let config = Config { fill_from: Some(1), ..config(&chain, 200) };
+    let mut providers = honest(&chain, 3);
+    providers.iter_mut().for_each(|provider| provider.first = 40);
+    let mut world = World::new(config, after(&chain), providers);
+    // Nobody has what is below the beginning, and nobody says so: the runs are asked for from there on alone.
+    world.run(LONG, |world, _| world.headers.len() == 261);
+    assert_whole(&world, &chain, 40);
+}
+
+#[test]
+fn the_tip_is_followed_within_one_block() {
+    let chain = chain(400);
+    let mut world = World::new(config(&chain, 1), chain.header(200).time(), honest(&chain, 3));
+    assert!(world.run(LONG, is_synced));
+    let mut worst = 0;
+    for height in 210..390 {
+        let shown = chain.header(height).time().after(Duration::from_millis(1_400));
+        world.wait(shown.since(world.now));
+        let trusted = world.planner.status().trusted.unwrap().height;
+        worst = worst.max(height - trusted);
+    }
+    assert!(worst <= 1, "{worst} blocks behind");
+}
+
+/// T-71.
+#[test]
+fn who_breaks_the_hash_chain_is_refused_and_nobody_else() {
+    let chain = chain(400);
+    for at in [2, 57, 200, 349, 399] {
+        let mut providers = honest(&chain, 3);
+        providers[1] = Simulated::with(chain.clone(), Manner::BreaksHashes(at));
+        let mut world = world(&chain, providers);
+        assert!(world.run(LONG, is_filled), "{:?}", world.planner.status());
+        assert_whole(&world, &chain, 1);
+        let refused = world.planner.status().refused;
+        assert!(refused.iter().all(|(id, _)| id.0 == 1), "{refused:?}");
+    }
+}
+
+/// T-71: linked among themselves, but not what was signed.
+#[test]
+fn who_serves_headers_of_another_chain_is_refused_and_nobody_else() {
+    let chain = chain(400);
+    let other = chain.fork(2, Twist::AppHash);
+    let mut providers = honest(&chain, 3);
+    providers[2] = Simulated::with(chain.clone(), Manner::OtherHeaders(Box::new(other)));
+    let mut world = world(&chain, providers);
+    let done = |world: &World, status: &Status| is_filled(world, status) && refused(world, 2).is_some();
+    assert!(world.run(LONG, done));
+    assert_whole(&world, &chain, 1);
+    assert!(matches!(refused(&world, 2), Some(Fault::NotTheChain(_))), "{:?}", refused(&world, 2));
+    assert_eq!(world.planner.status().refused.len(), 1);
+}
+
+/// T-70: blocks that strangers signed, or too few.
+#[test]
+fn blocks_that_the_validators_have_not_signed_are_not_believed() {
+    let chain = chain(400);
+    let forged = chain.fork(100, Twist::Strangers);
+    let liars = [
+        Simulated::new(forged),
+        Simulated::with(chain.clone(), Manner::FewSign(chain.keys(400)[..2].to_vec())),
+        Simulated::with(chain.clone(), Manner::FewSign(vec![])),
+        Simulated::with(chain.clone(), Manner::OldSignatures),
+    ];
+    for liar in liars {
+        let mut providers = honest(&chain, 3);
+        providers.insert(0, liar);
+        let mut world = world(&chain, providers);
+        let done = world.run(LONG, is_synced);
+        assert!(done, "{:?}", world.planner.status());
+        assert_whole(&world, &chain, 1);
+        assert!(world.planner.status().refused.iter().all(|(id, _)| id.0 == 0));
+    }
+}
+
+fn fork(world: &World) -> Option<Fork> {
+    world.events.iter().find_map(|event| match event {
+        Event::Fork(fork) => Some((**fork).clone()),
+        _ => None,
+    })
+}
+
+/// T-72 and T-180: two providers collude with more than two thirds of the validators, one witness is honest.
+#[test]
+fn a_fork_that_verifies_freezes_everything_and_gives_evidence() {
+    let cases = [
+        (Twist::AppHash, Attack::Lunatic, 4),
+        (Twist::Data, Attack::Equivocation, 4),
+        (Twist::Round, Attack::Amnesia, 0),
+    ];
+    for (twist, attack, byzantine) in cases {
+        let chain = Chain::new(Spec { last: 300, ..Spec::default() });
+        let other = chain.fork(150, twist);
+        for order in 0..3 {
+            let mut providers = vec![Simulated::new(other.clone()); 2];
+            providers.insert(order, Simulated::new(chain.clone()));
+            let mut world = world(&chain, providers);
+            let frozen = world.run(LONG, |_, status| status.condition == Condition::Frozen);
+            assert!(frozen, "{twist:?} {order} {:?}", world.planner.status());
+            let fork = fork(&world).unwrap();
+            assert_eq!(fork.attack, attack);
+            assert_eq!(fork.common.height(), 1);
+            assert_eq!(fork.evidence.len(), 2);
+            assert!(fork.evidence.iter().all(|evidence| evidence.byzantine.len() == byzantine));
+            let ours = fork.ours.last().unwrap().hash();
+            assert_ne!(ours, fork.theirs.last().unwrap().hash());
+            // What is trusted is at most what both share, and nothing goes on by itself.
+            let status = world.planner.status();
+            assert!(status.trusted.is_none_or(|point| point.height <= 1), "{status:?}");
+            let requests = world.requests.len();
+            world.wait(Duration::from_secs(3_600));
+            assert_eq!(world.requests.len(), requests);
+            assert_eq!(world.planner.status().condition, Condition::Frozen);
+        }
+    }
+}
+
+#[test]
+fn evidence_is_what_cometbft_decodes() {
+    use tendermint_proto::Protobuf;
+    let chain = Chain::new(Spec { last: 100, ..Spec::default() });
+    let other = chain.fork(50, Twist::AppHash);
+    let providers = vec![Simulated::new(chain.clone()), Simulated::new(other.clone())];
+    let mut world = world(&chain, providers);
+    assert!(world.run(LONG, |_, status| status.condition == Condition::Frozen));
+    let fork = fork(&world).unwrap();
+    let mut conflicting = vec![];
+    for evidence in &fork.evidence {
+        let bytes = evidence.encode();
+        let decoded = <tendermint::evidence::Evidence as Protobuf<
+            tendermint_proto::v0_38::types::Evidence,
+        >>::decode(bytes.as_slice())
+        .unwrap();
+        let tendermint::evidence::Evidence::LightClientAttack(attack) = decoded else {
+            panic!("another kind of evidence");
+        };
+        assert_eq!(attack.common_height.value(), 1);
+        assert_eq!(attack.byzantine_validators.len(), 4);
+        assert_eq!(attack.total_voting_power.value(), fork.common.validators().total_power());
+        conflicting.push(Hash::from_tendermint(attack.conflicting_block.signed_header.header.hash()));
+    }
+    conflicting.sort();
+    let mut wanted = vec![Some(chain.hash(100)), Some(other.hash(100))];
+    wanted.sort();
+    assert_eq!(conflicting, wanted);
+}
+
+/// T-72: a chain above the true one, with a time that the true one has passed: no witness ever has a block at its height.
+#[test]
+fn a_forward_lunatic_attack_is_found_once_the_true_chain_has_passed_its_time() {
+    let interval = Duration::from_millis(1_500);
+    let chain = Chain::new(Spec { last: 220, interval, ..Spec::default() });
+    // The false chain is twice as fast from height 100 on, signed by the same validators.
+    let fast = Chain::new(Spec { last: 400, interval: interval / 2, ..Spec::default() });
+    let mut fast = fast.fork(2, Twist::AppHash);
+    fast.spec.last = 140;
+    let slow = Chain::new(Spec { last: 220, interval, ..Spec::default() });
+    assert_eq!(slow.hash(1), fast.hash(1));
+    let now = fast.header(140).time().after(Duration::from_secs(1));
+    let mut world = World::new(
+        Config { witnesses: 1, ..config(&chain, 1) },
+        now,
+        vec![Simulated::new(fast.clone()), Simulated::new(fast), Simulated::new(slow)],
+    );
+    let frozen = world.run(LONG, |_, status| status.condition == Condition::Frozen);
+    assert!(frozen, "{:?}", world.planner.status());
+    let fork = fork(&world).unwrap();
+    assert!(matches!(fork.attack, Attack::ForwardLunatic | Attack::Lunatic), "{:?}", fork.attack);
+    assert!(fork.evidence.iter().any(|evidence| evidence.byzantine.len() == 4));
+}
+
+/// T-73.
+#[test]
+fn without_witnesses_nothing_is_trusted_and_it_recovers_by_itself() {
+    let chain = chain(300);
+    for manner in [Manner::Down, Manner::Silent, Manner::Busy] {
+        let mut providers = honest(&chain, 3);
+        providers[1].manner = manner.clone();
+        providers[2].manner = manner;
+        let mut world = world(&chain, providers);
+        world.wait(LONG);
+        let status = world.planner.status();
+        assert_eq!(status.condition, Condition::Unconfirmed);
+        assert_eq!(status.trusted, None);
+        assert_eq!(status.verified.map(|point| point.height), Some(300));
+        for id in [1, 2] {
+            world.providers.get_mut(&ProviderId(id)).unwrap().manner = Manner::Honest;
+        }
+        assert!(world.run(LONG, is_synced), "{:?}", world.planner.status());
+        assert_whole(&world, &chain, 1);
+    }
+}
+
+#[test]
+fn one_witness_of_two_is_not_enough() {
+    let chain = chain(100);
+    let mut world = world(&chain, honest(&chain, 2));
+    world.wait(LONG);
+    assert_eq!(world.planner.status().condition, Condition::Unconfirmed);
+    assert_eq!(world.count(|event| matches!(event, Event::Confirmed { .. })), 0);
+}
+
+#[test]
+fn a_witness_that_differs_without_proof_counts_for_nothing_and_is_refused() {
+    let chain = chain(200);
+    for manner in [Manner::Differs, Manner::FewSign(vec![])] {
+        let liar = match manner {
+            Manner::FewSign(_) => Simulated::with(chain.fork(60, Twist::Data), manner),
+            manner => Simulated::with(chain.clone(), manner),
+        };
+        let mut providers = honest(&chain, 3);
+        providers.push(liar);
+        let mut world = world(&chain, providers);
+        assert!(world.run(LONG, |world, status| {
+            status.condition == Condition::Synced && refused(world, 3).is_some()
+        }));
+        assert_eq!(fork(&world).map(|fork| fork.attack), None);
+        assert_whole(&world, &chain, 1);
+        let by_liar = |event: &Event| matches!(event, Event::Confirmed { by, .. } if by.contains(&ProviderId(3)));
+        assert!(world.count(|event| matches!(event, Event::Confirmed { height, .. } if *height > 60)) > 0);
+        assert_eq!(world.count(|event| by_liar(event) && matches!(event, Event::Confirmed { height, .. } if *height >= 60)), 0);
+    }
+}
+
+/// T-75.
+#[test]
+fn trust_is_not_extended_from_what_is_older_than_the_trusting_period() {
+    let chain = chain(300);
+    let mut config = config(&chain, 1);
+    // The root is exactly as old as the period when time begins: then it has ended.
+    let now = after(&chain);
+    config.options.trusting_period = now.since(chain.header(1).time());
+    let mut world = World::new(config.clone(), now, honest(&chain, 3));
+    world.wait(LONG);
+    assert_eq!(world.planner.status().condition, Condition::Expired);
+    assert_eq!(anchors(&world), 1);
+    // A little later it has not ended, and while it syncs it does not end.
+    config.options.trusting_period += Duration::from_secs(5);
+    let mut world = World::new(config, now, honest(&chain, 3));
+    assert!(world.run(LONG, is_synced));
+    world.wait(Duration::from_secs(3_600));
+    assert_eq!(world.planner.status().condition, Condition::Expired);
+    assert_whole(&world, &chain, 1);
+}
+
+/// T-181.
+#[test]
+fn a_root_that_nobody_has_is_refuted() {
+    let chain = chain(100);
+    let mut config = config(&chain, 50);
+    config.root.hash = chain.hash(51);
+    let mut world = World::new(config, after(&chain), honest(&chain, 3));
+    assert!(world.run(LONG, |_, status| status.condition == Condition::RootRefuted));
+    assert_eq!(refused(&world, 0), Some(Fault::OtherRoot(50)));
+    assert_eq!(world.headers.len(), 0);
+}
+
+/// T-181.
+#[test]
+fn a_root_of_another_chain_or_of_height_0_is_refused() {
+    let chain = chain(100);
+    let mut other = config(&chain, 50);
+    other.root.chain_id = "another".to_owned();
+    let mut world = World::new(other.clone(), after(&chain), honest(&chain, 2));
+    world.run(LONG, |world, _| refused(world, 0).is_some() && refused(world, 1).is_some());
+    assert_eq!(refused(&world, 0), Some(Fault::OtherChain));
+    // Even where providers say that they are of that chain.
+    let liar = Simulated::with(chain.clone(), Manner::NamesChain("another".to_owned()));
+    let mut world = World::new(other, after(&chain), vec![liar]);
+    world.run(LONG, |world, _| refused(world, 0).is_some());
+    assert_eq!(refused(&world, 0), Some(Fault::OtherChain));
+    let mut none = config(&chain, 50);
+    none.root.height = 0;
+    assert!(tercet_light_core::planner::Planner::new(none, after(&chain)).is_err());
+}
+
+#[test]
+fn a_height_that_is_only_claimed_holds_nobody_up() {
+    let chain = chain(300);
+    let mut providers = vec![Simulated::with(chain.clone(), Manner::Overclaims(1_000_000_000)); 2];
+    providers.extend(honest(&chain, 3));
+    let mut world = world(&chain, providers);
+    assert!(world.run(LONG, |world, status| {
+        status.missing == 0 && status.trusted.is_some_and(|t| t.height == 300) && world.headers.len() == 300
+    }));
+    let asked = |what: &What| matches!(what, What::Block(Some(1_000_000_000)));
+    let asked = world.requests.iter().filter(|request| asked(&request.what)).count();
+    assert!(asked < 20, "asked {asked} times");
+}
+
+/// Row 3.1: all providers but one dead, slow, silent or lying.
+#[test]
+fn one_honest_provider_and_two_witnesses_are_enough() {
+    let chain = chain(400);
+    let slow = Simulated { delay: Duration::from_secs(8), ..Simulated::new(chain.clone()) };
+    let bad = [
+        Manner::Silent,
+        Manner::Down,
+        Manner::Busy,
+        Manner::OtherAnswers,
+        Manner::OtherHeights,
+        Manner::BreaksHashes(123),
+        Manner::Differs,
+    ];
+    let mut providers: Vec<Simulated> =
+        bad.into_iter().map(|manner| Simulated::with(chain.clone(), manner)).collect();
+    providers.push(slow);
+    providers.extend(honest(&chain, 3));
+    let mut world = world(&chain, providers);
+    assert!(world.run(4 * LONG, is_synced), "{:?}", world.planner.status());
+    assert_whole(&world, &chain, 1);
+    let honest = |id: &ProviderId| id.0 >= 7;
+    assert!(!world.planner.status().refused.iter().any(|(id, _)| honest(id)));
+}
+
+#[test]
+fn a_run_that_everything_waits_for_is_asked_of_a_second_provider() {
+    let chain = chain(200);
+    let slow = Simulated { delay: Duration::from_secs(9), ..Simulated::new(chain.clone()) };
+    let mut providers = honest(&chain, 3);
+    providers.insert(0, slow);
+    let mut world = world(&chain, providers);
+    let start = world.now;
+    assert!(world.run(LONG, |_, status| status.missing == 0 && status.verified.is_some_and(|v| v.height == 200)));
+    assert!(world.now.since(start) < Duration::from_secs(9), "{:?}", world.now.since(start));
+}
+
+#[test]
+fn a_clock_that_two_thirds_contradict_extends_no_trust() {
+    let chain = chain(300);
+    let early = chain.header(200).time();
+    let mut world = World::new(config(&chain, 1), early, honest(&chain, 3));
+    // Their chains are 60 s ahead of our clock.
+    world.providers.values_mut().for_each(|provider| {
+        provider.chain = Chain::new(Spec {
+            start: chain.spec.start.after(Duration::from_secs(60)),
+            ..chain.spec.clone()
+        });
+        provider.lag = Duration::ZERO;
+    });
+    let ahead = world.providers[&ProviderId(0)].chain.clone();
+    world.planner = tercet_light_core::planner::Planner::new(config(&ahead, 1), early).unwrap();
+    for id in 0..3 {
+        world.planner.add_provider(ProviderId(id), tercet_light_core::planner::Role::Provider);
+        let claim = tercet_light_core::planner::Claim {
+            chain_id: chain.spec.chain_id.clone(),
+            genesis_hash: None,
+            first: 1,
+            last: 300,
+            time: early.after(Duration::from_secs(if id < 2 { 60 } else { 0 })),
+            clock: None,
+        };
+        world.planner.on_claim(ProviderId(id), claim);
+    }
+    assert_eq!(world.planner.status().condition, Condition::SeekingRoot);
+    world.planner.next_event();
+    let asks_blocks = std::iter::from_fn(|| world.planner.poll())
+        .any(|request| matches!(request.what, What::Block(_)));
+    assert!(!asks_blocks, "trust is extended by a clock that is contradicted");
+}
+
+#[test]
+fn answers_that_were_not_asked_for_or_come_too_late_are_ignored() {
+    let chain = chain(100);
+    let mut world = world(&chain, honest(&chain, 3));
+    let request = world.planner.poll().unwrap();
+    let claim = |last| {
+        Answer::Status(tercet_light_core::planner::Claim {
+            chain_id: "another".to_owned(),
+            genesis_hash: None,
+            first: 1,
+            last,
+            time: chain.header(1).time(),
+            clock: None,
+        })
+    };
+    world.planner.tick(request.deadline);
+    world.planner.on_response(request.id, Ok(claim(5)));
+    world.planner.on_response(request.id, Err(Failure::Malformed(Fault::Malformed)));
+    assert_eq!(world.planner.status().refused, []);
+    let again = world.run(LONG, is_synced);
+    assert!(again);
+    let _: RequestId = request.id;
+}
+
+#[test]
+fn full_mode_checks_the_commit_of_every_height() {
+    let spec = Spec { last: 200, rotate_every: 20, rotate_count: 3, commits: true, ..Spec::default() };
+    let chain = Chain::new(spec);
+    let config = Config { mode: Mode::Full, ..config(&chain, 1) };
+    let mut providers = honest(&chain, 3);
+    providers.push(Simulated::with(chain.clone(), Manner::OldSignatures));
+    let mut world = World::new(config, after(&chain), providers);
+    assert!(world.run(LONG, is_synced), "{:?}", world.planner.status());
+    assert_whole(&world, &chain, 1);
+    assert_eq!(world.commits.len() + anchors(&world), 200);
+    assert!(world.planner.status().refused.iter().all(|(id, _)| id.0 == 3));
+}
+
+#[test]
+fn what_was_kept_is_taken_up_and_nothing_of_it_asked_for_again() {
+    use tercet_light_core::block::TrustedBlock;
+    use tercet_light_core::chain::Edge;
+    let mut chain = chain(400);
+    let mut world = world(&chain, honest(&chain, 3));
+    let (root, top) = (chain.block(1), chain.block(400));
+    let kept = |block, height| TrustedBlock::restore(block, chain.hash(height)).unwrap();
+    let edge = Edge::restore(chain.header(250), chain.hash(250)).unwrap();
+    world.planner.restore(vec![(kept(root, 1), true), (kept(top, 400), true)], vec![(400, edge)]);
+    assert!(world.run(LONG, is_synced));
+    let low = world.requests.iter().filter_map(|request| match &request.what {
+        What::Run(run) => Some(run.high),
+        What::Block(_) => panic!("a block is asked for again"),
+        _ => None,
+    });
+    assert_eq!(low.max(), Some(249));
+    assert_eq!(world.headers.len(), 2 + 248);
 }

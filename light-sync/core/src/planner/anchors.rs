@@ -57,7 +57,7 @@ impl Anchors {
 impl Planner {
     /// Whether trust may be extended now.
     pub(super) fn may_extend(&self) -> bool {
-        !self.clock_suspect && self.audits.len() < AUDITS_MAX && !self.is_top_expired()
+        !self.clock_suspect && self.unconfirmed() < AUDITS_MAX && !self.is_top_expired()
     }
 
     pub(super) fn is_top_expired(&self) -> bool {
@@ -221,6 +221,10 @@ impl Planner {
         while let Some(top) = self.anchors.top().map(|anchor| anchor.block.clone()) {
             match self.anchors.ascent.step(&top, &options, self.now) {
                 Step::Extended(block, source) => self.add_anchor(*block, Some(source)),
+                // The block contradicts the anchor, and not itself.
+                Step::Refuse(provider, invalid @ (Invalid::NextValidatorsHash | Invalid::TimeOrder)) => {
+                    self.open_dispute(provider, top.height(), invalid.into());
+                }
                 Step::Refuse(provider, invalid) => self.refuse(provider, invalid.into()),
                 Step::Future(provider) => self.providers.overclaimed(provider, self.now),
                 Step::Idle | Step::Need | Step::Expired => return,

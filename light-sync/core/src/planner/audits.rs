@@ -10,7 +10,7 @@ use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Where so many anchors wait to be compared, no more are verified.
+/// Where so many anchors wait to be confirmed, no more are verified; and so many confirmed ones are still watched.
 pub const AUDITS_MAX: usize = 32;
 /// How long slower witnesses are waited for where enough agree.
 const GRACE: Duration = Duration::from_millis(500);
@@ -25,6 +25,9 @@ pub(super) struct Audit {
     agree: BTreeSet<ProviderId>,
     /// Who could not answer, and when to ask again.
     again: BTreeMap<ProviderId, Time>,
+    /// Who does not have this height yet. They are asked again even when it is confirmed: where the true chain never gets there, or
+    /// late, the anchor is not of it.
+    behind: BTreeSet<ProviderId>,
     since: Time,
     confirmed: bool,
 }
@@ -32,6 +35,7 @@ pub(super) struct Audit {
 impl Audit {
     pub(super) fn forget(&mut self, provider: ProviderId) {
         self.agree.remove(&provider);
+        self.behind.remove(&provider);
     }
 }
 
@@ -42,6 +46,7 @@ impl Planner {
             source,
             agree: BTreeSet::new(),
             again: BTreeMap::new(),
+            behind: BTreeSet::new(),
             since: self.now,
             confirmed: false,
         };
@@ -60,13 +65,13 @@ impl Planner {
             }
             self.settle_audit(height);
         }
+        self.prune_audits();
     }
 
     fn is_to_compare(&self, height: Height, id: ProviderId) -> bool {
         let Some(audit) = self.audits.get(&height) else { return false };
         let waits = match audit.again.get(&id) {
-            // Once it is confirmed nobody is asked twice.
-            Some(again) => audit.confirmed || *again > self.now,
+            Some(again) => (audit.confirmed && !audit.behind.contains(&id)) || *again > self.now,
             None => false,
         };
         let asked = |job| self.desk.is_asked(job, id);
@@ -90,9 +95,22 @@ impl Planner {
             self.anchors.confirmed = self.anchors.confirmed.max(Some(height));
             self.desk.tell(Event::Confirmed { height, hash: audit.hash, by });
         }
-        if audit.confirmed && !waiting && !disputed {
+        if audit.confirmed && !waiting && !disputed && audit.behind.is_empty() {
             self.audits.remove(&height);
         }
+    }
+
+    /// How many anchors are not confirmed.
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.audits.values().filter(|audit| !audit.confirmed).count()
+    }
+
+    /// Of confirmed anchors the latest are watched until those who are behind get there.
+    fn prune_audits(&mut self) {
+        let confirmed = self.audits.iter().filter(|(_, audit)| audit.confirmed);
+        let heights: Vec<Height> = confirmed.map(|(height, _)| *height).collect();
+        let over = heights.len().saturating_sub(AUDITS_MAX);
+        heights.iter().take(over).for_each(|height| drop(self.audits.remove(height)));
     }
 
     pub(super) fn on_audit(
@@ -103,6 +121,11 @@ impl Planner {
     ) {
         let overdue = self.now >= self.overdue_since(height);
         let Some(audit) = self.audits.get_mut(&height) else { return };
+        match &response {
+            Ok(_) => drop(audit.behind.remove(&provider)),
+            Err(Failure::NotYet) => drop(audit.behind.insert(provider)),
+            Err(_) => {}
+        }
         match response {
             Ok(Answer::Header(header)) => {
                 if header.height() != height {
@@ -112,7 +135,9 @@ impl Planner {
                 } else if header.hash() == audit.hash {
                     audit.agree.insert(provider);
                 } else {
-                    self.open_dispute(provider, height);
+                    let root = height == self.config.root.height;
+                    let fault = if root { Fault::OtherRoot(height) } else { Fault::Unproven(height) };
+                    self.open_dispute(provider, height, fault);
                 }
             }
             Err(Failure::NotYet) if overdue => {

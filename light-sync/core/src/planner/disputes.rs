@@ -8,10 +8,15 @@ use super::request::{Answer, Failure, Fault, ProviderId, What};
 use super::{Event, Planner};
 use crate::block::{BoundBlock, TrustedBlock};
 use crate::evidence::{Attack, AttackEvidence};
-use crate::header::Height;
+use crate::header::{Header, Height};
+use crate::time::Time;
+use std::time::Duration;
 
 /// How many answers a witness may fail to give before it counts as one that shows nothing.
 const FAILURES_MAX: u32 = 5;
+
+/// When to ask again for what did not come.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Two chains that both verify.
 #[derive(Clone, Debug)]
@@ -41,6 +46,13 @@ pub(super) struct Dispute {
     forward: Option<BoundBlock>,
     stage: Stage,
     failures: u32,
+    since: Time,
+    /// When to ask again.
+    again: Time,
+    /// Whether its latest block is asked for, because it does not have the height in question.
+    latest: bool,
+    /// Why it is refused where it shows nothing.
+    fault: Fault,
 }
 
 #[derive(Debug)]
@@ -59,6 +71,7 @@ impl Dispute {
     fn asks(&self) -> Option<What> {
         match &self.stage {
             Stage::Common(heights) => heights.last().map(|height| What::Header(*height)),
+            Stage::Chain { .. } if self.latest => Some(What::Block(None)),
             Stage::Chain { target, ascent, .. } => {
                 Some(What::Block(Some(ascent.need().unwrap_or(*target))))
             }
@@ -67,8 +80,10 @@ impl Dispute {
 }
 
 impl Planner {
-    pub(super) fn open_dispute(&mut self, witness: ProviderId, height: Height) {
-        self.open(witness, height, height, None);
+    /// What a provider sent contradicts our anchor at `height`. That is no fault yet: the anchor may be the one that is false, and then
+    /// this provider the only one that shows it. It is refused for `fault` where it cannot show its chain.
+    pub(super) fn open_dispute(&mut self, witness: ProviderId, height: Height, fault: Fault) {
+        self.open(witness, Claimed { height, below: height, forward: None, fault });
     }
 
     pub(super) fn open_forward_dispute(
@@ -77,25 +92,32 @@ impl Planner {
         height: Height,
         theirs: BoundBlock,
     ) {
-        self.open(witness, height, theirs.height(), Some(theirs));
+        let (below, fault) = (theirs.height(), Fault::Unproven(height));
+        self.open(witness, Claimed { height, below, forward: Some(theirs), fault });
     }
 
-    fn open(&mut self, witness: ProviderId, height: Height, below: Height, forward: Option<BoundBlock>) {
+    fn open(&mut self, witness: ProviderId, claimed: Claimed) {
+        let Claimed { height, below, forward, fault } = claimed;
         if self.disputes.contains_key(&witness) {
             return;
         }
         let heights: Vec<Height> = self.anchors.all.range(..below).map(|(height, _)| *height).collect();
         if heights.is_empty() {
             // It differs at the root, which is ours to choose: it serves another chain.
-            self.refuse(witness, Fault::OtherRoot(height));
+            self.refuse(witness, fault);
             return;
         }
         let stage = Stage::Common(heights);
-        self.disputes.insert(witness, Dispute { height, forward, stage, failures: 0 });
+        let (since, again) = (self.now, self.now);
+        let dispute =
+            Dispute { height, forward, stage, failures: 0, since, again, latest: false, fault };
+        self.disputes.insert(witness, dispute);
     }
 
     pub(super) fn plan_disputes(&mut self) {
-        let open = self.disputes.iter().map(|(id, dispute)| (*id, dispute.asks()));
+        let now = self.now;
+        let due = self.disputes.iter().filter(|(_, dispute)| dispute.again <= now);
+        let open = due.map(|(id, dispute)| (*id, dispute.asks()));
         let wants: Vec<(ProviderId, Option<What>)> = open.collect();
         for (witness, what) in wants {
             let ready = self.providers.is_ready(witness, self.now);
@@ -112,37 +134,52 @@ impl Planner {
     pub(super) fn on_dispute(&mut self, witness: ProviderId, response: Result<Answer, Failure>) {
         let Some(mut dispute) = self.disputes.remove(&witness) else { return };
         let outcome = match response {
-            Ok(Answer::Header(header)) => {
-                let anchor = self.anchors.all.get(&header.height()).map(|anchor| &anchor.block);
-                let asked = dispute.asks() == Some(What::Header(header.height()));
-                match (asked, anchor) {
-                    (true, Some(anchor)) if anchor.hash() == header.hash() => {
-                        let anchor = anchor.clone();
-                        self.go_up(&mut dispute, witness, anchor)
-                    }
-                    // A block that is shared no more, or was never.
-                    (true, _) => Ok(dispute.go_down()),
-                    (false, _) => Err(Fault::NotAsked),
-                }
-            }
+            Ok(Answer::Header(header)) => self.on_shared(&mut dispute, witness, &header),
             Ok(Answer::Block(block)) => {
-                let asked = dispute.asks() == Some(What::Block(Some(block.header.height())));
+                let height = block.header.height();
+                let asked = dispute.latest || dispute.asks() == Some(What::Block(Some(height)));
                 let bound = if asked { self.bind(*block, None) } else { Err(Fault::NotAsked) };
                 bound.and_then(|block| self.go_on(&mut dispute, witness, block))
             }
-            _ => {
-                dispute.failures += 1;
-                let shown = dispute.failures < FAILURES_MAX;
-                if shown { Ok(Outcome::Open) } else { Err(Fault::Unproven(dispute.height)) }
-            }
+            Err(Failure::NotYet) => Ok(self.not_yet(&mut dispute)),
+            _ => dispute.failed(self.now),
         };
         match outcome {
             Ok(Outcome::Open) => drop(self.disputes.insert(witness, dispute)),
+            Ok(Outcome::Behind) => {}
             Ok(Outcome::Proven(common, theirs)) => {
                 self.proven(&dispute, witness, *common, theirs);
             }
             Err(fault) => self.refuse(witness, fault),
         }
+    }
+
+    /// Whether an anchor is shared.
+    fn on_shared(
+        &self,
+        dispute: &mut Dispute,
+        witness: ProviderId,
+        header: &Header,
+    ) -> Result<Outcome, Fault> {
+        if dispute.asks() != Some(What::Header(header.height())) {
+            return Err(Fault::NotAsked);
+        }
+        match self.anchors.all.get(&header.height()).map(|anchor| &anchor.block) {
+            Some(anchor) if anchor.hash() == header.hash() => {
+                self.go_up(dispute, witness, anchor.clone())
+            }
+            // The next lower one may be.
+            _ => Ok(dispute.go_down()),
+        }
+    }
+
+    /// The witness does not have the height in question. Once it should, its latest block tells whether its chain has passed the time of
+    /// our anchor below it.
+    fn not_yet(&self, dispute: &mut Dispute) -> Outcome {
+        let drift = self.config.options.clock_drift.saturating_mul(2);
+        dispute.again = self.now.after(AGAIN);
+        dispute.latest = self.now >= dispute.since.after(drift).after(self.config.block_lag);
+        Outcome::Open
     }
 
     /// The last shared anchor is found: from there the witness has to show its chain up to our next anchor.
@@ -175,7 +212,19 @@ impl Planner {
         witness: ProviderId,
         block: BoundBlock,
     ) -> Result<Outcome, Fault> {
-        let unproven = Fault::Unproven(dispute.height);
+        let unproven = dispute.fault.clone();
+        if std::mem::take(&mut dispute.latest) {
+            let passed = self.anchors.all.get(&dispute.height).is_some_and(|ours| {
+                block.height() < dispute.height && block.header().time() >= ours.block.header().time()
+            });
+            if !passed {
+                return Ok(dispute.is_behind(self.now));
+            }
+            dispute.forward = Some(block.clone());
+            if let Stage::Chain { target, .. } = &mut dispute.stage {
+                *target = block.height();
+            }
+        }
         let Stage::Chain { common, target, ascent, trace } = &mut dispute.stage else {
             return Err(unproven);
         };
@@ -231,12 +280,36 @@ impl Planner {
     }
 }
 
+/// What opens a dispute.
+struct Claimed {
+    height: Height,
+    below: Height,
+    forward: Option<BoundBlock>,
+    fault: Fault,
+}
+
 enum Outcome {
     Open,
+    /// It can show nothing yet, and is not at fault.
+    Behind,
     Proven(Box<TrustedBlock>, Vec<TrustedBlock>),
 }
 
 impl Dispute {
+    /// An answer did not come.
+    fn failed(&mut self, now: Time) -> Result<Outcome, Fault> {
+        self.failures += 1;
+        self.again = now.after(AGAIN);
+        if self.failures < FAILURES_MAX { Ok(Outcome::Open) } else { Err(self.fault.clone()) }
+    }
+
+    /// Its chain has not come to the time of our anchor.
+    fn is_behind(&mut self, now: Time) -> Outcome {
+        self.failures += 1;
+        self.again = now.after(AGAIN);
+        if self.failures < FAILURES_MAX { Outcome::Open } else { Outcome::Behind }
+    }
+
     /// The anchor that was asked about is not shared: the next lower one may be.
     fn go_down(&mut self) -> Outcome {
         if let Stage::Common(heights) = &mut self.stage {

@@ -40,6 +40,12 @@ struct Run {
     hedged: bool,
 }
 
+impl Run {
+    fn new(low: Height, now: Time) -> Run {
+        Run { low, linked: None, tried: BTreeSet::new(), asked: now, hedged: false }
+    }
+}
+
 impl Segment {
     fn new(edge: Edge, floor: Height, lower: Option<Hash>) -> Segment {
         let next = edge.height() - 1;
@@ -57,8 +63,7 @@ impl Segment {
             return false;
         }
         let low = self.floor.max((self.next + 1).saturating_sub(headers.max(1)));
-        let run = Run { low, linked: None, tried: BTreeSet::new(), asked: now, hedged: false };
-        self.runs.insert(self.next, run);
+        self.runs.insert(self.next, Run::new(low, now));
         self.next = low - 1;
         true
     }
@@ -165,8 +170,21 @@ impl Planner {
                 if !left {
                     run.tried.clear();
                 }
+                self.split_run(upper, high);
             }
             _ => {}
+        }
+    }
+
+    /// Where nobody says to have the lower part of a run, as below the beginning of the chain, the upper part goes first.
+    fn split_run(&mut self, upper: Height, high: Height) {
+        let claims = self.providers.good().filter_map(|(_, p)| p.claim.as_ref());
+        let Some(first) = claims.map(|claim| claim.first).min() else { return };
+        let Some(segment) = self.segments.get_mut(&upper) else { return };
+        let Some(run) = segment.runs.get_mut(&high) else { return };
+        if run.low < first && first <= high {
+            let low = std::mem::replace(&mut run.low, first);
+            segment.runs.insert(first - 1, Run::new(low, self.now));
         }
     }
 
@@ -189,10 +207,7 @@ impl Planner {
                 run.linked = Some((linked, provider));
                 run.low = low;
                 if rest < low {
-                    let asked = self.now;
-                    let tried = BTreeSet::new();
-                    let more = Run { low: rest, linked: None, tried, asked, hedged: false };
-                    segment.runs.insert(low - 1, more);
+                    segment.runs.insert(low - 1, Run::new(rest, self.now));
                 }
                 self.attach_runs(upper);
             }
@@ -212,7 +227,7 @@ impl Planner {
                     let above = std::mem::replace(&mut segment.edge, trusted.edge());
                     self.fill(trusted, &above);
                 }
-                Err(_) => self.refuse(provider, Fault::NotTheChain(high)),
+                Err(_) => self.open_dispute(provider, upper, Fault::NotTheChain(high)),
             }
         }
         self.finish_segment(upper);
