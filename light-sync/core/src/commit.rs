@@ -5,7 +5,7 @@ use crate::header::Height;
 use crate::time::Time;
 use prost::Message as _;
 use tendermint_proto::v0_38::types as pb;
-use tercet_consensus::key::Address;
+use tercet_consensus::key::{Address, Signature};
 use tercet_consensus::validators::VALIDATORS_MAX;
 
 /// The most entries of a commit, as many as a set has validators (CometBFT `types/vote_set.go`, `MaxVotesCount`).
@@ -13,9 +13,6 @@ pub const SIGNATURES_MAX: usize = VALIDATORS_MAX;
 
 /// The most bytes of a commit: a head and 111 bytes an entry with its tag (CometBFT `types/block.go`, `MaxCommitBytes`).
 pub const COMMIT_BYTES_MAX: usize = 94 + SIGNATURES_MAX * 111;
-
-/// The most bytes of a signature (CometBFT `types/vote.go`, `MaxSignatureSize`).
-const SIGNATURE_BYTES_MAX: usize = 64;
 
 /// Which block is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,35 +47,8 @@ pub struct Entry {
     pub address: Address,
     /// When.
     pub time: Time,
-    /// Its signature, of any length up to 64: one that is shorter is never valid, and nobody minds where it is not needed.
-    pub signature: EntrySignature,
-}
-
-/// A signature as it stands in a commit: 1 to 64 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntrySignature {
-    bytes: [u8; SIGNATURE_BYTES_MAX],
-    length: usize,
-}
-
-impl EntrySignature {
-    /// The signature in these bytes; none unless there are 1 to 64.
-    #[must_use]
-    pub fn from_slice(signature: &[u8]) -> Option<EntrySignature> {
-        let mut bytes = [0; SIGNATURE_BYTES_MAX];
-        bytes.get_mut(..signature.len()).filter(|room| !room.is_empty())?.copy_from_slice(signature);
-        Some(EntrySignature { bytes, length: signature.len() })
-    }
-
-    /// All 64 bytes; none where there are fewer.
-    #[must_use]
-    pub fn whole(&self) -> Option<&[u8; SIGNATURE_BYTES_MAX]> {
-        (self.length == SIGNATURE_BYTES_MAX).then_some(&self.bytes)
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        self.bytes.split_at(self.length).0
-    }
+    /// Its signature.
+    pub signature: Signature,
 }
 
 /// Why bytes are no commit.
@@ -186,7 +156,7 @@ fn entry(raw: &pb::CommitSig) -> Result<Option<Entry>, CommitError> {
         for_block,
         address: address.ok_or(Malformed("address"))?,
         time: time.ok_or(Malformed("time"))?,
-        signature: EntrySignature::from_slice(&raw.signature).ok_or(Malformed("signature"))?,
+        signature: Signature::from_slice(&raw.signature).ok_or(Malformed("signature"))?,
     }))
 }
 
@@ -213,6 +183,6 @@ fn raw_entry(entry: Option<&Entry>) -> pb::CommitSig {
         block_id_flag: flag.into(),
         validator_address: entry.address.as_bytes().to_vec(),
         timestamp: Some(entry.time.to_proto()),
-        signature: entry.signature.as_slice().to_vec(),
+        signature: entry.signature.0.to_vec(),
     }
 }

@@ -6,7 +6,6 @@
 //! what makes the batch of a stable set fast. Where a batch fails it is halved, so that one bad commit costs a few batches and not the
 //! gain of the others; a commit alone is checked signature by signature. secp256k1 has no batches.
 
-use crate::commit::EntrySignature;
 use ed25519_zebra::VerificationKeyBytes;
 use ed25519_zebra::batch::{Item, Verifier};
 use rand_core::{TryCryptoRng, TryRng};
@@ -35,24 +34,20 @@ impl Batch {
     }
 
     /// Adds the signature of `key` over `message` to the group that was begun last.
-    pub(crate) fn add(&mut self, key: &PublicKey, message: &[u8], signature: &EntrySignature) {
+    pub(crate) fn add(&mut self, key: &PublicKey, message: &[u8], signature: &Signature) {
         let Some((range, good)) = self.groups.last_mut() else { return };
-        let Some(bytes) = signature.whole() else {
-            *good = false;
-            return;
-        };
         match key {
             PublicKey::Ed25519(key) => {
                 let key = VerificationKeyBytes::from(*key);
                 let length = (message.len() as u64).to_le_bytes();
                 self.transcript.update(<[u8; 32]>::from(key));
-                self.transcript.update(bytes);
+                self.transcript.update(signature.0);
                 self.transcript.update(length);
                 self.transcript.update(message);
-                self.items.push((key, ed25519_zebra::Signature::from(*bytes), message).into());
+                self.items.push((key, ed25519_zebra::Signature::from(signature.0), message).into());
                 range.end = self.items.len();
             }
-            PublicKey::Secp256k1(_) => *good &= key.verify(message, &Signature(*bytes)),
+            PublicKey::Secp256k1(_) => *good &= key.verify(message, signature),
         }
     }
 

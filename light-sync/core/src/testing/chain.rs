@@ -1,18 +1,19 @@
 //! A chain that is generated: validators that rotate, headers that link, commits that are signed when somebody asks.
 
 use crate::block::UntrustedBlock;
-use crate::commit::{BlockId, Commit, Entry, EntrySignature};
+use crate::commit::{BlockId, Commit, Entry};
 use crate::hash::Hash;
 use crate::header::{Header, Height};
 use crate::sign_bytes::SignBytes;
 use crate::time::Time;
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::SigningKey;
+use k256::ecdsa::signature::Signer as _;
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tendermint_proto::v0_38::{types as pb, version as pb_version};
-use tercet_consensus::key::PublicKey;
+use tercet_consensus::key::{PublicKey, Signature};
 use tercet_consensus::validators::Validators;
 
 /// The number of a key; each has one.
@@ -37,6 +38,8 @@ pub struct Spec {
     pub start: Time,
     /// From block to block.
     pub interval: Duration,
+    /// Whether every third key is one of secp256k1.
+    pub mixed: bool,
     /// Whether headers have the true hash of the commit below, for which every commit is signed at once.
     pub commits: bool,
 }
@@ -52,6 +55,7 @@ impl Default for Spec {
             rotate_count: 0,
             start: Time::from_unix(1_700_000_000, 123_456_789).expect("a valid time"),
             interval: Duration::from_millis(1_500),
+            mixed: false,
             commits: false,
         }
     }
@@ -139,7 +143,8 @@ impl Chain {
         let turns = u32::try_from(height / self.spec.rotate_every).expect("a test's chain");
         let strangers = self.twist_at(height) == Some(Twist::Strangers);
         let first = turns * self.spec.rotate_count + if strangers { STRANGERS } else { 0 };
-        (first..first + self.spec.validators).collect()
+        let secp = |key: KeyNumber| if self.spec.mixed && key % 3 == 2 { SECP256K1 } else { 0 };
+        (first..first + self.spec.validators).map(|key| key + secp(key)).collect()
     }
 
     /// The validators of a height.
@@ -212,20 +217,8 @@ impl Chain {
     /// A commit of a height with one entry for each of `seats`, signed by these keys.
     #[must_use]
     pub fn sign(&self, height: Height, seats: Vec<KeyNumber>) -> Commit {
-        let parts_hash = Some(Hash::new([8; 32]));
         let round = u32::from(self.twist_at(height) == Some(Twist::Round));
-        let block_id = BlockId { hash: self.hash(height), parts: 1, parts_hash };
-        let mut commit = Commit { height, round, block_id, entries: vec![] };
-        let mut bytes = SignBytes::new(self.header(height).chain_id(), &commit);
-        let time = self.header(height).time();
-        let entry = |(n, key): (u32, KeyNumber)| {
-            let time = time.after(Duration::from_millis(u64::from(n)));
-            let signature = secret(key).sign(bytes.at(time)).to_bytes();
-            let signature = EntrySignature::from_slice(&signature)?;
-            Some(Entry { for_block: true, address: public(key).address(), time, signature })
-        };
-        commit.entries = (0..).zip(seats).map(entry).collect();
-        commit
+        sign(self.header(height), round, seats)
     }
 
     /// The light block of a height.
@@ -237,6 +230,21 @@ impl Chain {
             next_validators: Some(self.set(height + 1)),
         }
     }
+}
+
+/// A commit for a header, with one entry for each of `seats`, signed by these keys.
+#[must_use]
+pub fn sign(header: &Header, round: u32, seats: Vec<KeyNumber>) -> Commit {
+    let block_id = BlockId { hash: header.hash(), parts: 1, parts_hash: Some(Hash::new([8; 32])) };
+    let mut commit = Commit { height: header.height(), round, block_id, entries: vec![] };
+    let mut bytes = SignBytes::new(header.chain_id(), &commit);
+    let entry = |(n, key): (u32, KeyNumber)| {
+        let time = header.time().after(Duration::from_millis(u64::from(n)));
+        let signature = Signature(signature(key, bytes.at(time)));
+        Some(Entry { for_block: true, address: public(key).address(), time, signature })
+    };
+    commit.entries = (0..).zip(seats).map(entry).collect();
+    commit
 }
 
 /// The validator set of these keys and powers.
@@ -251,16 +259,36 @@ pub fn power(key: KeyNumber) -> u64 {
     10 + u64::from(key % 7)
 }
 
-/// The secret of a key.
-#[must_use]
-pub fn secret(key: KeyNumber) -> SigningKey {
+/// Keys from this number on are secp256k1 keys.
+pub const SECP256K1: KeyNumber = 1 << 24;
+
+fn seed(key: KeyNumber) -> [u8; 32] {
     let mut seed = [0x5a; 32];
     seed[..4].copy_from_slice(&key.to_le_bytes());
-    SigningKey::from_bytes(&seed)
+    seed
+}
+
+fn secp256k1(key: KeyNumber) -> k256::ecdsa::SigningKey {
+    k256::ecdsa::SigningKey::from_slice(&seed(key)).expect("a scalar of the curve")
+}
+
+/// The signature of a key.
+#[must_use]
+pub fn signature(key: KeyNumber, message: &[u8]) -> [u8; 64] {
+    if key >= SECP256K1 {
+        let signature: k256::ecdsa::Signature = secp256k1(key).sign(message);
+        return signature.to_bytes().into();
+    }
+    let key = SigningKey::from_bytes(&seed(key));
+    ed25519_dalek::Signer::sign(&key, message).to_bytes()
 }
 
 /// The public part of a key.
 #[must_use]
 pub fn public(key: KeyNumber) -> PublicKey {
-    PublicKey::ed25519(secret(key).verifying_key().as_bytes()).expect("a point of the curve")
+    if key >= SECP256K1 {
+        return PublicKey::Secp256k1(*secp256k1(key).verifying_key());
+    }
+    let key = SigningKey::from_bytes(&seed(key)).verifying_key();
+    PublicKey::ed25519(key.as_bytes()).expect("a point of the curve")
 }
