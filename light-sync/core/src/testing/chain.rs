@@ -38,6 +38,8 @@ pub struct Spec {
     pub start: Time,
     /// From block to block.
     pub interval: Duration,
+    /// The power of every validator; where it is 0 they differ a little, so that the order of a set is not that of its keys.
+    pub power: u64,
     /// Whether every third key is one of secp256k1.
     pub mixed: bool,
     /// Whether headers have the true hash of the commit below, for which every commit is signed at once.
@@ -55,6 +57,7 @@ impl Default for Spec {
             rotate_count: 0,
             start: Time::from_unix(1_700_000_000, 123_456_789).expect("a valid time"),
             interval: Duration::from_millis(1_500),
+            power: 0,
             mixed: false,
             commits: false,
         }
@@ -150,15 +153,24 @@ impl Chain {
     /// The validators of a height.
     pub fn set(&mut self, height: Height) -> Arc<Validators> {
         let keys = self.keys(height);
-        let made = || Arc::new(set_of(&keys.iter().map(|n| (*n, power(*n))).collect::<Vec<_>>()));
-        Arc::clone(self.sets.entry(keys[0]).or_insert_with(made))
+        if let Some(set) = self.sets.get(&keys[0]) {
+            return Arc::clone(set);
+        }
+        let members: Vec<_> = keys.iter().map(|key| (*key, self.power(*key))).collect();
+        let set = Arc::new(set_of(&members));
+        self.sets.insert(keys[0], Arc::clone(&set));
+        set
+    }
+
+    fn power(&self, key: KeyNumber) -> u64 {
+        if self.spec.power > 0 { self.spec.power } else { 10 + u64::from(key % 7) }
     }
 
     /// The numbers of the keys in the order of the set.
     #[must_use]
     pub fn seats(&self, height: Height) -> Vec<KeyNumber> {
         let mut keys = self.keys(height);
-        keys.sort_by_key(|n| (std::cmp::Reverse(power(*n)), public(*n).address()));
+        keys.sort_by_key(|n| (std::cmp::Reverse(self.power(*n)), public(*n).address()));
         keys
     }
 
@@ -251,12 +263,6 @@ pub fn sign(header: &Header, round: u32, seats: Vec<KeyNumber>) -> Commit {
 #[must_use]
 pub fn set_of(members: &[(KeyNumber, u64)]) -> Validators {
     Validators::new(members.iter().map(|(key, power)| (public(*key), *power))).expect("a set")
-}
-
-/// The power of a key: a little different, so that the order of a set is not that of its keys.
-#[must_use]
-pub fn power(key: KeyNumber) -> u64 {
-    10 + u64::from(key % 7)
 }
 
 /// Keys from this number on are secp256k1 keys.
