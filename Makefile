@@ -40,6 +40,7 @@ testnet: build ## Start four validators, commit transactions, stop with Ctrl-C
 test: prepare ## Run every test
 	@scripts/build.sh cargo test $(FLAGS)
 	@scripts/build.sh cargo build $(FLAGS)
+	@scripts/light-wasm.sh
 	@scripts/adversary.sh
 
 verify: prepare ## Check format, lints, documentation, dependencies; changes nothing

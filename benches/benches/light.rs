@@ -58,7 +58,8 @@ fn commits(criterion: &mut Criterion) {
     };
     let mut group = criterion.benchmark_group("light/commits of 100 validators");
     group.sample_size(10).throughput(Throughput::Elements(COMMITS));
-    for (name, which) in [("a quorum, batched", Signatures::Quorum), ("all, batched", Signatures::All)]
+    for (name, which) in
+        [("a quorum, batched", Signatures::Quorum), ("all, batched", Signatures::All)]
     {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

@@ -67,7 +67,8 @@ impl LinkedRun {
             return Err(RunError::Length);
         }
         let lowest = request.high - (count as u64 - 1);
-        let mut run = LinkedRun { headers: Vec::with_capacity(count), hashes: Vec::with_capacity(count) };
+        let mut run =
+            LinkedRun { headers: Vec::with_capacity(count), hashes: Vec::with_capacity(count) };
         for (height, raw) in (lowest..).zip(answer) {
             let header = Header::decode(raw).map_err(|_| RunError::Malformed(height))?;
             if header.height() != height || header.chain_id() != request.chain_id.as_bytes() {

@@ -44,7 +44,11 @@ pub struct AttackEvidence {
 impl AttackEvidence {
     /// Evidence against `conflicting`, from the point of view of those who hold `trusted` to be the chain.
     #[must_use]
-    pub fn new(common: &TrustedBlock, conflicting: &BoundBlock, trusted: &BoundBlock) -> AttackEvidence {
+    pub fn new(
+        common: &TrustedBlock,
+        conflicting: &BoundBlock,
+        trusted: &BoundBlock,
+    ) -> AttackEvidence {
         let attack = classify(conflicting, trusted);
         let lunatic = is_invented(conflicting.header(), trusted.header());
         let base: &BoundBlock = if lunatic { common } else { trusted };

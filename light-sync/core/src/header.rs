@@ -331,8 +331,8 @@ fn checked_parts(raw: &[u8], range: Range<usize>) -> Result<(), Malformed> {
     let mut fields = Fields::new(raw, range);
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 => drop(u32::try_from(value.number()?).map_err(|_| Malformed)?),
-            2 => drop(exact(value.bytes()?, 32)?),
+            1 => u32::try_from(value.number()?).map(|_| ()).map_err(|_| Malformed)?,
+            2 => exact(value.bytes()?, 32).map(|_| ())?,
             _ => return Err(Malformed),
         }
     }

@@ -91,7 +91,7 @@ impl Check<'_> {
         }
         let mut batch = Verifier::new();
         ranges().for_each(|range| self.items[range].iter().for_each(|i| batch.queue(i.clone())));
-        batch.verify(&mut Weights::new(&self.seed, groups)).is_ok()
+        batch.verify(Weights::new(&self.seed, groups)).is_ok()
     }
 
     fn one_by_one(&self, group: usize) -> bool {

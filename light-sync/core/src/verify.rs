@@ -284,14 +284,16 @@ fn queue_commit(block: &BoundBlock, which: Signatures, batch: &mut Batch) -> Res
 fn queue_all(block: &BoundBlock, batch: &mut Batch) -> Result<(), Invalid> {
     let commit = block.commit();
     let pairs = || block.validators().list().iter().zip(&commit.entries);
-    let misplaced = |(validator, entry): (&tercet_consensus::validators::Validator, &Option<Entry>)| {
-        entry.is_some_and(|entry| entry.address != validator.address)
-    };
+    let misplaced =
+        |(validator, entry): (&tercet_consensus::validators::Validator, &Option<Entry>)| {
+            entry.is_some_and(|entry| entry.address != validator.address)
+        };
     if pairs().any(misplaced) {
         return Err(Invalid::UnknownSigner);
     }
     let chain_id = block.header().chain_id();
-    let (mut block_bytes, mut nil) = (SignBytes::new(chain_id, commit), SignBytes::nil(chain_id, commit));
+    let (mut block_bytes, mut nil) =
+        (SignBytes::new(chain_id, commit), SignBytes::nil(chain_id, commit));
     batch.begin();
     for (validator, entry) in pairs() {
         if let Some(entry) = entry {

@@ -6,7 +6,8 @@ use tercet_light_core::evidence::Attack;
 use tercet_light_core::hash::Hash;
 use tercet_light_core::header::Height;
 use tercet_light_core::planner::{
-    Answer, Condition, Config, Event, Failure, Fault, Fork, Mode, ProviderId, RequestId, Status, What,
+    Answer, Condition, Config, Event, Failure, Fault, Fork, Mode, ProviderId, RequestId, Status,
+    What,
 };
 use tercet_light_core::testing::chain::{Chain, Spec, Twist};
 use tercet_light_core::testing::world::{Manner, Simulated, World};
@@ -148,7 +149,8 @@ fn who_serves_headers_of_another_chain_is_refused_and_nobody_else() {
     let mut providers = honest(&chain, 3);
     providers[2] = Simulated::with(chain.clone(), Manner::OtherHeaders(Box::new(other)));
     let mut world = world(&chain, providers);
-    let done = |world: &World, status: &Status| is_filled(world, status) && refused(world, 2).is_some();
+    let done =
+        |world: &World, status: &Status| is_filled(world, status) && refused(world, 2).is_some();
     assert!(world.run(LONG, done));
     assert_whole(&world, &chain, 1);
     assert!(matches!(refused(&world, 2), Some(Fault::NotTheChain(_))), "{:?}", refused(&world, 2));
@@ -241,7 +243,8 @@ fn evidence_is_what_cometbft_decodes() {
         assert_eq!(attack.common_height.value(), 1);
         assert_eq!(attack.byzantine_validators.len(), 4);
         assert_eq!(attack.total_voting_power.value(), fork.common.validators().total_power());
-        conflicting.push(Hash::from_tendermint(attack.conflicting_block.signed_header.header.hash()));
+        conflicting
+            .push(Hash::from_tendermint(attack.conflicting_block.signed_header.header.hash()));
     }
     conflicting.sort();
     let mut wanted = vec![Some(chain.hash(100)), Some(other.hash(100))];
@@ -321,8 +324,15 @@ fn a_witness_that_differs_without_proof_counts_for_nothing_and_is_refused() {
         assert_eq!(fork(&world).map(|fork| fork.attack), None);
         assert_whole(&world, &chain, 1);
         let by_liar = |event: &Event| matches!(event, Event::Confirmed { by, .. } if by.contains(&ProviderId(3)));
-        assert!(world.count(|event| matches!(event, Event::Confirmed { height, .. } if *height > 60)) > 0);
-        assert_eq!(world.count(|event| by_liar(event) && matches!(event, Event::Confirmed { height, .. } if *height >= 60)), 0);
+        assert!(
+            world.count(|event| matches!(event, Event::Confirmed { height, .. } if *height > 60))
+                > 0
+        );
+        assert_eq!(
+            world.count(|event| by_liar(event)
+                && matches!(event, Event::Confirmed { height, .. } if *height >= 60)),
+            0
+        );
     }
 }
 
@@ -385,7 +395,9 @@ fn a_height_that_is_only_claimed_holds_nobody_up() {
     providers.extend(honest(&chain, 3));
     let mut world = world(&chain, providers);
     assert!(world.run(LONG, |world, status| {
-        status.missing == 0 && status.trusted.is_some_and(|t| t.height == 300) && world.headers.len() == 300
+        status.missing == 0
+            && status.trusted.is_some_and(|t| t.height == 300)
+            && world.headers.len() == 300
     }));
     let asked = |what: &What| matches!(what, What::Block(Some(1_000_000_000)));
     let asked = world.requests.iter().filter(|request| asked(&request.what)).count();
@@ -425,7 +437,8 @@ fn a_run_that_everything_waits_for_is_asked_of_a_second_provider() {
     providers.insert(0, slow);
     let mut world = world(&chain, providers);
     let start = world.now;
-    assert!(world.run(LONG, |_, status| status.missing == 0 && status.verified.is_some_and(|v| v.height == 200)));
+    assert!(world.run(LONG, |_, status| status.missing == 0
+        && status.verified.is_some_and(|v| v.height == 200)));
     assert!(world.now.since(start) < Duration::from_secs(9), "{:?}", world.now.since(start));
 }
 
@@ -489,7 +502,8 @@ fn answers_that_were_not_asked_for_or_come_too_late_are_ignored() {
 
 #[test]
 fn full_mode_checks_the_commit_of_every_height() {
-    let spec = Spec { last: 200, rotate_every: 20, rotate_count: 3, commits: true, ..Spec::default() };
+    let spec =
+        Spec { last: 200, rotate_every: 20, rotate_count: 3, commits: true, ..Spec::default() };
     let chain = Chain::new(spec);
     let config = Config { mode: Mode::Full, ..config(&chain, 1) };
     let mut providers = honest(&chain, 3);

@@ -226,7 +226,11 @@ fn one_bad_commit_in_a_batch_is_found_and_the_others_are_good() {
             .map(|height| {
                 let mut block = chain.block(height);
                 if bad.contains(&(usize::try_from(height).unwrap() - 1)) {
-                    block.commit.entries[usize::try_from(height).unwrap() % 3].as_mut().unwrap().signature.0[40] ^= 1;
+                    block.commit.entries[usize::try_from(height).unwrap() % 3]
+                        .as_mut()
+                        .unwrap()
+                        .signature
+                        .0[40] ^= 1;
                 }
                 block.bind().unwrap()
             })
@@ -273,7 +277,10 @@ fn a_commit_with_too_many_entries_is_refused_before_anything_is_checked() {
             hash: vec![1; 32],
             part_set_header: Some(pb::PartSetHeader { total: 1, hash: vec![1; 32] }),
         }),
-        signatures: vec![pb::CommitSig { block_id_flag: 1, ..Default::default() }; SIGNATURES_MAX + 1],
+        signatures: vec![
+            pb::CommitSig { block_id_flag: 1, ..Default::default() };
+            SIGNATURES_MAX + 1
+        ],
     };
     assert_eq!(Commit::from_proto(&raw), Err(CommitError::TooLarge));
     let bytes = vec![0; tercet_light_core::commit::COMMIT_BYTES_MAX + 1];

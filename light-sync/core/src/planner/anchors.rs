@@ -78,7 +78,8 @@ impl Planner {
 
     /// Somebody who says to have the block and has not been asked in vain; everybody again when all have been.
     fn pick_untried(&mut self, height: Height) -> Option<ProviderId> {
-        let choice = Choice { height: Some(height), witnesses: false, not: Some(&self.anchors.tried) };
+        let choice =
+            Choice { height: Some(height), witnesses: false, not: Some(&self.anchors.tried) };
         let found = self.providers.pick(&choice, self.now);
         if found.is_none() {
             let can = |p: &super::providers::Provider| p.role == super::Role::Provider;
@@ -165,7 +166,8 @@ impl Planner {
         let says = |p: &super::providers::Provider| {
             p.claim.as_ref().is_some_and(|claim| (claim.first..=claim.last).contains(&height))
         };
-        let may_come = self.providers.good().any(|(_, p)| p.role == super::Role::Provider && says(p));
+        let may_come =
+            self.providers.good().any(|(_, p)| p.role == super::Role::Provider && says(p));
         if may_come || self.anchors.ascent.is_idle() {
             return;
         }
@@ -222,7 +224,10 @@ impl Planner {
             match self.anchors.ascent.step(&top, &options, self.now) {
                 Step::Extended(block, source) => self.add_anchor(*block, Some(source)),
                 // The block contradicts the anchor, and not itself.
-                Step::Refuse(provider, invalid @ (Invalid::NextValidatorsHash | Invalid::TimeOrder)) => {
+                Step::Refuse(
+                    provider,
+                    invalid @ (Invalid::NextValidatorsHash | Invalid::TimeOrder),
+                ) => {
                     self.open_dispute(provider, top.height(), invalid.into());
                 }
                 Step::Refuse(provider, invalid) => self.refuse(provider, invalid.into()),

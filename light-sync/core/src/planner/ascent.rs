@@ -82,7 +82,11 @@ impl Ascent {
             Err(Refusal::Invalid(Invalid::Expired)) => Step::Expired,
             Err(Refusal::Invalid(invalid)) => {
                 self.waiting.pop();
-                if invalid == Invalid::Future { Step::Future(from) } else { Step::Refuse(from, invalid) }
+                if invalid == Invalid::Future {
+                    Step::Future(from)
+                } else {
+                    Step::Refuse(from, invalid)
+                }
             }
         }
     }

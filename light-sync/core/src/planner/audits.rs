@@ -85,7 +85,8 @@ impl Planner {
 
     /// Confirms an anchor with which enough agree, and forgets one about which nobody is left to ask.
     fn settle_audit(&mut self, height: Height) {
-        let waiting = self.desk.is_waiting(Job::Audit(height)) || self.desk.is_waiting(Job::Latest(height));
+        let waiting =
+            self.desk.is_waiting(Job::Audit(height)) || self.desk.is_waiting(Job::Latest(height));
         let disputed = self.disputes.values().any(|dispute| dispute.height() == height);
         let Some(audit) = self.audits.get_mut(&height) else { return };
         let patient = waiting && self.now < audit.since.after(GRACE);
@@ -136,7 +137,8 @@ impl Planner {
                     audit.agree.insert(provider);
                 } else {
                     let root = height == self.config.root.height;
-                    let fault = if root { Fault::OtherRoot(height) } else { Fault::Unproven(height) };
+                    let fault =
+                        if root { Fault::OtherRoot(height) } else { Fault::Unproven(height) };
                     self.open_dispute(provider, height, fault);
                 }
             }
@@ -166,7 +168,8 @@ impl Planner {
             audit.again.insert(provider, self.now.after(AGAIN));
         }
         let Ok(Answer::Block(block)) = response else { return };
-        let Some(ours) = self.anchors.all.get(&height).map(|anchor| anchor.block.header().time()) else {
+        let Some(ours) = self.anchors.all.get(&height).map(|anchor| anchor.block.header().time())
+        else {
             return;
         };
         match self.bind(*block, None) {

@@ -238,9 +238,10 @@ impl Planner {
 
     fn unsigned_history(&mut self, high: Height) {
         let below = self.anchors.all.range(..=high).next_back();
-        let Some(common) = below.map(|(_, anchor)| anchor.block.clone()).or_else(|| {
-            self.anchors.all.values().next().map(|anchor| anchor.block.clone())
-        }) else {
+        let Some(common) = below
+            .map(|(_, anchor)| anchor.block.clone())
+            .or_else(|| self.anchors.all.values().next().map(|anchor| anchor.block.clone()))
+        else {
             return;
         };
         let above = self.anchors.all.range(high..).next().map(|(_, anchor)| anchor.clone());

@@ -50,7 +50,13 @@ pub(super) struct Desk {
 
 impl Desk {
     /// False where [`REQUESTS_MAX`] wait.
-    pub(super) fn ask(&mut self, provider: ProviderId, what: What, job: Job, deadline: Time) -> bool {
+    pub(super) fn ask(
+        &mut self,
+        provider: ProviderId,
+        what: What,
+        job: Job,
+        deadline: Time,
+    ) -> bool {
         if self.pending.len() >= REQUESTS_MAX {
             return false;
         }
@@ -86,7 +92,10 @@ impl Desk {
     }
 
     /// Closes those of these providers.
-    pub(super) fn close_where(&mut self, of: impl Fn(ProviderId) -> bool) -> Vec<(Job, ProviderId)> {
+    pub(super) fn close_where(
+        &mut self,
+        of: impl Fn(ProviderId) -> bool,
+    ) -> Vec<(Job, ProviderId)> {
         self.take(|pending| of(pending.provider))
     }
 

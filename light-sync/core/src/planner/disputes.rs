@@ -101,7 +101,8 @@ impl Planner {
         if self.disputes.contains_key(&witness) {
             return;
         }
-        let heights: Vec<Height> = self.anchors.all.range(..below).map(|(height, _)| *height).collect();
+        let heights: Vec<Height> =
+            self.anchors.all.range(..below).map(|(height, _)| *height).collect();
         if heights.is_empty() {
             // It differs at the root, which is ours to choose: it serves another chain.
             self.refuse(witness, fault);
@@ -215,7 +216,8 @@ impl Planner {
         let unproven = dispute.fault.clone();
         if std::mem::take(&mut dispute.latest) {
             let passed = self.anchors.all.get(&dispute.height).is_some_and(|ours| {
-                block.height() < dispute.height && block.header().time() >= ours.block.header().time()
+                block.height() < dispute.height
+                    && block.header().time() >= ours.block.header().time()
             });
             if !passed {
                 return Ok(dispute.is_behind(self.now));

@@ -197,7 +197,9 @@ impl Planner {
     ) {
         let chain_id = self.config.root.chain_id.as_bytes();
         let Some(segment) = self.segments.get_mut(&upper) else { return };
-        let Some(run) = segment.runs.get_mut(&high).filter(|run| run.linked.is_none()) else { return };
+        let Some(run) = segment.runs.get_mut(&high).filter(|run| run.linked.is_none()) else {
+            return;
+        };
         match response {
             Ok(Answer::Run(linked)) if !linked.answers(chain_id, run.low, high) => {
                 self.refuse(provider, Fault::NotAsked);

@@ -99,7 +99,8 @@ impl Chain {
     #[must_use]
     pub fn new(spec: Spec) -> Chain {
         let (headers, hashes, commits) = (Vec::new(), Vec::new(), Vec::new());
-        let mut chain = Chain { spec, headers, hashes, commits, sets: BTreeMap::new(), twist: None };
+        let mut chain =
+            Chain { spec, headers, hashes, commits, sets: BTreeMap::new(), twist: None };
         chain.grow(chain.spec.last);
         chain
     }
@@ -184,7 +185,8 @@ impl Chain {
         let late = if let Some(Twist::Later(seconds)) = twist { u64::from(seconds) } else { 0 };
         let passed = self.spec.interval * u32::try_from(index).expect("a test's chain");
         let time = self.spec.start.after(passed + Duration::from_secs(late));
-        let last_commit = self.commits.last().map_or_else(|| vec![1; 32], |c| c.hash().as_bytes().to_vec());
+        let last_commit =
+            self.commits.last().map_or_else(|| vec![1; 32], |c| c.hash().as_bytes().to_vec());
         let header = pb::Header {
             version: Some(pb_version::Consensus { block: 11, app: 1 }),
             chain_id: self.spec.chain_id.clone(),
@@ -222,7 +224,8 @@ impl Chain {
     /// The commit of a height, signed by all.
     #[must_use]
     pub fn commit(&self, height: Height) -> Commit {
-        let kept = self.commits.get(usize::try_from(height - self.spec.first).unwrap_or(usize::MAX));
+        let kept =
+            self.commits.get(usize::try_from(height - self.spec.first).unwrap_or(usize::MAX));
         kept.cloned().unwrap_or_else(|| self.sign(height, self.seats(height)))
     }
 

@@ -97,7 +97,9 @@ impl Simulated {
             Manner::Silent => return None,
             Manner::Down => return Some(Err(Failure::Unavailable)),
             Manner::Busy => return Some(Err(Failure::Busy(Duration::from_secs(1)))),
-            Manner::OtherAnswers if *what != What::Status => return Some(Ok(Answer::Commits(vec![]))),
+            Manner::OtherAnswers if *what != What::Status => {
+                return Some(Ok(Answer::Commits(vec![])));
+            }
             _ => {}
         }
         let tip = self.tip(now);
