@@ -1,8 +1,9 @@
-//! Runs of headers. [`LinkedRun`]: each header names the hash of the one below, which says nothing yet about whose headers they are.
-//! [`TrustedRun`]: its top is named by a header that is trusted, so all of it is what the validators signed, without any signature.
+//! Runs of headers. [`LinkedRun`]: each header names the hash of the one below, which says nothing yet about whose headers they
+//! are. [`TrustedRun`]: its top is named by a header that is trusted, so all of it is what the validators signed, without any
+//! signature.
 //!
-//! A trusted header fixes everything below it, because finding another header with the hash that it names means finding a collision of
-//! SHA-256. So whoever sent a run that does not fit has lied, or got it from somebody who did: there is no other explanation.
+//! A trusted header fixes everything below it, because finding another header with the hash that it names means finding a collision
+//! of SHA-256. So whoever sent a run that does not fit has lied, or got it from somebody who did: there is no other explanation.
 
 use crate::hash::Hash;
 use crate::header::{Header, Height};
@@ -179,8 +180,8 @@ impl Edge {
         self.last_commit
     }
 
-    /// What the lowest header that is kept says about the one below. Callers take it from what was a [`TrustedRun`] or a trusted block
-    /// and has been kept since; `hash` is what they kept it under.
+    /// What the lowest header that is kept says about the one below. Callers take it from what was a [`TrustedRun`] or a trusted
+    /// block and has been kept since; `hash` is what they kept it under.
     #[must_use]
     pub fn restore(header: &Header, hash: Hash) -> Option<Edge> {
         (header.hash() == hash).then(|| Edge::of(header))
@@ -204,8 +205,8 @@ impl Edge {
         self.last_block == Some(hash)
     }
 
-    /// Whether `below`, whose hash is `hash`, is the header below. Height, time and validators follow from the hash on a chain whose
-    /// validators are correct; checked all the same, they are what a sequential verification would check.
+    /// Whether `below`, whose hash is `hash`, is the header below. Height, time and validators follow from the hash on a chain
+    /// whose validators are correct; checked all the same, they are what a sequential verification would check.
     fn names(&self, below: &Header, hash: Hash) -> bool {
         self.last_block == Some(hash)
             && below.height() + 1 == self.height

@@ -214,7 +214,8 @@ impl Header {
     }
 }
 
-/// The leaf of bytes in their wrapper: field 1 and the length in front. A header has at most 2,048 bytes, so the length has two at most.
+/// The leaf of bytes in their wrapper: field 1 and the length in front. A header has at most 2,048 bytes, so the length has two at
+/// most.
 fn wrapped(value: &[u8]) -> [u8; 32] {
     let [low, high, ..] = value.len().to_le_bytes();
     let short = [0x0a, low];

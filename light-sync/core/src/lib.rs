@@ -3,14 +3,15 @@
 //! # From one trusted height to a verified chain
 //!
 //! 1. **Root.** The user trusts one height and hash ([`options::TrustRoot`]). The block that has this hash is the first anchor.
-//! 2. **Anchors.** Blocks far apart are verified by skipping ([`verify`]): the validators that the last anchor names for the next height
-//!    must have signed with more than the trust level of their power, and more than two thirds of the new set. Where too few did, a block
-//!    between is verified first.
-//! 3. **Hash fill.** Every header between two anchors is accepted because the header above names its hash ([`chain`]), from the upper
-//!    anchor down to the lower one, which it must meet exactly. Below the root there is no lower anchor, and nothing else differs.
-//! 4. **Witnesses.** Every anchor is compared with at least k other providers. With fewer it is unconfirmed. One that differs has to
-//!    show a chain of its own from the last block that it shares; where that verifies too there is a fork, everything freezes, and
-//!    [`evidence`] is built.
+//! 2. **Anchors.** Blocks far apart are verified by skipping ([`verify`]): the validators that the last anchor names for the next
+//!    height must have signed with more than the trust level of their power, and more than two thirds of the new set. Where too few
+//!    did, a block between is verified first.
+//! 3. **Hash fill.** Every header between two anchors is accepted because the header above names its hash ([`chain`]), from the
+//!    upper anchor down to the lower one, which it must meet exactly. Below the root there is no lower anchor, and nothing else
+//!    differs.
+//! 4. **Witnesses.** Every anchor is compared with at least k other providers. With fewer it is unconfirmed. One that differs has
+//!    to show a chain of its own from the last block that it shares; where that verifies too there is a fork, everything freezes,
+//!    and [`evidence`] is built.
 //!
 //! # What is a type
 //!

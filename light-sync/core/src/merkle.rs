@@ -1,7 +1,7 @@
 //! Tendermint's Merkle tree (RFC 6962 with SHA-256) over the fields of a header.
 //!
-//! SHA-256 runs on whole blocks that are padded here, because almost all that is hashed is one or two blocks long and buffering would
-//! cost as much as hashing. The function itself is `sha2`'s, with the processor's instructions where there are any.
+//! SHA-256 runs on whole blocks that are padded here, because almost all that is hashed is one or two blocks long and buffering
+//! would cost as much as hashing. The function itself is `sha2`'s, with the processor's instructions where there are any.
 
 use sha2::digest::generic_array::GenericArray;
 

@@ -1,5 +1,5 @@
-//! What the signatures of a commit cover: the length-delimited `CanonicalVote` (CometBFT `types/canonical.go`). All votes of a commit
-//! differ in their time alone, so the rest is encoded once.
+//! What the signatures of a commit cover: the length-delimited `CanonicalVote` (CometBFT `types/canonical.go`). All votes of a
+//! commit differ in their time alone, so the rest is encoded once.
 
 use crate::commit::Commit;
 use crate::time::Time;

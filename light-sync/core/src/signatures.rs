@@ -1,10 +1,10 @@
 //! Signatures in batches.
 //!
-//! Ed25519 follows ZIP-215, by which a batch and its single signatures always have the same verdict (other rules do not promise it), and
-//! which is what CometBFT verifies by. The weights of a batch come from a hash over all that is in it (as Fiat and Shamir do), so that no
-//! randomness is needed and nobody can choose signatures by the weights. Signatures of one key over many commits share work, which is
-//! what makes the batch of a stable set fast. Where a batch fails it is halved, so that one bad commit costs a few batches and not the
-//! gain of the others; a commit alone is checked signature by signature. secp256k1 has no batches.
+//! Ed25519 follows ZIP-215, by which a batch and its single signatures always have the same verdict (other rules do not promise
+//! it), and which is what CometBFT verifies by. The weights of a batch come from a hash over all that is in it (as Fiat and Shamir
+//! do), so that no randomness is needed and nobody can choose signatures by the weights. Signatures of one key over many commits
+//! share work, which is what makes the batch of a stable set fast. Where a batch fails it is halved, so that one bad commit costs a
+//! few batches and not the gain of the others; a commit alone is checked signature by signature. secp256k1 has no batches.
 
 use ed25519_zebra::VerificationKeyBytes;
 use ed25519_zebra::batch::{Item, Verifier};

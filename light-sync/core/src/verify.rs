@@ -1,12 +1,12 @@
 //! Verification of light blocks, with the verdicts of `tendermint-light-client-verifier` 0.40 (`verifier.rs`,
 //! `operations/voting_power.rs`), in the order of its checks.
 //!
-//! Which signatures it looks at follows from the powers alone: validators in the order of their set, by power, until the threshold is
-//! reached, the trusted set first and of the untrusted set those that are not checked yet. So they are collected first and verified in
-//! one batch. Where all are good the verdict is that of the powers; where one is not, the block is invalid.
+//! Which signatures it looks at follows from the powers alone: validators in the order of their set, by power, until the threshold
+//! is reached, the trusted set first and of the untrusted set those that are not checked yet. So they are collected first and
+//! verified in one batch. Where all are good the verdict is that of the powers; where one is not, the block is invalid.
 //!
-//! What is stricter here cannot occur on a chain whose nodes are correct: sets with a validator that stands twice or has no power, or with
-//! more than 10,000 validators, and headers of height 0, do not exist as types.
+//! What is stricter here cannot occur on a chain whose nodes are correct: sets with a validator that stands twice or has no power,
+//! or with more than 10,000 validators, and headers of height 0, do not exist as types.
 
 use crate::block::{BoundBlock, TrustedBlock};
 use crate::commit::{Commit, Entry};

@@ -1,5 +1,6 @@
 //! A reader of protobuf that takes the canonical form alone: fields in ascending order, each once, the shortest varints, no default
-//! written out. So two different byte strings never mean the same header, and bytes that are stored can be trusted to be nothing else.
+//! written out. So two different byte strings never mean the same header, and bytes that are stored can be trusted to be nothing
+//! else.
 
 use std::ops::Range;
 

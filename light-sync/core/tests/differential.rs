@@ -1,5 +1,5 @@
-//! The same verdict as `tendermint-light-client-verifier`, on cases that are made from valid ones by changing them. The seed is fixed;
-//! `TERCET_LIGHT_CASES` says how many cases (2,000 by default).
+//! The same verdict as `tendermint-light-client-verifier`, on cases that are made from valid ones by changing them. The seed is
+//! fixed; `TERCET_LIGHT_CASES` says how many cases (2,000 by default).
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use prost::Message as _;

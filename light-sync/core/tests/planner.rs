@@ -6,8 +6,9 @@ use tercet_light_core::evidence::Attack;
 use tercet_light_core::hash::Hash;
 use tercet_light_core::header::Height;
 use tercet_light_core::planner::{
-    Answer, Condition, Config, Event, Failure, Fault, Fork, Mode, ProviderId, RequestId, Status,
-    What,
+    ANCHORS_MAX, ANSWER_BYTES_MAX, AUDITS_MAX, Answer, Condition, Config, EVENTS_MAX, Event,
+    Failure, Fault, Fork, Mode, PROVIDERS_MAX, ProviderId, REQUESTS_MAX, RUNS_MAX, RequestId, Role,
+    STATUS_BYTES_MAX, Status, What,
 };
 use tercet_light_core::testing::chain::{Chain, Spec, Twist};
 use tercet_light_core::testing::world::{Manner, Simulated, World};
@@ -533,4 +534,80 @@ fn what_was_kept_is_taken_up_and_nothing_of_it_asked_for_again() {
     });
     assert_eq!(low.max(), Some(249));
     assert_eq!(world.headers.len(), 2 + 248);
+}
+
+#[test]
+fn witnesses_are_asked_for_comparisons_alone() {
+    let chain = chain(200);
+    let mut world = world(&chain, honest(&chain, 3));
+    for id in [ProviderId(1), ProviderId(2)] {
+        world.planner.remove_provider(id);
+        assert!(world.planner.add_provider(id, Role::Witness));
+    }
+    assert!(world.run(LONG, is_synced));
+    let of_witness = world.requests.iter().filter(|request| request.provider.0 > 0);
+    let compared = |what: &What| matches!(what, What::Status | What::Header(_));
+    assert!(of_witness.map(|request| &request.what).all(compared));
+}
+
+#[test]
+fn providers_requests_and_waiting_events_are_bounded() {
+    let chain = chain(100);
+    let silent = Simulated::with(chain.clone(), Manner::Silent);
+    let mut world = world(&chain, vec![silent; PROVIDERS_MAX]);
+    assert!(!world.planner.add_provider(ProviderId(1_000), Role::Provider));
+    for _ in 0..10 {
+        world.wait(Duration::from_secs(1));
+        assert!(world.requests.len() <= REQUESTS_MAX);
+    }
+    // Where nobody takes the events, no more headers are asked for.
+    let long = Chain::new(Spec { last: 2_000, ..Spec::default() });
+    let config = Config { run_headers: 1, ..Config::new(World::root(&long, 1)) };
+    let mut world = World::new(config, after(&long), honest(&long, 3));
+    world.take_no_events = true;
+    world.wait(LONG);
+    let runs = world.requests.iter().filter(|request| matches!(request.what, What::Run(_)));
+    assert!(runs.count() <= EVENTS_MAX + RUNS_MAX);
+    world.take_no_events = false;
+    assert!(world.run(LONG, is_synced));
+    assert_whole(&world, &long, 1);
+}
+
+#[test]
+fn anchors_that_are_kept_and_compared_are_bounded() {
+    let spec = Spec { last: 300, rotate_every: 1, rotate_count: 4, ..Spec::default() };
+    let chain = Chain::new(spec);
+    let mut providers = honest(&chain, 3);
+    providers[1].manner = Manner::Down;
+    providers[2].manner = Manner::Down;
+    let mut world = world(&chain, providers);
+    world.wait(LONG);
+    // Nobody confirms them, so no more are verified.
+    assert_eq!(anchors(&world), AUDITS_MAX);
+    let back = ProviderId(1);
+    world.providers.get_mut(&back).unwrap().manner = Manner::Honest;
+    world.providers.get_mut(&ProviderId(2)).unwrap().manner = Manner::Honest;
+    assert!(world.run(LONG, is_synced));
+    assert_whole(&world, &chain, 1);
+    assert!(world.planner.anchors() <= ANCHORS_MAX);
+}
+
+#[test]
+fn an_answer_may_have_as_many_bytes_as_what_was_asked_for() {
+    let chain = chain(200);
+    let mut world = world(&chain, honest(&chain, 3));
+    assert!(world.run(LONG, is_synced));
+    for request in &world.requests {
+        match &request.what {
+            What::Status => assert_eq!(request.bytes_max, STATUS_BYTES_MAX),
+            What::Header(_) => assert!(request.bytes_max < 4_096),
+            What::Run(run) => {
+                let headers = usize::try_from(run.high - run.low + 1).unwrap();
+                assert!(
+                    request.bytes_max <= headers * 4_096 && request.bytes_max <= ANSWER_BYTES_MAX
+                );
+            }
+            _ => assert!(request.bytes_max <= ANSWER_BYTES_MAX),
+        }
+    }
 }

@@ -41,8 +41,8 @@ struct Block {
     next_validator_set: ValidatorSet,
 }
 
-/// SHA-256 of nothing, which is the hash of a set without validators. The model has such a set behind its last block; as a type there is
-/// none here, so it is given as not known.
+/// SHA-256 of nothing, which is the hash of a set without validators. The model has such a set behind its last block; as a type
+/// there is none here, so it is given as not known.
 const EMPTY: &str = "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855";
 
 fn bind(block: &Block) -> Result<BoundBlock, Invalid> {

@@ -12,7 +12,8 @@ use crate::time::Time;
 use crate::verify::{Invalid, Signatures, is_expired, verify_commits};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most anchors that are kept here: the first, and the latest. Disputes look for the last block that both sides share among them.
+/// The most anchors that are kept here: the first, and the latest. Disputes look for the last block that both sides share among
+/// them.
 pub const ANCHORS_MAX: usize = 64;
 
 /// A verified block, and who sent it.
@@ -78,8 +79,7 @@ impl Planner {
 
     /// Somebody who says to have the block and has not been asked in vain; everybody again when all have been.
     fn pick_untried(&mut self, height: Height) -> Option<ProviderId> {
-        let choice =
-            Choice { height: Some(height), witnesses: false, not: Some(&self.anchors.tried) };
+        let choice = Choice { height: Some(height), not: Some(&self.anchors.tried) };
         let found = self.providers.pick(&choice, self.now);
         if found.is_none() {
             let can = |p: &super::providers::Provider| p.role == super::Role::Provider;
@@ -146,6 +146,12 @@ impl Planner {
     }
 
     pub(super) fn plan_ascent(&mut self) {
+        if self.may_extend()
+            && !self.anchors.ascent.is_idle()
+            && self.anchors.ascent.need().is_none()
+        {
+            self.climb();
+        }
         let Some(top) = self.anchors.top().map(|anchor| anchor.block.height()) else { return };
         if !self.may_extend() {
             return;
@@ -234,7 +240,7 @@ impl Planner {
                 Step::Future(provider) => self.providers.overclaimed(provider, self.now),
                 Step::Idle | Step::Need | Step::Expired => return,
             }
-            if self.fork.is_some() {
+            if self.fork.is_some() || !self.may_extend() {
                 return;
             }
         }

@@ -7,7 +7,8 @@ use crate::options::Options;
 use crate::time::Time;
 use crate::verify::{Invalid, Refusal};
 
-/// The most blocks that wait for one below them to be verified. Where there would be more, the highest is dropped and fetched again.
+/// The most blocks that wait for one below them to be verified. Where there would be more, the highest is dropped and fetched
+/// again.
 pub const WAITING_BLOCKS_MAX: usize = 16;
 
 /// Blocks that could not be verified yet, the highest first.
@@ -92,8 +93,8 @@ impl Ascent {
     }
 }
 
-/// Nine sixteenths of the way (CometBFT `light/client.go`, `verifySkippingNumerator`), strictly between. Callers ask where there is a
-/// height between, as an adjacent block has enough trust or is invalid.
+/// Nine sixteenths of the way (CometBFT `light/client.go`, `verifySkippingNumerator`), strictly between. Callers ask where there is
+/// a height between, as an adjacent block has enough trust or is invalid.
 fn pivot(low: Height, high: Height) -> Height {
     let way = high - low;
     low + (way / 16 * 9 + way % 16 * 9 / 16).clamp(1, way.saturating_sub(1).max(1))

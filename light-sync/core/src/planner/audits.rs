@@ -156,8 +156,8 @@ impl Planner {
         since.after(drift.saturating_mul(2)).after(self.config.block_lag)
     }
 
-    /// The latest block of a witness that does not have an anchor's height. If its chain has passed the anchor's time below the anchor's
-    /// height, one of the two is no chain: a forward lunatic attack.
+    /// The latest block of a witness that does not have an anchor's height. If its chain has passed the anchor's time below the
+    /// anchor's height, one of the two is no chain: a forward lunatic attack.
     pub(super) fn on_latest(
         &mut self,
         height: Height,

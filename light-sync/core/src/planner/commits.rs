@@ -1,5 +1,5 @@
-//! `full` mode: of every filled header the commit too, signatures of many commits in one batch. A commit that stands in the next block is
-//! bound by that block's header; then bad signatures are the chain's fault and not the provider's.
+//! `full` mode: of every filled header the commit too, signatures of many commits in one batch. A commit that stands in the next
+//! block is bound by that block's header; then bad signatures are the chain's fault and not the provider's.
 
 use super::desk::Job;
 use super::disputes::Fork;
@@ -148,7 +148,7 @@ impl Planner {
         }
         let Some(check) = self.commits.checks.get_mut(&high) else { return };
         let low = check.next();
-        let choice = Choice { height: Some(low), witnesses: false, not: Some(&check.tried) };
+        let choice = Choice { height: Some(low), not: Some(&check.tried) };
         match self.providers.pick(&choice, self.now) {
             Some(provider) => {
                 check.tried.insert(provider);
@@ -197,7 +197,7 @@ impl Planner {
             return;
         }
         let not = Some(&self.commits.tried);
-        let choice = Choice { height: Some(height), witnesses: false, not };
+        let choice = Choice { height: Some(height), not };
         match self.providers.pick(&choice, self.now) {
             Some(provider) => {
                 self.commits.tried.insert(provider);
@@ -222,8 +222,8 @@ impl Planner {
         }
     }
 
-    /// A commit of the run does not verify. Where all are bound by the header above, the chain holds a block that its validators have
-    /// not signed; otherwise somebody made one up, and all are fetched anew.
+    /// A commit of the run does not verify. Where all are bound by the header above, the chain holds a block that its validators
+    /// have not signed; otherwise somebody made one up, and all are fetched anew.
     fn bad_commits(&mut self, high: Height, invalid: Invalid) {
         let Some(check) = self.commits.checks.get_mut(&high) else { return };
         let all_bound = (0..check.commits.len()).all(|index| check.commit_hash(index).is_some());

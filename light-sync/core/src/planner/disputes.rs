@@ -1,6 +1,6 @@
-//! Disputes: a witness whose header differs has to show a chain of its own, from the last anchor that it shares with us, block by block
-//! and alone. Where it cannot it is refused, and its difference counts for nothing. Where it can, two chains verify from one block: more
-//! than the trust level of the validators signed both, and everything freezes.
+//! Disputes: a witness whose header differs has to show a chain of its own, from the last anchor that it shares with us, block by
+//! block and alone. Where it cannot it is refused, and its difference counts for nothing. Where it can, two chains verify from one
+//! block: more than the trust level of the validators signed both, and everything freezes.
 
 use super::ascent::{Ascent, Step};
 use super::desk::Job;
@@ -80,8 +80,8 @@ impl Dispute {
 }
 
 impl Planner {
-    /// What a provider sent contradicts our anchor at `height`. That is no fault yet: the anchor may be the one that is false, and then
-    /// this provider the only one that shows it. It is refused for `fault` where it cannot show its chain.
+    /// What a provider sent contradicts our anchor at `height`. That is no fault yet: the anchor may be the one that is false, and
+    /// then this provider the only one that shows it. It is refused for `fault` where it cannot show its chain.
     pub(super) fn open_dispute(&mut self, witness: ProviderId, height: Height, fault: Fault) {
         self.open(witness, Claimed { height, below: height, forward: None, fault });
     }
@@ -113,6 +113,9 @@ impl Planner {
         let dispute =
             Dispute { height, forward, stage, failures: 0, since, again, latest: false, fault };
         self.disputes.insert(witness, dispute);
+        if let Some(provider) = self.providers.get_mut(witness) {
+            provider.disputed = true;
+        }
     }
 
     pub(super) fn plan_disputes(&mut self) {
@@ -147,7 +150,12 @@ impl Planner {
         };
         match outcome {
             Ok(Outcome::Open) => drop(self.disputes.insert(witness, dispute)),
-            Ok(Outcome::Behind) => {}
+            Ok(Outcome::Behind) => {
+                self.providers.rest(witness, self.now);
+                if let Some(provider) = self.providers.get_mut(witness) {
+                    provider.disputed = false;
+                }
+            }
             Ok(Outcome::Proven(common, theirs)) => {
                 self.proven(&dispute, witness, *common, theirs);
             }
@@ -174,8 +182,8 @@ impl Planner {
         }
     }
 
-    /// The witness does not have the height in question. Once it should, its latest block tells whether its chain has passed the time of
-    /// our anchor below it.
+    /// The witness does not have the height in question. Once it should, its latest block tells whether its chain has passed the
+    /// time of our anchor below it.
     fn not_yet(&self, dispute: &mut Dispute) -> Outcome {
         let drift = self.config.options.clock_drift.saturating_mul(2);
         dispute.again = self.now.after(AGAIN);

@@ -1,9 +1,10 @@
-//! The planner: which questions to ask of whom, and what follows from the answers. It has no clock and does no I/O; whoever drives it
-//! brings answers ([`Planner::on_response`]) and the time ([`Planner::tick`]), and carries out requests ([`Planner::poll`]) and events
-//! ([`Planner::next_event`]).
+//! The planner: which questions to ask of whom, and what follows from the answers. It has no clock and does no I/O; whoever drives
+//! it brings answers ([`Planner::on_response`]) and the time ([`Planner::tick`]), and carries out requests ([`Planner::poll`]) and
+//! events ([`Planner::next_event`]).
 //!
-//! It is level-triggered: an answer is recorded, then each part looks at the state and asks for what it lacks. Parts: [`anchors`] (root
-//! and ascent), [`audits`] (witnesses), [`disputes`] (who differs has to show why), [`segments`] (hash fill), [`commits`] (`full` mode).
+//! It is level-triggered: an answer is recorded, then each part looks at the state and asks for what it lacks. Parts: `anchors`
+//! (root and ascent), `audits` (witnesses), `disputes` (who differs has to show why), `segments` (hash fill), `commits` (`full`
+//! mode).
 
 mod anchors;
 mod ascent;
@@ -77,8 +78,8 @@ pub struct Config {
     pub patience: Duration,
     /// After how long a run that everything waits for is asked of a second provider.
     pub hedge_after: Duration,
-    /// How long a node may take to get the latest block (CometBFT's `MaxBlockLag`): who is behind for longer than this and twice the
-    /// drift is asked for its latest block.
+    /// How long a node may take to get the latest block (CometBFT's `MaxBlockLag`): who is behind for longer than this and twice
+    /// the drift is asked for its latest block.
     pub block_lag: Duration,
 }
 

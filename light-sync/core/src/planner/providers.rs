@@ -32,6 +32,8 @@ pub(super) struct Provider {
     pub(super) claim: Option<Claim>,
     /// Whether its claim contradicts the local clock.
     pub(super) off_clock: bool,
+    /// Whether it has to show a chain of its own: meanwhile it is asked for nothing else.
+    pub(super) disputed: bool,
     /// When to ask for its status.
     pub(super) status_at: Time,
     /// How often it claimed a height that it then did not have.
@@ -48,8 +50,6 @@ pub(super) struct Provider {
 pub(super) struct Choice<'a> {
     /// The height that it has to have, by what it says.
     pub(super) height: Option<Height>,
-    /// Whether witnesses may be asked.
-    pub(super) witnesses: bool,
     /// Who not.
     pub(super) not: Option<&'a BTreeSet<ProviderId>>,
 }
@@ -70,6 +70,7 @@ impl Providers {
             refused: None,
             claim: None,
             off_clock: false,
+            disputed: false,
             status_at: Time::MIN,
             overclaims: 0,
             busy: 0,
@@ -121,7 +122,7 @@ impl Providers {
             .iter()
             .filter(|(id, _)| self.is_ready(**id, now))
             .filter(|(id, _)| choice.not.is_none_or(|not| !not.contains(id)))
-            .filter(|(_, p)| choice.witnesses || p.role == Role::Provider)
+            .filter(|(_, p)| !p.disputed && p.role == Role::Provider)
             .filter(|(_, p)| has(p))
             .min_by_key(|(id, p)| (p.busy, p.failures, p.used, **id))
             .map(|(id, _)| *id)
@@ -159,6 +160,13 @@ impl Providers {
                 provider.not_before = now.after(back_off(provider.failures));
                 provider.failures = provider.failures.saturating_add(1);
             }
+        }
+    }
+
+    /// It is left alone for the longest back-off.
+    pub(super) fn rest(&mut self, id: ProviderId, now: Time) {
+        if let Some(provider) = self.all.get_mut(&id) {
+            provider.not_before = now.after(BACK_OFF_MAX);
         }
     }
 

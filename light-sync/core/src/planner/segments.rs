@@ -153,7 +153,7 @@ impl Planner {
         let Some(run) = self.segments.get_mut(&upper).and_then(|s| s.runs.get_mut(&high)) else {
             return;
         };
-        let choice = Choice { height: Some(run.low), witnesses: false, not: Some(&run.tried) };
+        let choice = Choice { height: Some(run.low), not: Some(&run.tried) };
         match self.providers.pick(&choice, now) {
             Some(provider) if room => {
                 run.tried.insert(provider);

@@ -47,8 +47,8 @@ pub struct Status {
     pub condition: Condition,
     /// The highest block that is verified.
     pub verified: Option<Point>,
-    /// The highest block that may be served as trusted: verified and confirmed; where everything is frozen, at most the last block that
-    /// both chains share.
+    /// The highest block that may be served as trusted: verified and confirmed; where everything is frozen, at most the last block
+    /// that both chains share.
     pub trusted: Option<Point>,
     /// How many headers are missing between anchors and below the root.
     pub missing: u64,
@@ -77,6 +77,12 @@ impl Planner {
             missing: self.missing(),
             refused: self.providers.refused().map(|(id, fault)| (id, fault.clone())).collect(),
         }
+    }
+
+    /// How many anchors are kept here, at most [`super::ANCHORS_MAX`].
+    #[must_use]
+    pub fn anchors(&self) -> usize {
+        self.anchors.all.len()
     }
 
     fn missing(&self) -> u64 {
@@ -109,9 +115,9 @@ impl Planner {
         filling || self.providers.attested() > top
     }
 
-    /// Takes up what was kept: anchors in ascending order, of which those in `confirmed` are, and for each segment that is not whole, by
-    /// the height of the anchor above it, what its lowest header says. Nothing of it is verified again; restore the blocks with
-    /// [`TrustedBlock::restore`] and the edges with [`Edge::restore`], which check hashes.
+    /// Takes up what was kept: anchors in ascending order, of which those in `confirmed` are, and for each segment that is not
+    /// whole, by the height of the anchor above it, what its lowest header says. Nothing of it is verified again; restore the
+    /// blocks with [`TrustedBlock::restore`] and the edges with [`Edge::restore`], which check hashes.
     ///
     /// Segments that are whole are named with an edge at their lowest height.
     pub fn restore(&mut self, anchors: Vec<(TrustedBlock, bool)>, edges: Vec<(Height, Edge)>) {
