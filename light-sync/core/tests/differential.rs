@@ -145,6 +145,9 @@ fn change_header(random: &mut Random, header: &Header) -> Header {
 
 fn change_entry(random: &mut Random, commit: &mut Commit, keys: &[KeyNumber]) {
     let count = commit.entries.len();
+    if count == 0 {
+        return;
+    }
     let (at, other) = (random.below(count), random.below(count));
     let (copy, kind) = (commit.entries[other], random.below(9));
     let Some(entry) = commit.entries[at].as_mut() else { return };
@@ -179,7 +182,7 @@ fn change_commit(random: &mut Random, commit: &mut Commit, keys: &[KeyNumber]) {
 
 /// As many signers leave as bring the power to about the threshold.
 fn thin_out(random: &mut Random, commit: &mut Commit) {
-    let leave = random.below(commit.entries.len() + 1);
+    let leave = if commit.entries.is_empty() { 0 } else { random.below(commit.entries.len() + 1) };
     for _ in 0..leave {
         let at = random.below(commit.entries.len());
         commit.entries[at] = None;
