@@ -611,3 +611,45 @@ fn an_answer_may_have_as_many_bytes_as_what_was_asked_for() {
         }
     }
 }
+
+/// Every commit is bound by the header above, so that a signature that is bad is the chain's fault: its validators have not signed.
+#[test]
+fn full_mode_freezes_where_the_chain_holds_a_block_that_was_not_signed() {
+    let spec = Spec { last: 200, commits: true, ..Spec::default() };
+    let mut chain = Chain::new(spec);
+    chain.spoil_commit(120);
+    let config = Config { mode: Mode::Full, ..config(&chain, 1) };
+    let mut world = World::new(config, after(&chain), honest(&chain, 3));
+    let frozen = world.run(LONG, |_, status| status.condition == Condition::Frozen);
+    assert!(frozen, "{:?}", world.planner.status());
+    assert_eq!(fork(&world).unwrap().attack, Attack::BrokenHistory);
+    assert!(!world.headers.contains_key(&120));
+    // With hashes alone nobody sees it.
+    let mut world = World::new(
+        Config { mode: Mode::Hashes, ..self::config(&chain, 1) },
+        after(&chain),
+        honest(&chain, 3),
+    );
+    assert!(world.run(LONG, is_synced));
+}
+
+/// Two anchors that verify, of which the lower is not in the history of the upper.
+#[test]
+fn anchors_that_contradict_each_other_freeze_everything() {
+    let chain = Chain::new(Spec { last: 300, ..Spec::default() });
+    let mut other = chain.fork(2, Twist::Data);
+    let mut world = world(&chain, honest(&chain, 3));
+    let kept = |block: tercet_light_core::block::UntrustedBlock| {
+        let hash = block.header.hash();
+        tercet_light_core::block::TrustedBlock::restore(block, hash).unwrap()
+    };
+    let anchors = [chain.clone().block(1), other.block(150)].map(|block| (kept(block), true));
+    world.planner.restore(anchors.into(), vec![]);
+    assert!(world.run(LONG, |_, status| status.condition == Condition::Frozen));
+    let fork = fork(&world).unwrap();
+    assert!(
+        fork.common.height() == 150
+            || fork.attack == Attack::BrokenHistory
+            || fork.witness.is_some()
+    );
+}

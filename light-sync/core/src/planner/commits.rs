@@ -33,10 +33,36 @@ struct Check {
     commits: Vec<Commit>,
     senders: BTreeSet<ProviderId>,
     tried: BTreeSet<ProviderId>,
+    /// Whether its signatures are being verified.
+    under_way: bool,
+}
+
+/// Signatures to be verified: the work of `full` mode, which needs nothing but itself, so that it can be done in any thread.
+#[derive(Debug)]
+pub struct Work {
+    high: Height,
+    blocks: Vec<BoundBlock>,
+}
+
+/// [`Work`] that is done.
+#[derive(Debug)]
+pub struct Finished {
+    high: Height,
+    verdict: Result<(), Invalid>,
+}
+
+impl Work {
+    /// Verifies the signatures, all in one batch.
+    #[must_use]
+    pub fn run(self) -> Finished {
+        let verdicts = verify_commits(&self.blocks, Signatures::Quorum);
+        Finished { high: self.high, verdict: verdicts.into_iter().collect() }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Commits {
+    work: VecDeque<Work>,
     checks: BTreeMap<Height, Check>,
     sets: BTreeMap<Hash, Arc<Validators>>,
     /// The hashes of `sets` in the order in which they came.
@@ -67,7 +93,8 @@ impl Commits {
     pub(super) fn check(&mut self, run: TrustedRun, above: &Edge) {
         let top_commit = above.last_commit();
         let (senders, tried) = (BTreeSet::new(), BTreeSet::new());
-        let check = Check { run, top_commit, commits: vec![], senders, tried };
+        let (commits, under_way) = (vec![], false);
+        let check = Check { run, top_commit, commits, senders, tried, under_way };
         self.checks.insert(check.run.high(), check);
     }
 }
@@ -175,20 +202,44 @@ impl Planner {
         }
     }
 
+    /// Hands out the signatures of a run to be verified.
     fn verify_run(&mut self, high: Height) {
-        let Some(check) = self.commits.checks.get(&high) else { return };
-        let verified = check.bind(&self.commits.sets).and_then(|blocks| {
-            let verdicts = verify_commits(&blocks, Signatures::Quorum);
-            verdicts.into_iter().collect::<Result<Vec<()>, Invalid>>().map_err(Lack::Invalid)
-        });
-        match verified {
-            Ok(_) => {
+        let Some(check) = self.commits.checks.get_mut(&high).filter(|check| !check.under_way)
+        else {
+            return;
+        };
+        match check.bind(&self.commits.sets) {
+            Ok(blocks) => {
+                check.under_way = true;
+                self.commits.work.push_back(Work { high, blocks });
+            }
+            Err(Lack::Set(hash, height)) => self.ask_for_set(hash, height),
+            Err(Lack::Invalid(invalid)) => self.bad_commits(high, invalid),
+        }
+    }
+
+    /// The next signatures to verify, in `full` mode; give them back by [`Planner::on_work`].
+    pub fn next_work(&mut self) -> Option<Work> {
+        self.commits.work.pop_front()
+    }
+
+    /// Work that is done.
+    pub fn on_work(&mut self, finished: Finished) {
+        let high = finished.high;
+        let Some(check) = self.commits.checks.get_mut(&high).filter(|check| check.under_way) else {
+            return;
+        };
+        check.under_way = false;
+        if self.fork.is_some() {
+            return;
+        }
+        match finished.verdict {
+            Ok(()) => {
                 if let Some(check) = self.commits.checks.remove(&high) {
                     self.desk.tell(Event::Filled(check.run, Some(check.commits)));
                 }
             }
-            Err(Lack::Set(hash, height)) => self.ask_for_set(hash, height),
-            Err(Lack::Invalid(invalid)) => self.bad_commits(high, invalid),
+            Err(invalid) => self.bad_commits(high, invalid),
         }
     }
 

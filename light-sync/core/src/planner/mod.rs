@@ -20,6 +20,7 @@ mod status;
 pub use self::anchors::ANCHORS_MAX;
 pub use self::ascent::WAITING_BLOCKS_MAX;
 pub use self::audits::AUDITS_MAX;
+pub use self::commits::{Finished, Work};
 pub use self::desk::{EVENTS_MAX, REQUESTS_MAX};
 pub use self::disputes::Fork;
 pub use self::providers::{PROVIDERS_MAX, Role, WINDOW_MAX};

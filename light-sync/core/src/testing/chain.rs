@@ -229,6 +229,20 @@ impl Chain {
         kept.cloned().unwrap_or_else(|| self.sign(height, self.seats(height)))
     }
 
+    /// Spoils the first signature of the commit of a height, and makes the chain from there on as if it were good.
+    pub fn spoil_commit(&mut self, height: Height) {
+        let kept = usize::try_from(height - self.spec.first).expect("a test's chain") + 1;
+        let last = self.spec.last;
+        self.headers.truncate(kept);
+        self.hashes.truncate(kept);
+        self.commits.truncate(kept);
+        let entries = self.commits.last_mut().into_iter().flat_map(|commit| &mut commit.entries);
+        if let Some(Some(entry)) = entries.into_iter().next() {
+            entry.signature.0[40] ^= 1;
+        }
+        self.grow(last);
+    }
+
     /// A commit of a height with one entry for each of `seats`, signed by these keys.
     #[must_use]
     pub fn sign(&self, height: Height, seats: Vec<KeyNumber>) -> Commit {

@@ -281,7 +281,14 @@ impl World {
                 self.under_way.insert((at, self.requests.len() as u64), (request.id, answer));
             }
             self.requests.push(request);
-            self.take_events();
+            self.work();
+        }
+        self.work();
+    }
+
+    fn work(&mut self) {
+        while let Some(work) = self.planner.next_work() {
+            self.planner.on_work(work.run());
         }
         self.take_events();
     }
