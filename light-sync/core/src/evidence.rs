@@ -68,7 +68,7 @@ impl AttackEvidence {
         let evidence = pb::LightClientAttackEvidence {
             conflicting_block: Some(pb::LightBlock {
                 signed_header: Some(pb::SignedHeader {
-                    header: self.conflicting.header().to_proto().ok(),
+                    header: self.conflicting.header().to_proto().ok().map(as_go_writes),
                     commit: Some(self.conflicting.commit().to_proto()),
                 }),
                 validator_set: Some(set(self.conflicting.validators(), &self.conflicting)),
@@ -81,6 +81,13 @@ impl AttackEvidence {
         let sum = pb::evidence::Sum::LightClientAttackEvidence(evidence);
         pb::Evidence { sum: Some(sum) }.encode_to_vec()
     }
+}
+
+/// Go writes the id of no block too.
+fn as_go_writes(mut header: pb::Header) -> pb::Header {
+    let none = || pb::BlockId { hash: vec![], part_set_header: Some(pb::PartSetHeader::default()) };
+    header.last_block_id.get_or_insert_with(none);
+    header
 }
 
 fn classify(conflicting: &BoundBlock, trusted: &BoundBlock) -> Attack {
@@ -142,6 +149,7 @@ fn set(of: &Validators, block: &BoundBlock) -> pb::ValidatorSet {
     pb::ValidatorSet {
         validators: of.list().iter().map(validator).collect(),
         proposer: found.map(validator),
-        total_voting_power: of.total_power().cast_signed(),
+        // Go's encoder never writes the sum.
+        total_voting_power: 0,
     }
 }

@@ -225,6 +225,7 @@ fn a_fork_that_verifies_freezes_everything_and_gives_evidence() {
 #[test]
 fn evidence_is_what_cometbft_decodes() {
     use tendermint_proto::Protobuf;
+    use tendermint_proto::v0_38::types::evidence::Sum;
     let chain = Chain::new(Spec { last: 100, ..Spec::default() });
     let other = chain.fork(50, Twist::AppHash);
     let providers = vec![Simulated::new(chain.clone()), Simulated::new(other.clone())];
@@ -234,6 +235,16 @@ fn evidence_is_what_cometbft_decodes() {
     let mut conflicting = vec![];
     for evidence in &fork.evidence {
         let bytes = evidence.encode();
+        // As Go encodes it: nodes compare the bytes.
+        let raw =
+            <tendermint_proto::v0_38::types::Evidence as prost::Message>::decode(bytes.as_slice());
+        let Some(Sum::LightClientAttackEvidence(raw)) = raw.unwrap().sum else {
+            panic!("another kind")
+        };
+        let block = raw.conflicting_block.unwrap();
+        assert_eq!(block.validator_set.as_ref().unwrap().total_voting_power, 0);
+        assert!(block.validator_set.unwrap().proposer.is_some());
+        assert!(block.signed_header.unwrap().header.unwrap().last_block_id.is_some());
         let decoded = <tendermint::evidence::Evidence as Protobuf<
             tendermint_proto::v0_38::types::Evidence,
         >>::decode(bytes.as_slice())
