@@ -68,6 +68,18 @@ fn commits(criterion: &mut Criterion) {
             });
         });
     }
+    // The same on two threads, 64 commits each.
+    group.throughput(Throughput::Elements(2 * COMMITS));
+    group.bench_function("a quorum, batched, two threads", |bencher| {
+        let verify = || verify_commits(&bind(black_box(blocks.clone())), Signatures::Quorum);
+        bencher.iter(|| {
+            std::thread::scope(|scope| {
+                let other = scope.spawn(verify);
+                assert!(verify().iter().chain(&other.join().unwrap()).all(Result::is_ok));
+            });
+        });
+    });
+    group.throughput(Throughput::Elements(COMMITS));
     // One commit is bad: the batch is halved until it is found.
     let mut bad = blocks.clone();
     bad[20].commit.entries[0].as_mut().unwrap().signature.0[40] ^= 1;

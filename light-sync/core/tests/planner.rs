@@ -6,7 +6,7 @@ use tercet_light_core::evidence::Attack;
 use tercet_light_core::hash::Hash;
 use tercet_light_core::header::Height;
 use tercet_light_core::planner::{
-    ANCHORS_MAX, ANSWER_BYTES_MAX, AUDITS_MAX, Answer, Condition, Config, EVENTS_MAX, Event,
+    ANCHORS_MAX, ANSWER_BYTES_MAX, AUDITS_MAX, Answer, Claim, Condition, Config, EVENTS_MAX, Event,
     Failure, Fault, Fork, Mode, PROVIDERS_MAX, ProviderId, REQUESTS_MAX, RUNS_MAX, RequestId, Role,
     STATUS_BYTES_MAX, Status, What,
 };
@@ -471,7 +471,7 @@ fn a_clock_that_two_thirds_contradict_extends_no_trust() {
     world.planner = tercet_light_core::planner::Planner::new(config(&ahead, 1), early).unwrap();
     for id in 0..3 {
         world.planner.add_provider(ProviderId(id), tercet_light_core::planner::Role::Provider);
-        let claim = tercet_light_core::planner::Claim {
+        let claim = Claim {
             chain_id: chain.spec.chain_id.clone(),
             genesis_hash: None,
             first: 1,
@@ -494,7 +494,7 @@ fn answers_that_were_not_asked_for_or_come_too_late_are_ignored() {
     let mut world = world(&chain, honest(&chain, 3));
     let request = world.planner.poll().unwrap();
     let claim = |last| {
-        Answer::Status(tercet_light_core::planner::Claim {
+        Answer::Status(Claim {
             chain_id: "another".to_owned(),
             genesis_hash: None,
             first: 1,
@@ -663,4 +663,114 @@ fn anchors_that_contradict_each_other_freeze_everything() {
             || fork.attack == Attack::BrokenHistory
             || fork.witness.is_some()
     );
+}
+
+/// Xorshift: the same numbers every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
+    }
+
+    fn manner(&mut self, chain: &Chain) -> (Chain, Manner) {
+        let at = 2 + self.below(chain.spec.last - 2);
+        let twist = [Twist::AppHash, Twist::Data, Twist::Strangers, Twist::Later(5)];
+        let twist = twist[usize::try_from(self.below(4)).unwrap()];
+        let few = chain.keys(at)[..1].to_vec();
+        let honest = chain.clone();
+        match self.below(14) {
+            0 => (honest, Manner::Silent),
+            1 => (honest, Manner::Down),
+            2 => (honest, Manner::Busy),
+            3 => (honest, Manner::BreaksHashes(at)),
+            4 => (honest, Manner::OtherHeaders(Box::new(chain.fork(at, twist)))),
+            5 => (honest, Manner::FewSign(few)),
+            6 => (honest, Manner::Overclaims(chain.spec.last + 1 + self.below(1_000_000))),
+            7 => (honest, Manner::NamesChain("another".to_owned())),
+            8 => (honest, Manner::OtherAnswers),
+            9 => (honest, Manner::OtherHeights),
+            10 => (honest, Manner::Differs),
+            11 => (honest, Manner::OldSignatures),
+            // Forks that nobody has signed.
+            12 => (chain.fork(at, Twist::Strangers), Manner::Honest),
+            _ => (chain.fork(at, twist), Manner::FewSign(few)),
+        }
+    }
+}
+
+/// Whatever liars do, as long as they cannot sign: the chain is found, nothing else is, and no honest provider is refused.
+#[test]
+fn liars_who_cannot_sign_change_nothing() {
+    let seeds = std::env::var("TERCET_LIGHT_SEEDS").map_or(20, |n| n.parse().unwrap());
+    // In 284 a provider contradicted an anchor twice, the second time after it was refused.
+    for seed in (1..=seeds).chain([284]) {
+        let mut random = Random(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
+        let spec = Spec {
+            last: 60 + random.below(200),
+            validators: 4 + u32::try_from(random.below(3)).unwrap(),
+            rotate_every: 1 + random.below(40),
+            rotate_count: u32::try_from(random.below(5)).unwrap(),
+            ..Spec::default()
+        };
+        let chain = Chain::new(spec);
+        let root = 1 + random.below(chain.spec.last);
+        let mut providers = honest(&chain, 3);
+        for _ in 0..random.below(5) {
+            let (served, manner) = random.manner(&chain);
+            let at = usize::try_from(random.below(providers.len() as u64 + 1)).unwrap();
+            providers.insert(at, Simulated::with(served, manner));
+        }
+        let liar = |p: &Simulated| {
+            !matches!(p.manner, Manner::Honest)
+                || p.chain.hash(chain.spec.last) != chain.hash(chain.spec.last)
+        };
+        let liars: Vec<bool> = providers.iter().map(liar).collect();
+        for provider in &mut providers {
+            provider.delay = Duration::from_millis(1 + random.below(400));
+        }
+        let run_headers = 1 + random.below(60);
+        let config = Config { run_headers, fill_from: Some(1), ..config(&chain, root) };
+        let mut world = World::new(config, after(&chain), providers);
+        let done = world.run(8 * LONG, |world, status| {
+            is_filled_to(&chain, status) && world.headers.len() as u64 == chain.spec.last
+        });
+        let status = world.planner.status();
+        assert!(done, "seed {seed}: {status:?}, {} of {}", world.headers.len(), chain.spec.last);
+        for (height, hash) in &world.headers {
+            assert_eq!(*hash, chain.hash(*height), "seed {seed}, height {height}");
+        }
+        for (provider, fault) in &status.refused {
+            assert!(liars[provider.0 as usize], "seed {seed}: {provider:?} {fault}");
+        }
+        assert_eq!(world.count(|event| matches!(event, Event::Fork(_))), 0, "seed {seed}");
+    }
+}
+
+fn is_filled_to(chain: &Chain, status: &Status) -> bool {
+    status.missing == 0 && status.trusted.is_some_and(|point| point.height == chain.spec.last)
+}
+
+#[test]
+fn providers_of_another_genesis_are_refused_where_it_is_known() {
+    let chain = chain(100);
+    let mut config = config(&chain, 1);
+    config.root.genesis_hash = Some(Hash::new([1; 32]));
+    let mut world = World::new(config, after(&chain), honest(&chain, 3));
+    let claim = |genesis_hash| Claim {
+        chain_id: chain.spec.chain_id.clone(),
+        genesis_hash,
+        first: 1,
+        last: 100,
+        time: chain.header(100).time(),
+        clock: None,
+    };
+    world.planner.on_claim(ProviderId(0), claim(Some(Hash::new([1; 32]))));
+    world.planner.on_claim(ProviderId(1), claim(Some(Hash::new([2; 32]))));
+    world.planner.on_claim(ProviderId(2), claim(None));
+    let refused = world.planner.status().refused;
+    assert_eq!(refused, [(ProviderId(1), Fault::OtherChain)]);
 }

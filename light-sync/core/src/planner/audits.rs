@@ -12,8 +12,6 @@ use std::time::Duration;
 
 /// Where so many anchors wait to be confirmed, no more are verified; and so many confirmed ones are still watched.
 pub const AUDITS_MAX: usize = 32;
-/// How long slower witnesses are waited for where enough agree.
-const GRACE: Duration = Duration::from_millis(500);
 /// When to ask again who could not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -89,7 +87,7 @@ impl Planner {
             self.desk.is_waiting(Job::Audit(height)) || self.desk.is_waiting(Job::Latest(height));
         let disputed = self.disputes.values().any(|dispute| dispute.height() == height);
         let Some(audit) = self.audits.get_mut(&height) else { return };
-        let patient = waiting && self.now < audit.since.after(GRACE);
+        let patient = waiting && self.now < audit.since.after(self.config.grace);
         if !audit.confirmed && audit.agree.len() >= self.config.witnesses && !patient && !disputed {
             audit.confirmed = true;
             let by = audit.agree.iter().copied().collect();

@@ -98,7 +98,9 @@ impl Planner {
 
     fn open(&mut self, witness: ProviderId, claimed: Claimed) {
         let Claimed { height, below, forward, fault } = claimed;
-        if self.disputes.contains_key(&witness) {
+        // What a refused provider sent before may still contradict; nobody asks it any more.
+        let refused = self.providers.get(witness).is_none_or(|p| p.refused.is_some());
+        if refused || self.disputes.contains_key(&witness) {
             return;
         }
         let heights: Vec<Height> =

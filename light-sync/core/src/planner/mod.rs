@@ -65,6 +65,8 @@ pub struct Config {
     pub options: Options,
     /// With how many other providers each anchor has to agree before it is confirmed.
     pub witnesses: usize,
+    /// How long slower witnesses are waited for where enough agree already, so that one that differs is heard in time.
+    pub grace: Duration,
     /// What signatures are checked.
     pub mode: Mode,
     /// Whether headers between anchors are fetched.
@@ -96,6 +98,7 @@ impl Config {
                 clock_drift: Duration::from_secs(10),
             },
             witnesses: 2,
+            grace: Duration::from_secs(1),
             mode: Mode::Hashes,
             fill: true,
             fill_from: None,

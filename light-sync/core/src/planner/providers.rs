@@ -180,7 +180,9 @@ impl Providers {
             return false;
         }
         if let Some(provider) = self.all.get_mut(&id) {
-            provider.claim = Some(claim).filter(|claim| claim.first <= claim.last);
+            let is_range =
+                |claim: &Claim| claim.first <= claim.last && i64::try_from(claim.last).is_ok();
+            provider.claim = Some(claim).filter(is_range);
         }
         true
     }
