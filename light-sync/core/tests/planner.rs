@@ -774,3 +774,56 @@ fn providers_of_another_genesis_are_refused_where_it_is_known() {
     let refused = world.planner.status().refused;
     assert_eq!(refused, [(ProviderId(1), Fault::OtherChain)]);
 }
+
+/// Whatever they show, and however many they are: liars who can sign are found out as long as one provider is honest.
+#[test]
+fn liars_who_can_sign_are_found_out_by_one_honest_provider() {
+    let seeds = std::env::var("TERCET_LIGHT_SEEDS").map_or(20, |n| n.parse().unwrap());
+    for seed in 1..=seeds {
+        let mut random = Random(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
+        let spec = Spec {
+            last: 60 + random.below(150),
+            rotate_every: 1 + random.below(40),
+            rotate_count: u32::try_from(random.below(4)).unwrap(),
+            ..Spec::default()
+        };
+        let chain = Chain::new(spec);
+        let from = 2 + random.below(chain.spec.last - 2);
+        let twist = [Twist::AppHash, Twist::Data, Twist::Round];
+        let other = chain.fork(from, twist[usize::try_from(random.below(3)).unwrap()]);
+        let root = 1 + random.below(chain.spec.last);
+        let mut providers =
+            vec![Simulated::new(other.clone()); 1 + usize::try_from(random.below(4)).unwrap()];
+        for _ in 0..=random.below(3) {
+            let at = usize::try_from(random.below(providers.len() as u64 + 1)).unwrap();
+            providers.insert(at, Simulated::new(chain.clone()));
+        }
+        for provider in &mut providers {
+            provider.delay = Duration::from_millis(1 + random.below(400));
+        }
+        let honest: Vec<bool> = providers
+            .iter()
+            .map(|p| p.chain.hash(chain.spec.last) == chain.hash(chain.spec.last))
+            .collect();
+        let run_headers = 1 + random.below(60);
+        let config = Config { run_headers, fill_from: Some(1), ..config(&chain, root) };
+        let mut world = World::new(config, after(&chain), providers);
+        let frozen = world.run(LONG, |_, status| {
+            let trusted = status.trusted;
+            let right =
+                |point: tercet_light_core::planner::Point| point.hash == chain.hash(point.height);
+            assert!(trusted.is_none_or(right), "seed {seed}: {trusted:?} is trusted");
+            status.condition == Condition::Frozen
+        });
+        let status = world.planner.status();
+        // Where they differ at the root they are refused, unless they get a block verified from an anchor above it before.
+        assert!(frozen || from <= root, "seed {seed}: {status:?}");
+        let refused = status.refused.iter().any(|(provider, _)| honest[provider.0 as usize]);
+        assert!(!refused, "seed {seed}: {status:?}");
+        if let Some(fork) = fork(&world) {
+            let common = &fork.common;
+            assert_eq!(common.hash(), chain.hash(common.height()), "seed {seed}");
+            assert!(fork.attack == Attack::BrokenHistory || !fork.evidence.is_empty());
+        }
+    }
+}

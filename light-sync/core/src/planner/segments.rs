@@ -261,16 +261,21 @@ impl Planner {
         }
     }
 
-    /// The hashes below an anchor lead past the anchor before it: the validators of one of them signed what is not of the chain.
+    /// The hashes below an anchor lead past the anchor before it: the validators of one of the two signed what is not of the chain, and
+    /// nobody can tell yet which. What both share is at most what was confirmed below the lower one, at least the first anchor.
     fn broken_history(&mut self, upper: Height) {
-        let below = self.anchors.all.range(..upper).next_back().map(|(_, a)| a.block.clone());
-        let Some(common) = below else { return };
-        let ours = self.anchors.all.get(&upper).map(|anchor| anchor.block.clone());
-        let source = self.anchors.all.get(&upper).and_then(|anchor| anchor.source);
+        let all = &self.anchors.all;
+        let Some((lower, _)) = all.range(..upper).next_back() else { return };
+        let confirmed = self.anchors.confirmed.unwrap_or(0);
+        let below = all.range(..*lower).rev().find(|(height, _)| **height <= confirmed);
+        let Some((_, common)) = below.or_else(|| all.first_key_value()) else { return };
+        let common = common.block.clone();
+        let ours = all.range(lower..=&upper).map(|(_, anchor)| anchor.block.clone()).collect();
+        let source = all.get(&upper).and_then(|anchor| anchor.source);
         self.freeze(Fork {
             attack: Attack::BrokenHistory,
             common,
-            ours: ours.into_iter().collect(),
+            ours,
             theirs: vec![],
             source,
             witness: None,
