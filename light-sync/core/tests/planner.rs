@@ -779,7 +779,8 @@ fn providers_of_another_genesis_are_refused_where_it_is_known() {
 #[test]
 fn liars_who_can_sign_are_found_out_by_one_honest_provider() {
     let seeds = std::env::var("TERCET_LIGHT_SEEDS").map_or(20, |n| n.parse().unwrap());
-    for seed in 1..=seeds {
+    // In 56 the honest one contradicted one anchor, and the others confirmed the one above it.
+    for seed in (1..=seeds).chain([56]) {
         let mut random = Random(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
         let spec = Spec {
             last: 60 + random.below(150),

@@ -85,7 +85,8 @@ impl Planner {
     fn settle_audit(&mut self, height: Height) {
         let waiting =
             self.desk.is_waiting(Job::Audit(height)) || self.desk.is_waiting(Job::Latest(height));
-        let disputed = self.disputes.values().any(|dispute| dispute.height() == height);
+        // Who contradicts an anchor contradicts all above it.
+        let disputed = self.disputes.values().any(|dispute| dispute.height() <= height);
         let Some(audit) = self.audits.get_mut(&height) else { return };
         let patient = waiting && self.now < audit.since.after(self.config.grace);
         if !audit.confirmed && audit.agree.len() >= self.config.witnesses && !patient && !disputed {
