@@ -57,7 +57,7 @@ impl Planner {
         for height in heights {
             let ids: Vec<ProviderId> = self.providers.good().map(|(id, _)| id).collect();
             for id in ids {
-                if self.is_to_compare(height, id) && self.providers.is_ready(id, now) {
+                if self.is_to_compare(height, id) && self.providers.is_ready_to_compare(id, now) {
                     self.ask(id, What::Header(height), Job::Audit(height));
                 }
             }
@@ -87,17 +87,28 @@ impl Planner {
             self.desk.is_waiting(Job::Audit(height)) || self.desk.is_waiting(Job::Latest(height));
         // Who contradicts an anchor contradicts all above it.
         let disputed = self.disputes.values().any(|dispute| dispute.height() <= height);
+        let unheard = self.providers.good().any(|(id, _)| self.is_unheard(height, id));
         let Some(audit) = self.audits.get_mut(&height) else { return };
-        let patient = waiting && self.now < audit.since.after(self.config.grace);
+        let patient = (waiting || unheard) && self.now < audit.since.after(self.config.grace);
         if !audit.confirmed && audit.agree.len() >= self.config.witnesses && !patient && !disputed {
             audit.confirmed = true;
             let by = audit.agree.iter().copied().collect();
             self.anchors.confirmed = self.anchors.confirmed.max(Some(height));
             self.desk.tell(Event::Confirmed { height, hash: audit.hash, by });
         }
-        if audit.confirmed && !waiting && !disputed && audit.behind.is_empty() {
+        if audit.confirmed && !waiting && !disputed && !unheard && audit.behind.is_empty() {
             self.audits.remove(&height);
         }
+    }
+
+    /// Whether a provider has not been compared at all, as one that was too busy.
+    fn is_unheard(&self, height: Height, id: ProviderId) -> bool {
+        self.audits.get(&height).is_some_and(|audit| {
+            audit.source != Some(id)
+                && !audit.agree.contains(&id)
+                && !audit.again.contains_key(&id)
+                && !self.disputes.contains_key(&id)
+        })
     }
 
     /// How many anchors are not confirmed.

@@ -126,7 +126,7 @@ impl Planner {
         let open = due.map(|(id, dispute)| (*id, dispute.asks()));
         let wants: Vec<(ProviderId, Option<What>)> = open.collect();
         for (witness, what) in wants {
-            let ready = self.providers.is_ready(witness, self.now);
+            let ready = self.providers.is_ready_to_compare(witness, self.now);
             match what {
                 Some(what) if ready && !self.desk.is_asked(Job::Dispute, witness) => {
                     self.ask(witness, what, Job::Dispute);

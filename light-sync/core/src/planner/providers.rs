@@ -11,6 +11,8 @@ use std::time::Duration;
 pub const PROVIDERS_MAX: usize = 64;
 /// The most requests that wait for one provider.
 pub const WINDOW_MAX: usize = 8;
+/// How many comparisons more may wait for one provider, so that they never wait behind headers: a witness is heard in time.
+const COMPARISONS_MAX: usize = 16;
 /// The longest back-off.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 /// The first back-off.
@@ -108,6 +110,14 @@ impl Providers {
     /// Whether it can be asked now.
     pub(super) fn is_ready(&self, id: ProviderId, now: Time) -> bool {
         let ready = |p: &Provider| p.refused.is_none() && p.not_before <= now && p.busy < p.window;
+        self.all.get(&id).is_some_and(ready)
+    }
+
+    /// Whether it can be asked for a comparison now.
+    pub(super) fn is_ready_to_compare(&self, id: ProviderId, now: Time) -> bool {
+        let ready = |p: &Provider| {
+            p.refused.is_none() && p.not_before <= now && p.busy < p.window + COMPARISONS_MAX
+        };
         self.all.get(&id).is_some_and(ready)
     }
 
