@@ -213,6 +213,16 @@ fn a_commit_that_is_kept_is_checked_whole() {
     assert_eq!(verdict(&moved, Signatures::Quorum), Ok(()));
     assert_eq!(verdict(&moved, Signatures::All), Err(Invalid::UnknownSigner));
     // A vote for nil has another signature than one for the block.
+    // A quorum counts the same wherever the votes stand.
+    for signers in [2, 3] {
+        let mut few = block.clone();
+        few.commit.entries.iter_mut().skip(signers).for_each(|entry| *entry = None);
+        let mut moved = few.clone();
+        moved.commit.entries.swap(0, 3);
+        let wanted = if signers == 3 { Ok(()) } else { Err(Invalid::NotEnoughSigned) };
+        assert_eq!(verdict(&few, Signatures::Quorum), wanted);
+        assert_eq!(verdict(&moved, Signatures::Quorum), wanted);
+    }
     let mut nil = block;
     nil.commit.entries[3].as_mut().unwrap().for_block = false;
     assert_eq!(verdict(&nil, Signatures::All), Err(Invalid::Signature));

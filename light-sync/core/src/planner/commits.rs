@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tercet_consensus::validators::Validators;
 
 /// The most headers of a run in `full` mode, and so the most commits of one batch.
-pub(super) const RUN_COMMITS_MAX: u64 = 64;
+pub(super) const RUN_COMMITS_MAX: u64 = 128;
 /// The most runs that wait for commits.
 const CHECKS_MAX: usize = 8;
 /// The most validator sets that are kept.
