@@ -832,3 +832,22 @@ fn liars_who_can_sign_are_found_out_by_one_honest_provider() {
         }
     }
 }
+
+#[test]
+fn a_provider_that_is_behind_is_not_refused_and_agrees_later() {
+    let chain = chain(400);
+    let mut providers = honest(&chain, 3);
+    providers.push(Simulated { lag: Duration::from_secs(100), ..Simulated::new(chain.clone()) });
+    let mut world = world(&chain, providers);
+    let behind = ProviderId(3);
+    let agrees = |event: &Event| matches!(event, Event::Confirmed { height: 400, .. });
+    assert!(world.run(LONG, is_synced));
+    assert_eq!(world.count(agrees), 1);
+    world.wait(Duration::from_secs(200));
+    assert_eq!(world.planner.status().refused, []);
+    assert_eq!(world.planner.status().condition, Condition::Synced);
+    let compared = |what: &What| *what == What::Header(400);
+    let asked = world.requests.iter().filter(|r| r.provider == behind && compared(&r.what));
+    assert!(asked.count() > 1, "it was not asked again");
+    assert_whole(&world, &chain, 1);
+}
