@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashSet};
 use tendermint::block::Height;
+use tendermint::consensus::Params;
+use tendermint::public_key::Algorithm;
 use tendermint::{Time, account};
 
 /// Go's zero time: what a file without a time would have.
@@ -135,12 +137,14 @@ impl TryFrom<Document> for Genesis {
             None => params::default(),
             Some(params) => params.check()?,
         };
+        let validators = validators(document.validators.unwrap_or_default())?;
+        permitted(&validators, &params)?;
         Ok(Genesis {
             time: time(document.genesis_time.as_deref())?,
             chain_id,
             initial_height: initial_height(document.initial_height.0)?,
             params,
-            validators: validators(document.validators.unwrap_or_default())?,
+            validators,
             app_hash: hex::decode(&app_hash)
                 .map_err(|_| format!("app_hash {app_hash:?} is not hexadecimal"))?,
             app_state: document.app_state,
@@ -197,6 +201,22 @@ fn validators(documents: Vec<Validator>) -> Result<Vec<GenesisValidator>, String
         validators.push(validator);
     }
     Ok(validators)
+}
+
+/// An update of a validator whose kind of key is not permitted stops the chain, one that punishes it too.
+fn permitted(validators: &[GenesisValidator], params: &Params) -> Result<(), String> {
+    for (index, validator) in validators.iter().enumerate() {
+        let (kind, name) = match validator.public_key {
+            tendermint::PublicKey::Secp256k1(_) => (Algorithm::Secp256k1, "secp256k1"),
+            _ => (Algorithm::Ed25519, "ed25519"),
+        };
+        if !params.validator.pub_key_types.contains(&kind) {
+            return Err(format!(
+                "validators[{index}] has a key of {name}, which consensus_params.validator.pub_key_types does not permit: add {name:?} there"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn validator(document: Validator) -> Result<GenesisValidator, String> {

@@ -200,7 +200,12 @@ fn vote_extensions_and_secp256k1_validators_are_read_and_written() {
     let typed = json!({ "type": "tendermint/PubKeySecp256k1", "value": key });
     let validators = json!([{ "pub_key": typed, "power": "3", "name": "",
         "address": "7C2BB42A8BE69791EC763E51F5A49BCD41E82237" }]);
-    let genesis = parse(&with("/validators", validators));
+    let alone = with("/validators", validators);
+    let error = Genesis::parse(&alone).expect_err("not permitted").to_string();
+    assert!(error.contains("pub_key_types") && error.contains("secp256k1"), "{error}");
+    let mut permitted: Value = serde_json::from_str(&alone).expect("JSON");
+    permitted["consensus_params"]["validator"]["pub_key_types"] = json!(["secp256k1"]);
+    let genesis = parse(&permitted.to_string());
     assert!(matches!(genesis.validators[0].public_key, tendermint::PublicKey::Secp256k1(_)));
     assert_eq!(parse(&genesis.to_json()).hash(), genesis.hash());
 }

@@ -337,7 +337,9 @@ impl Owner {
         for piece in self.pool.list() {
             let key = piece.key();
             let committed = self.parts.chain.evidence_mark(&key.to_bytes())?.is_some();
-            if committed || tip.check_age(piece.height(), piece.time()).is_err() {
+            let old = piece.height().value() < tip.floor
+                || tip.check_age(piece.height(), piece.time()).is_err();
+            if committed || old {
                 self.pool.remove(&key);
                 gone.push(key.to_bytes());
             }

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use prost::Message as _;
 use std::sync::Arc;
 use tendermint::Hash;
-use tendermint::block::Height;
+use tendermint::block::{Header, Height};
 use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
 use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
 use tendermint_proto::v0_38::types as pb;
@@ -63,6 +63,8 @@ pub struct Executor {
     verdicts: Verdicts,
     /// What is told of vote extensions that do not count, by whose they are.
     pub(super) refused_extensions: Lines<Address>,
+    /// When to say that the own one is refused: those of others do not hide it.
+    pub(super) own_refused: Lines<()>,
     /// The last block that the application accepted, to be executed while it is being voted on, once no job waits.
     accepted: Option<Arc<SealedBlock>>,
     probe: Probe,
@@ -108,6 +110,7 @@ impl Executor {
             hooks,
             verdicts,
             refused_extensions: extensions::lines(),
+            own_refused: extensions::lines(),
             accepted,
             probe,
         }
@@ -228,7 +231,10 @@ impl Executor {
 
     fn validate(&mut self, block: &Arc<SealedBlock>) -> Result<(), ExecutionError> {
         let result = self.judge(block)?;
-        if result.is_ok() && self.app.is_optimistic() {
+        // Where COMMITs are extended the application has to answer for each before it counts: its timer would run on the execution.
+        let begin = self.state.params.abci.vote_extensions_enable_height;
+        let extended = begin.is_some_and(|begin| begin <= block.header().height);
+        if result.is_ok() && !extended && self.app.is_optimistic() {
             self.accepted = Some(Arc::clone(block));
         }
         (self.hooks.done)(Done::Validated { block_id: block.id(), result });
@@ -380,6 +386,8 @@ fn diverged(refusal: &Refusal, block: &SealedBlock, state: &State) -> Option<Exe
             let text = |hash: Option<Hash>| hash.map(|hash| hash.to_string()).unwrap_or_default();
             (text(state.last_results_hash), text(header.last_results_hash))
         }
+        // It is compared before what says whether the block belongs here at all.
+        "version.app" if !belongs(header, state) => return None,
         // What its updates led to.
         "validators_hash" | "next_validators_hash" | "consensus_hash" | "version.app" => {
             (expected.clone(), found.clone())
@@ -388,6 +396,14 @@ fn diverged(refusal: &Refusal, block: &SealedBlock, state: &State) -> Option<Exe
     };
     let (at, height) = (state.last_height, header.height);
     Some(ExecutionError::Diverged { field, at, height, ours, theirs })
+}
+
+/// Whether a block is the next one of this chain.
+fn belongs(header: &Header, state: &State) -> bool {
+    let before = header.last_block_id.as_ref().map(|id| id.hash);
+    header.chain_id.as_str() == state.chain_id
+        && header.height == state.next_height()
+        && before == state.last_block_id.as_ref().map(|id| id.hash)
 }
 
 /// What a stored block that the application answered with `results` led to.

@@ -5,12 +5,12 @@ use super::executor::Executor;
 use super::{Done, ExecutionError, requests};
 use crate::lines::Lines;
 use bytes::Bytes;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tendermint_proto::v0_38::abci::response_verify_vote_extension::VerifyStatus;
 use tercet_abci::AppError;
 use tercet_consensus::block::SealedBlock;
-use tercet_consensus::key::Address;
 use tercet_consensus::message::{SignedVote, Verified, Vote};
 use tercet_consensus::verify::extension_bytes_max;
 
@@ -19,7 +19,7 @@ const REFUSED_LINES_MAX: usize = 10;
 /// The window of the rate limit.
 const REFUSED_WINDOW: Duration = Duration::from_secs(10);
 
-pub(super) fn lines() -> Lines<Address> {
+pub(super) fn lines<K: Eq + Hash>() -> Lines<K> {
     Lines::new(REFUSED_WINDOW, REFUSED_LINES_MAX)
 }
 
@@ -54,7 +54,7 @@ impl Executor {
         let (height, bytes) = (vote.height, data.len());
         let bytes_max = extension_bytes_max(self.state.validators.count());
         if bytes > bytes_max {
-            if let Some(suppressed) = self.tell_refused(vote) {
+            if let Some(suppressed) = self.own_refused.line((), Instant::now()) {
                 tracing::error!(
                     %height, bytes, bytes_max, suppressed,
                     "the application answered ExtendVote with too many bytes: this node does not commit in this view"
@@ -63,7 +63,7 @@ impl Executor {
             return Ok(false);
         }
         let good = self.is_extension_good(vote, data)?;
-        if !good && let Some(suppressed) = self.tell_refused(vote) {
+        if !good && let Some(suppressed) = self.own_refused.line((), Instant::now()) {
             tracing::error!(
                 %height, suppressed,
                 "the application rejects its own vote extension: this node does not commit in this view; the application contradicts itself"

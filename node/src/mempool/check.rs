@@ -164,6 +164,10 @@ impl Owner {
         let started = Instant::now();
         let (page, next) = self.pool.page(self.recheck.clone(), self.recheck_chunk);
         self.recheck.start = next.unwrap_or(self.recheck.end);
+        let is_full = page.len() == self.recheck_chunk;
+        if page.is_empty() {
+            return self.end_of_recheck();
+        }
         let txs = page.iter().map(|(_, tx)| tx.clone());
         let Ok(answers) = self.ask(txs, CheckTxType::Recheck) else { return false };
         for ((hash, _), _) in page.iter().zip(answers).filter(|(_, answer)| answer.code != 0) {
@@ -174,18 +178,23 @@ impl Owner {
                 self.pool.forget(hash);
             }
         }
+        self.recheck_chunk = next_chunk(self.recheck_chunk, is_full, started.elapsed());
+        self.end_of_recheck()
+    }
+
+    /// Begins anew where another block was executed meanwhile; true where there was something to recheck.
+    fn end_of_recheck(&mut self) -> bool {
         if self.recheck.is_empty() && std::mem::take(&mut self.recheck_again) {
             self.recheck = 0..self.pool.end();
         }
-        self.recheck_chunk = next_chunk(self.recheck_chunk, started.elapsed());
         true
     }
 }
 
-/// How many transactions to recheck at a time where so many took so long.
-fn next_chunk(chunk: usize, took: Duration) -> usize {
+/// How many transactions to recheck at a time where so many took so long; fewer than that say nothing of how fast the application is.
+fn next_chunk(chunk: usize, is_full: bool, took: Duration) -> usize {
     let next = if took < RECHECK_TIME / 2 {
-        chunk * 2
+        if is_full { chunk * 2 } else { chunk }
     } else if took > RECHECK_TIME * 2 {
         chunk / 2
     } else {
@@ -207,12 +216,13 @@ mod tests {
     fn as_many_are_rechecked_at_a_time_as_take_a_millisecond() {
         let mut chunk = RECHECK_MIN;
         for _ in 0..10 {
-            chunk = next_chunk(chunk, Duration::from_micros(100));
+            assert_eq!(next_chunk(chunk, false, Duration::ZERO), chunk, "a few say nothing");
+            chunk = next_chunk(chunk, true, Duration::from_micros(100));
         }
         assert_eq!(chunk, CHECK_MAX);
-        assert_eq!(next_chunk(chunk, RECHECK_TIME), chunk);
+        assert_eq!(next_chunk(chunk, true, RECHECK_TIME), chunk);
         for _ in 0..10 {
-            chunk = next_chunk(chunk, Duration::from_millis(50));
+            chunk = next_chunk(chunk, false, Duration::from_millis(50));
         }
         assert_eq!(chunk, RECHECK_MIN);
     }

@@ -147,7 +147,7 @@ impl Chain {
     }
 
     /// The lowest height of which evidence may stand in the block after `state`: the highest that any state so far had, so that it never
-    /// falls. Every node computes the same, whatever it has let go. (`CometBFT` has no such bound: where an application raises the age there,
+    /// falls. Every node computes the same, whatever it has let go, where the state had a floor from its first block on. (`CometBFT` has no such bound: where an application raises the age there,
     /// whether old evidence is valid depends on what a node has pruned.)
     ///
     /// # Errors

@@ -149,3 +149,21 @@ fn a_panic_ends_the_node_with_a_line_that_says_where() {
     let line = "the application failed in FinalizeBlock of a block that is not decided (consensus): out of order, at height 1";
     assert_eq!(error, line);
 }
+
+/// Every COMMIT would wait for the execution, on a timer that learns nothing from the view change that follows.
+#[test]
+fn at_heights_with_vote_extensions_nothing_is_executed_ahead() {
+    let app = App::default();
+    app.with(|inner| inner.optimistic = true);
+    let mut origin = super::origin();
+    origin.genesis.params.abci.vote_extensions_enable_height = Some(2u32.into());
+    let mut rig = Rig::with(app, origin).expect("a handshake");
+    rig.app.calls();
+    let block = rig.propose(1, &["a"], None);
+    rig.vote(&block);
+    rig.apply(&block).expect("applied");
+    assert_eq!(rig.app.calls(), ["execute 1", "adopt 1", "commit 1"]);
+    let next = rig.propose(2, &["b"], Some(commit(&block)));
+    rig.vote(&next);
+    assert!(rig.app.calls().is_empty());
+}
