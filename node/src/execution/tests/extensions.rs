@@ -97,7 +97,9 @@ fn a_validator_whose_extensions_are_refused_is_told_of_once_in_a_while() {
     }
     let another = Signers::new(&[1; 4], 1).validators.list()[3].key.address();
     let suppressed = rig.executor.refused_extensions.line(another, std::time::Instant::now());
-    assert_eq!(suppressed, Some(8), "of ten, those of two validators were told");
+    assert_eq!(suppressed, Some(4), "of five, the first was told");
+    let suppressed = rig.executor.own_refused.line((), std::time::Instant::now());
+    assert_eq!(suppressed, None, "the own one was told, whatever there is to say of others");
 }
 
 /// CometBFT `types/params.go`, `ValidateUpdate`.
