@@ -1,11 +1,15 @@
 //! What no key of the configuration can check alone. Source: CometBFT `config.go` `ValidateBasic`.
 
-use crate::config::{Config, ConsensusConfig};
+use crate::config::{Config, ConsensusConfig, RpcConfig};
 use crate::value::Setting;
 use std::time::Duration;
 
 /// No timeout of consensus may be longer: a chain that waits longer for a dead primary stands still.
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// The smallest buffer of a WebSocket in events (CometBFT `config/config.go`, `minSubscriptionBufferSize`).
+const BUFFER_MIN: usize = 100;
+/// The largest.
+const BUFFER_MAX: usize = 100_000;
 
 pub(crate) fn check(config: &Config) -> Result<(), String> {
     if !config.priv_validator_laddr.is_empty() {
@@ -16,6 +20,7 @@ pub(crate) fn check(config: &Config) -> Result<(), String> {
     at_least_one("consensus.max_batch_size", config.consensus.max_batch_size)?;
     at_least_one("rpc.max_body_bytes", config.rpc.max_body_bytes)?;
     at_least_one("rpc.max_header_bytes", config.rpc.max_header_bytes)?;
+    buffers(&config.rpc)?;
     let (one, all) = (config.mempool.max_tx_bytes, config.mempool.max_txs_bytes);
     if u64::try_from(one).unwrap_or(u64::MAX) > all {
         return Err(format!("mempool.max_tx_bytes ({one}) is above mempool.max_txs_bytes ({all})"));
@@ -31,6 +36,23 @@ pub(crate) fn check(config: &Config) -> Result<(), String> {
         return Err("p2p.laddr: peers need a port; write \"tcp://host:port\"".into());
     }
     timeouts(&config.consensus)
+}
+
+/// CometBFT's bounds of the buffers of WebSockets, and one above.
+fn buffers(rpc: &RpcConfig) -> Result<(), String> {
+    let (events, writes) = (rpc.subscription_buffer_size, rpc.websocket_write_buffer_size);
+    if !(BUFFER_MIN..=BUFFER_MAX).contains(&events) {
+        return Err(format!(
+            "rpc.experimental_subscription_buffer_size must be from {BUFFER_MIN} to {BUFFER_MAX}"
+        ));
+    }
+    if !(events..=BUFFER_MAX).contains(&writes) {
+        return Err(format!(
+            "rpc.experimental_websocket_write_buffer_size must be from {events}, which is rpc.experimental_subscription_buffer_size, to \
+             {BUFFER_MAX}"
+        ));
+    }
+    Ok(())
 }
 
 fn at_least_one(key: &str, value: usize) -> Result<(), String> {

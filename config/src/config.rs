@@ -53,8 +53,26 @@ pub struct Config {
     pub mempool: MempoolConfig,
     /// `[consensus]`.
     pub consensus: ConsensusConfig,
+    /// `[tx_index]`.
+    pub tx_index: TxIndexConfig,
     /// `[instrumentation]`.
     pub instrumentation: InstrumentationConfig,
+}
+
+/// `[tx_index]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxIndexConfig {
+    /// `indexer`.
+    pub indexer: Indexer,
+}
+
+/// Where transactions and blocks are indexed by their events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indexer {
+    /// In a database of the node.
+    Kv,
+    /// Nowhere.
+    Null,
 }
 
 /// How an application in another process is spoken to.
@@ -114,8 +132,18 @@ pub struct RpcConfig {
     pub cors_allowed_headers: Vec<String>,
     /// `max_open_connections`; 0 is no limit.
     pub max_open_connections: usize,
-    /// `max_subscription_clients`: clients that wait in `broadcast_tx_commit`.
+    /// `unsafe`: whether there are the routes that change what the node does.
+    pub has_unsafe: bool,
+    /// `max_subscription_clients`: clients that subscribe, and as many that wait in `broadcast_tx_commit`.
     pub max_subscription_clients: usize,
+    /// `max_subscriptions_per_client`.
+    pub max_subscriptions_per_client: usize,
+    /// `experimental_subscription_buffer_size`: events of a subscription that wait to be read.
+    pub subscription_buffer_size: usize,
+    /// `experimental_websocket_write_buffer_size`: replies and events of a WebSocket that wait to be written.
+    pub websocket_write_buffer_size: usize,
+    /// `experimental_close_on_slow_client`.
+    pub close_on_slow_client: bool,
     /// `timeout_broadcast_tx_commit`.
     pub timeout_broadcast_tx_commit: Duration,
     /// `max_request_batch_size`; 0 is no limit.
@@ -240,6 +268,7 @@ impl Default for Config {
             p2p: P2pConfig::default(),
             mempool: MempoolConfig::default(),
             consensus: ConsensusConfig::default(),
+            tx_index: TxIndexConfig { indexer: Indexer::Kv },
             instrumentation: InstrumentationConfig { audit_log: PathBuf::new() },
         }
     }
@@ -258,7 +287,12 @@ impl Default for RpcConfig {
             cors_allowed_methods: words(&["HEAD", "GET", "POST"]),
             cors_allowed_headers: words(&headers),
             max_open_connections: 900,
+            has_unsafe: false,
             max_subscription_clients: 100,
+            max_subscriptions_per_client: 5,
+            subscription_buffer_size: 200,
+            websocket_write_buffer_size: 200,
+            close_on_slow_client: false,
             timeout_broadcast_tx_commit: Duration::from_secs(10),
             max_request_batch_size: 10,
             max_body_bytes: 1_000_000,

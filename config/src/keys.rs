@@ -45,12 +45,13 @@ macro_rules! key {
 }
 
 /// The sections with a heading each, in the order of the file.
-pub(crate) const SECTIONS: [(&str, &str); 6] = [
+pub(crate) const SECTIONS: [(&str, &str); 7] = [
     ("", "The node"),
     ("rpc", "The RPC server"),
     ("p2p", "Peers"),
     ("mempool", "Transactions that wait"),
     ("consensus", "Consensus"),
+    ("tx_index", "The index of transactions and blocks"),
     ("instrumentation", "What operators look at"),
 ];
 
@@ -80,7 +81,12 @@ pub(crate) const KEYS: &[Key] = &[
     key!("rpc.cors_allowed_methods", rpc.cors_allowed_methods, "Methods that they may use."),
     key!("rpc.cors_allowed_headers", rpc.cors_allowed_headers, "Headers that they may send."),
     key!("rpc.max_open_connections", rpc.max_open_connections, "Connections at a time; 0 is no limit."),
-    key!("rpc.max_subscription_clients", rpc.max_subscription_clients, "Clients that wait for events or for a commit at a time."),
+    key!("rpc.unsafe", rpc.has_unsafe, "Whether clients may dial peers and empty the mempool (dial_seeds, dial_peers, unsafe_flush_mempool)."),
+    key!("rpc.max_subscription_clients", rpc.max_subscription_clients, "Clients that subscribe to events at a time, and as many that wait for a commit."),
+    key!("rpc.max_subscriptions_per_client", rpc.max_subscriptions_per_client, "Subscriptions of one client."),
+    key!("rpc.experimental_subscription_buffer_size", rpc.subscription_buffer_size, "Events of a subscription that wait to be read, 100 or more; then it ends, and its client is told."),
+    key!("rpc.experimental_websocket_write_buffer_size", rpc.websocket_write_buffer_size, "Replies and events of a WebSocket that wait to be written, no fewer than the key before says."),
+    key!("rpc.experimental_close_on_slow_client", rpc.close_on_slow_client, "Whether a WebSocket whose client does not read is closed, and not its subscription alone ended."),
     key!("rpc.timeout_broadcast_tx_commit", rpc.timeout_broadcast_tx_commit, "How long broadcast_tx_commit waits for the block."),
     key!("rpc.max_request_batch_size", rpc.max_request_batch_size, "Requests in one JSON-RPC batch; 0 is no limit."),
     key!("rpc.max_body_bytes", rpc.max_body_bytes, "Bytes of a request's body."),
@@ -117,6 +123,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!("consensus.proof_block_delay", consensus.proof_block_delay, "After how long a changed application hash gets the block whose header proves it."),
     key!("consensus.create_empty_blocks", consensus.create_empty_blocks, "Whether there are blocks without transactions; those that prove an application hash come in any case."),
     key!("consensus.create_empty_blocks_interval", consensus.create_empty_blocks_interval, "Time between them; \"0s\": one a second."),
+
+    key!("tx_index.indexer", tx_index.indexer, "Where transactions and blocks are indexed for tx, tx_search and block_search: kv (in the node) or null (nowhere)."),
 
     key!("instrumentation.audit_log", instrumentation.audit_log, "File for discarded messages (who sent what, and why it was dropped); \"\": the log."),
 ];

@@ -22,7 +22,6 @@ const fn unused(
 }
 
 const TIMEOUT: &str = "PBFT has one timeout: consensus.view_change_timeout";
-const SUBSCRIBE: &str = "there are no subscriptions yet";
 const SYNC: &str = "there is no state sync yet; blocks are fetched from peers";
 const FLOW: &str = "flow control is libp2p's";
 const METRICS: &str = "there are no Prometheus metrics yet";
@@ -32,16 +31,11 @@ const METRICS: &str = "there are no Prometheus metrics yet";
 pub(crate) const UNUSED: &[Unused] = &[
     unused("db_backend", &["goleveldb", "rocksdb"], "the database is RocksDB"),
     unused("filter_peers", &["false"], "the application is not asked about peers"),
-    unused("event_bus_buffer_capacity", &["0"], SUBSCRIBE),
+    unused("event_bus_buffer_capacity", &["0"], "publishing waits for nobody; see rpc.experimental_subscription_buffer_size"),
     unused("block_sync", &["true"], "blocks are always fetched"),
     unused("fast_sync", &["true"], "blocks are always fetched"),
     unused("rpc.grpc_laddr", &[""], "there is no gRPC"),
     unused("rpc.grpc_max_open_connections", &["900"], "there is no gRPC"),
-    unused("rpc.unsafe", &["false"], "there are no unsafe routes"),
-    unused("rpc.max_subscriptions_per_client", &["5"], SUBSCRIBE),
-    unused("rpc.experimental_subscription_buffer_size", &["200"], SUBSCRIBE),
-    unused("rpc.experimental_websocket_write_buffer_size", &["200"], SUBSCRIBE),
-    unused("rpc.experimental_close_on_slow_client", &["false"], SUBSCRIBE),
     unused("rpc.tls_cert_file", &[""], "the RPC speaks plain HTTP; put a proxy with TLS before it"),
     unused("rpc.tls_key_file", &[""], "the RPC speaks plain HTTP; put a proxy with TLS before it"),
     unused("rpc.pprof_laddr", &["", "localhost:6060"], "pprof is Go's"),
@@ -98,8 +92,7 @@ pub(crate) const UNUSED: &[Unused] = &[
     unused("storage.experimental_db_key_layout", &["v1"], "the database is RocksDB"),
     unused("storage.compact", &["false"], "RocksDB compacts by itself"),
     unused("storage.compaction_interval", &["1000"], "RocksDB compacts by itself"),
-    unused("tx_index.indexer", &["kv", "null"], "there is no index of transactions yet"),
-    unused("tx_index.psql-conn", &[""], "there is no index of transactions yet"),
+    unused("tx_index.psql-conn", &[""], "transactions are indexed in the node, not in PostgreSQL"),
     unused("instrumentation.prometheus", &["false"], METRICS),
     unused("instrumentation.prometheus_listen_addr", &[":26660"], METRICS),
     unused("instrumentation.max_open_connections", &["3"], METRICS),

@@ -1,7 +1,7 @@
 //! Values of the configuration that are one of a few words.
 
 use crate::address::Listen;
-use crate::config::{AbciProtocol, LogFormat, LogLevel, ProxyApp, Transport};
+use crate::config::{AbciProtocol, Indexer, LogFormat, LogLevel, ProxyApp, Transport};
 use std::fmt;
 use std::str::FromStr;
 
@@ -60,6 +60,28 @@ impl fmt::Display for AbciProtocol {
         f.write_str(match self {
             AbciProtocol::Socket => "socket",
             AbciProtocol::Grpc => "grpc",
+        })
+    }
+}
+
+impl FromStr for Indexer {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Indexer, WordError> {
+        match text {
+            "kv" => Ok(Indexer::Kv),
+            "null" => Ok(Indexer::Null),
+            "psql" => wrong(text, "supported yet; use \"kv\" or \"null\""),
+            _ => wrong(text, "\"kv\" or \"null\""),
+        }
+    }
+}
+
+impl fmt::Display for Indexer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Indexer::Kv => "kv",
+            Indexer::Null => "null",
         })
     }
 }

@@ -1,7 +1,8 @@
 //! The Tercet daemon: all I/O around the pure consensus core.
 //!
 //! Floors from top to ground; a floor imports only floors below it: `cli` · `node` · `sources` · `engine network mempool sync rpc` ·
-//! `execution` · `evidence` · `wire` · `store` · `audit clock lines probe`. Parts of one floor meet through handles that `node` gives them.
+//! `execution` · `events` · `evidence` · `wire` · `store` · `audit clock lines probe`. Parts of one floor meet through handles that `node` gives
+//! them.
 
 // So that tests inside of the crate can share the support of those outside.
 #[cfg(test)]
@@ -11,6 +12,7 @@ pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod engine;
+pub mod events;
 pub mod evidence;
 pub mod execution;
 #[cfg(any(test, feature = "testing"))]

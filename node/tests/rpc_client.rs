@@ -2,14 +2,16 @@
 //! node has, and `tendermint-light-client-verifier` follows the chain over changes of the validator set.
 #![allow(missing_docs)]
 
+#[path = "support/kvstore_net.rs"]
+mod kvstore_net;
 #[path = "support/ports.rs"]
 mod ports;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
+use kvstore_net::{CHAIN, Net, run};
 use std::time::Duration;
-use tempfile::TempDir;
 use tendermint::block::{CommitSig, Height};
 use tendermint::{Genesis, Hash, Time, validator};
 use tendermint_light_client_verifier::options::Options;
@@ -17,90 +19,9 @@ use tendermint_light_client_verifier::types::{
     LightBlock, PeerId, TrustThreshold, TrustedBlockState,
 };
 use tendermint_light_client_verifier::{ProdVerifier, Verdict, Verifier};
-use tendermint_rpc::client::CompatMode;
 use tendermint_rpc::endpoint::validators::DEFAULT_VALIDATORS_PER_PAGE;
 use tendermint_rpc::{Client, HttpClient, Paging};
-use tercet_abci::grammar::Grammar;
-use tercet_abci::remote::Stop;
-use tercet_config::{Config, GenesisValidator, Home, Listen, NodeKey, ValidatorKey};
-use tercet_node::node::{Node, Settings};
-
-const CHAIN: &str = "rpc-client-test";
-
-/// Nodes in this process, each with a home as `tercet init` makes it.
-struct Net {
-    nodes: Vec<Node>,
-    homes: Vec<(Home, Config)>,
-    _folder: TempDir,
-}
-
-impl Net {
-    /// Starts validators of power 10, connected all to all.
-    fn start(count: usize) -> Net {
-        let folder = tempfile::tempdir().expect("a folder");
-        let ports = free_ports(count);
-        let mut homes: Vec<(Home, Config)> = Vec::new();
-        let mut ids = Vec::new();
-        let mut validators = Vec::new();
-        for (index, port) in ports.iter().enumerate() {
-            let mut config = Config { moniker: format!("node{index}"), ..Config::default() };
-            config.rpc.laddr = Some(Listen::tcp("127.0.0.1", 0));
-            config.p2p.laddr = Listen::tcp("127.0.0.1", *port);
-            let home = Home::new(folder.path().join(format!("node{index}")));
-            home.ensure(&config).expect("folders");
-            let key = NodeKey::read_or_create(&home.node_key_file(&config)).expect("a key");
-            ids.push(key.id());
-            let key = ValidatorKey::generate(Default::default()).expect("a key");
-            key.create(&home.validator_key_file(&config)).expect("written");
-            tercet_config::SignState::default()
-                .save(&home.sign_state_file(&config))
-                .expect("written");
-            let name = config.moniker.clone();
-            validators.push(GenesisValidator { public_key: key.public(), power: 10, name });
-            homes.push((home, config));
-        }
-        let genesis = tercet_config::Genesis::new(CHAIN, Time::now(), validators);
-        let mut nodes = Vec::new();
-        for (index, (home, config)) in homes.iter_mut().enumerate() {
-            let peers = ids.iter().zip(&ports).enumerate().filter(|(peer, _)| *peer != index);
-            let peer = |(_, (id, port))| format!("{id}@127.0.0.1:{port}").parse().expect("a peer");
-            config.p2p.persistent_peers = peers.map(peer).collect();
-            genesis.create(&home.genesis_file(config)).expect("written");
-            let settings = Settings::of(home, config).expect("a good home");
-            let (named, grammar) = (settings.app.clone(), Grammar::default());
-            let (stop, calls) = (Stop::default(), settings.app_calls.clone());
-            let app = || Ok(grammar.watch(tercet_abci::open(&named, &calls, &stop)?));
-            nodes.push(Node::start(settings, &stop, app).expect("the node starts"));
-        }
-        Net { nodes, homes, _folder: folder }
-    }
-
-    /// A client of a node, in the dialect that the node's version asks for.
-    async fn client(&self, index: usize) -> HttpClient {
-        let address = self.nodes[index].rpc_address().expect("a port");
-        let mut client = HttpClient::new(format!("http://{address}").as_str()).expect("a client");
-        let status = client.status().await.expect("a status");
-        let dialect = CompatMode::from_version(status.node_info.version).expect("a known version");
-        client.set_compat_mode(dialect);
-        client
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        self.nodes.drain(..).for_each(Node::stop);
-    }
-}
-
-fn free_ports(count: usize) -> Vec<u16> {
-    (0..count).map(|_| ports::free_port()).collect()
-}
-
-/// Runs a test on a runtime of its own, because nodes block where they stop.
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(test);
-}
+use tercet_config::{Config, Home, ValidatorKey};
 
 /// Commits a transaction, and returns its height.
 async fn commit(client: &HttpClient, tx: String) -> Height {

@@ -25,12 +25,12 @@ use crate::block::{BlockId, SealedBlock};
 use crate::commit::Commit;
 use crate::key::Address;
 use crate::message::{
-    Decided, Message, PrePrepare, SignRequest, SignedMessage, SignedVote, Verified,
+    Decided, Message, Phase, PrePrepare, SignRequest, SignedMessage, SignedVote, Verified,
     ViewChangeMessage,
 };
 use crate::record::{Cause, Record};
 use crate::schedule::Schedule;
-use crate::validators::Validators;
+use crate::validators::{ValidatorIndex, Validators};
 use crate::view::View;
 use height::At;
 use std::collections::{BTreeMap, BTreeSet};
@@ -325,6 +325,24 @@ impl Replica {
     #[must_use]
     pub fn has_accepted(&self) -> bool {
         self.at.accepted.is_some_and(|(view, _)| view == self.at.view)
+    }
+
+    /// The block whose PRE-PREPARE was accepted in its view.
+    #[must_use]
+    pub fn accepted(&self) -> Option<BlockId> {
+        self.at.accepted.filter(|(view, _)| *view == self.at.view).map(|(_, id)| id)
+    }
+
+    /// How many votes of a phase there are in its view.
+    #[must_use]
+    pub fn votes(&self, phase: Phase) -> usize {
+        self.at.votes(phase).count(self.at.view)
+    }
+
+    /// The vote of a validator in its view.
+    #[must_use]
+    pub fn vote_of(&self, phase: Phase, index: ValidatorIndex) -> Option<&SignedVote> {
+        self.at.votes(phase).of(self.at.view, index)
     }
 
     /// Whether it has sent or received a VIEW-CHANGE at this height.

@@ -92,6 +92,11 @@ impl Votes {
         }
     }
 
+    /// How many votes there are in `view`.
+    pub(super) fn count(&self, view: View) -> usize {
+        self.views.get(&view).map_or(0, |in_view| in_view.votes.len())
+    }
+
     /// The vote of a validator in `view`.
     pub(super) fn of(&self, view: View, index: ValidatorIndex) -> Option<&SignedVote> {
         self.views.get(&view)?.votes.get(&index).map(|vote| &**vote)

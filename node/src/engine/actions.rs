@@ -14,13 +14,14 @@ impl Engine {
         let mut early = Vec::new();
         let late = {
             let (jobs, network, now) = (&self.parts.jobs, &self.parts.network, self.now);
-            let peers = &mut self.peers;
+            let (peers, tell) = (&mut self.peers, &self.parts.tell);
             self.parts.core.step(inputs, now.time, &mut |action| match asked(action) {
                 ControlFlow::Break(job) => drop(jobs.send(job)),
                 ControlFlow::Continue(Action::Broadcast(message)) => {
                     if let Message::Block(block) = &message {
                         peers.sent_body(block.id(), now.instant);
                     }
+                    Engine::tell_message(tell, &message);
                     network.broadcast(Consensus::Message(message));
                 }
                 ControlFlow::Continue(other) => early.push(other),
@@ -44,6 +45,7 @@ impl Engine {
         };
         match action {
             Action::Broadcast(message) => {
+                Engine::tell_message(&self.parts.tell, &message);
                 self.parts.network.broadcast(Consensus::Message(message));
             }
             Action::Send(validator, message) => {

@@ -35,6 +35,7 @@ pub mod run;
 pub mod signer;
 pub mod snapshot;
 mod talk;
+mod tell;
 #[cfg(test)]
 mod tests;
 pub mod timers;

@@ -42,6 +42,7 @@ impl Engine {
         match note {
             Note::ViewChange { view, cause } => {
                 self.view_changes += 1;
+                self.tell_timeout(cause);
                 tracing::info!(%height, %view, ?cause, "view change");
             }
             Note::Entered { view, primary } => {

@@ -7,6 +7,7 @@ use super::pace::Pace;
 use super::snapshot::Snapshot;
 use super::work::WorkSettings;
 use crate::audit::Audit;
+use crate::events::Tell;
 use crate::execution::Job;
 use crate::mempool::RelayMap;
 use crate::network::PeerId;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub stale_until: Option<Height>,
     /// To whom transactions of peers are passed on, for the mempool.
     pub relay: RelayMap,
+    /// Who is told what the replica does.
+    pub tell: Tell,
     /// Where others read the engine's state.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
 }

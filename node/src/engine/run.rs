@@ -255,6 +255,11 @@ impl Engine {
             }
             self.note_foreign(&input, inputs);
             self.note_commit(&input, unused);
+            if let Input::Vote(vote) = &input
+                && !unused
+            {
+                self.tell_vote(vote);
+            }
         }
         self.set_active();
         inputs.push(input);

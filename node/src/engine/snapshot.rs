@@ -1,10 +1,17 @@
 //! The engine's state, for those who only look.
 
 use super::run::Engine;
+use crate::events::Step;
 use std::sync::Arc;
-use tendermint::Hash;
+use tendermint::{Hash, Time};
+use tercet_consensus::block::BlockId;
 use tercet_consensus::key::Address;
+use tercet_consensus::message::{Phase, SignedVote};
+use tercet_consensus::validators::ValidatorIndex;
 use tercet_consensus::view::View;
+
+/// The phases of votes, in the order in which a snapshot has them.
+const PHASES: [Phase; 2] = [Phase::Prepare, Phase::Commit];
 
 /// The state.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +42,54 @@ pub struct Snapshot {
     pub clock_off_secs: Option<i64>,
     /// View changes since the start.
     pub view_changes: u64,
+    /// When the height began here.
+    pub since: Option<Time>,
+    /// How far the view is.
+    pub step: Option<Step>,
+    /// The block that is accepted in the view.
+    pub accepted: Option<BlockId>,
+    /// The votes of the view: PREPARE, COMMIT.
+    pub votes: [Arc<Vec<VoteSeen>>; 2],
+}
+
+/// A vote, as far as others look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoteSeen {
+    /// The validator's index.
+    pub index: ValidatorIndex,
+    /// Its address.
+    pub validator: Address,
+    /// The block.
+    pub block: Hash,
+    /// When it was signed.
+    pub time: Time,
+    /// What the signature begins with.
+    pub signature: [u8; FINGERPRINT_BYTES],
+    /// What the extension begins with.
+    pub extension: [u8; FINGERPRINT_BYTES],
+}
+
+/// What is shown of signatures and the like (CometBFT `libs/bytes`, `Fingerprint`).
+const FINGERPRINT_BYTES: usize = 6;
+
+fn fingerprint(bytes: &[u8]) -> [u8; FINGERPRINT_BYTES] {
+    let mut print = [0; FINGERPRINT_BYTES];
+    print.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    print
+}
+
+impl From<&SignedVote> for VoteSeen {
+    fn from(signed: &SignedVote) -> VoteSeen {
+        let vote = &signed.message;
+        VoteSeen {
+            index: vote.index,
+            validator: vote.validator,
+            block: vote.block_id.hash,
+            time: vote.time,
+            signature: fingerprint(&signed.signature.0),
+            extension: fingerprint(vote.extension.as_ref().map_or(&[], |e| &e.data[..])),
+        }
+    }
 }
 
 impl Engine {
@@ -50,11 +105,18 @@ impl Engine {
             && last.hold == self.hold.reason()
             && last.clock_off_secs == self.clock.off_secs()
             && last.behind == self.parts.sync.is_behind()
+            && (last.step, last.accepted) == (Some(self.phase()), replica.accepted())
+            && PHASES.map(|phase| replica.votes(phase)) == [0, 1].map(|at| last.counted(at))
             && last.connected.iter().copied().eq(self.peers.direct());
         if same {
             return;
         }
-        self.parts.snapshot.store(Arc::new(Snapshot {
+        let anew = last.height != view_now.0;
+        let now = Snapshot {
+            since: if anew { Some(self.now.time) } else { last.since },
+            step: Some(self.phase()),
+            accepted: replica.accepted(),
+            votes: PHASES.map(|phase| self.votes(phase, &last)),
             height: view_now.0,
             view: view_now.1,
             start_view: replica.start_view().number(),
@@ -68,6 +130,41 @@ impl Engine {
             behind: self.parts.sync.is_behind(),
             clock_off_secs: self.clock.off_secs(),
             view_changes: self.view_changes,
-        }));
+        };
+        self.tell_moves(&last, &now);
+        self.parts.snapshot.store(Arc::new(now));
+    }
+
+    /// How far the view is.
+    pub(super) fn phase(&self) -> Step {
+        let replica = self.parts.core.replica();
+        if replica.is_decided() {
+            return Step::Commit;
+        }
+        match (replica.prepared(), replica.accepted()) {
+            (Some((view, _)), _) if view == replica.view() => Step::Precommit,
+            (_, Some(_)) => Step::Prevote,
+            _ => Step::Propose,
+        }
+    }
+
+    /// The votes of a phase in the view; those that were published, where there are no others.
+    fn votes(&self, phase: Phase, last: &Snapshot) -> Arc<Vec<VoteSeen>> {
+        let replica = self.parts.core.replica();
+        let at = usize::from(phase == Phase::Commit);
+        let is_view =
+            (last.height, last.view) == (replica.height().value(), replica.view().number());
+        if is_view && last.counted(at) == replica.votes(phase) {
+            return last.votes.get(at).cloned().unwrap_or_default();
+        }
+        let indices = (0..).take(replica.validators().count());
+        let votes = indices.filter_map(|index| replica.vote_of(phase, index));
+        Arc::new(votes.map(VoteSeen::from).collect())
+    }
+}
+
+impl Snapshot {
+    fn counted(&self, phase: usize) -> usize {
+        self.votes.get(phase).map_or(0, |votes| votes.len())
     }
 }

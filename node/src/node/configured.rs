@@ -13,7 +13,9 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 use tercet_abci::remote::Protocol;
-use tercet_config::{Config, Genesis, Home, Listen, NodeKey, P2pConfig, RpcConfig, ValidatorKey};
+use tercet_config::{
+    Config, Genesis, Home, Indexer, Listen, NodeKey, P2pConfig, RpcConfig, ValidatorKey,
+};
 use tercet_consensus::key::PublicKey;
 use tercet_consensus::validators::Validators;
 
@@ -71,6 +73,7 @@ impl Settings {
                 term: genesis.tercet.primary_term,
             },
             rpc: rpc(&config.rpc),
+            is_indexed: config.tx_index.indexer == Indexer::Kv,
             chain: chain(genesis, &validator_key)?,
             probe: Probe::default(),
         })
@@ -201,6 +204,11 @@ fn rpc(config: &RpcConfig) -> RpcSettings {
         limits: rpc::Limits {
             max_open_connections: config.max_open_connections,
             max_subscription_clients: config.max_subscription_clients,
+            max_subscriptions_per_client: config.max_subscriptions_per_client,
+            subscription_buffer_size: config.subscription_buffer_size,
+            websocket_write_buffer_size: config.websocket_write_buffer_size,
+            close_on_slow_client: config.close_on_slow_client,
+            has_unsafe: config.has_unsafe,
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,
             max_request_batch_size: config.max_request_batch_size,

@@ -11,6 +11,7 @@ use crate::engine::outside::{Now, WatermarkFile};
 use crate::engine::pace::Pace;
 use crate::engine::run::{Engine, Parts, Pool, Primary, Snapshot};
 use crate::engine::signer::{LocalSigner, Signer as _};
+use crate::events::Tell;
 use crate::evidence::Evidence;
 use crate::execution::{Job, State};
 use crate::mempool::{Mempool, RelayMap};
@@ -40,6 +41,7 @@ pub(super) struct Start<'a> {
     pub(super) evidence: Evidence,
     pub(super) stale_until: Option<Height>,
     pub(super) relay: RelayMap,
+    pub(super) tell: Tell,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
 }
 
@@ -93,6 +95,7 @@ pub(super) fn engine(start: Start<'_>) -> anyhow::Result<Engine> {
         work: settings.work.clone(),
         stale_until: start.stale_until,
         relay: start.relay,
+        tell: start.tell,
         snapshot: start.snapshot,
     };
     Ok(Engine::new(parts, Some(me), state.last_height, Now::read()))

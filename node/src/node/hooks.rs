@@ -2,6 +2,7 @@
 
 use super::pruner::Pruner;
 use crate::engine::Event;
+use crate::events::Follow;
 use crate::evidence::Evidence;
 use crate::execution::{Done, Hooks, block};
 use crate::mempool::{Committed, Mempool};
@@ -17,13 +18,14 @@ pub(super) struct Around<'a> {
     pub(super) mempool: &'a Mempool,
     pub(super) waiters: &'a Waiters,
     pub(super) evidence: &'a Evidence,
+    pub(super) follow: Follow,
 }
 
-pub(super) fn hooks(around: &Around<'_>, pruner: Pruner) -> Hooks {
+pub(super) fn hooks(around: Around<'_>, pruner: Pruner) -> Hooks {
     let (events, me) = (around.events.clone(), around.me);
     let (reaping, committing) = (around.mempool.clone(), around.mempool.clone());
     let (pending, moving) = (around.evidence.clone(), around.evidence.clone());
-    let waiters = around.waiters.clone();
+    let (waiters, follow) = (around.waiters.clone(), around.follow);
     Hooks {
         reap: Box::new(move |bytes, gas| {
             reaping.reap(u64::try_from(bytes).unwrap_or(u64::MAX), gas)
@@ -32,6 +34,7 @@ pub(super) fn hooks(around: &Around<'_>, pruner: Pruner) -> Hooks {
         done: Box::new(move |done: Done| drop(events.send(Event::Executed(Box::new(done))))),
         committed: Box::new(move |block, applied| {
             waiters.publish(block, &applied.results);
+            follow.executed(block, applied);
             moving.moved();
             committing.gas_max(applied.state.params.block.max_gas);
             committing.committed(Committed {

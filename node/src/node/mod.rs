@@ -1,6 +1,7 @@
 //! Assembly: opens the stores, brings application and chain together, builds the parts, wires their handles, waits for the first that
 //! ends, and stops all in order.
 
+mod clients;
 mod configured;
 mod consensus;
 mod ends;
@@ -20,23 +21,23 @@ pub use settings::{ChainSettings, NetworkSettings, RpcSettings, Settings};
 
 use crate::audit::Audit;
 use crate::engine::heights::{Published, Sets};
-use crate::engine::run::Snapshot;
 use crate::engine::signer::LocalSigner;
 use crate::engine::verifier::{CachedCheck, Verifier};
 use crate::engine::{EVENTS_MAX, Event};
+use crate::events::{Bus, Follow, FollowParts, Tell};
 use crate::evidence::Evidence;
 use crate::evidence::owner::Parts as EvidenceParts;
 use crate::execution::executor::Parts as ExecutorParts;
 use crate::execution::handshake::Ready;
 use crate::execution::{Executor, Hooks, Job, State};
 use crate::mempool::{Mempool, RelayMap, Revive};
-use crate::network::{self, Class, Network};
-use crate::rpc::sources::{NodeInfo, Sources};
-use crate::rpc::{COMPATIBLE_VERSION, Server, Waiters};
-use crate::sources::{App, Fault, Status, StatusParts};
+use crate::network::{Class, Network};
+use crate::rpc::Waiters;
+use crate::sources::App;
 use crate::store::Chain;
 use crate::sync::{self, SyncHandle};
 use arc_swap::ArcSwap;
+use clients::{Heard, node_info, start_rpc};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use peers::{Peers, start_network};
 use pruner::Pruner;
@@ -159,9 +160,10 @@ impl Node {
     /// thread uses a database any more, which would crash a process that ends.
     pub fn stop(self) {
         let Node { running, stop, network_runtime, rpc_runtime, .. } = self;
-        let Running { network, mempool, evidence, events, threads, sync, rpc, .. } = running;
+        let Running { bus, network, mempool, evidence, events, threads, sync, rpc, .. } = running;
         let until = Instant::now() + STOP_MAX;
         let left = |most: Duration| until.saturating_duration_since(Instant::now()).min(most);
+        bus.close();
         rpc.cancel();
         rpc_runtime.shutdown_timeout(left(STOP_MAX / 4));
         // A full queue means that the engine is busy or gone; the process ends either way.
@@ -188,6 +190,7 @@ impl Node {
 
 /// What runs, and how it is stopped.
 struct Running {
+    bus: Bus,
     network: Network,
     mempool: Mempool,
     evidence: Evidence,
@@ -242,7 +245,7 @@ fn start(
     let signer = LocalSigner::new(settings.validator_secret.clone());
     let public = signer.public();
     let Roles { query, mempool, mut consensus, snapshot: _ } = app;
-    let Opened { journal, chain, stale_until, ready } =
+    let Opened { journal, chain, index, stale_until, ready } =
         stores.ready(settings, public, consensus.as_mut())?;
     let mut sets = Sets::new(settings.chain.id(), settings.chain.term, ready.state.next_height());
     sets.start(&ready.state);
@@ -251,7 +254,8 @@ fn start(
     // Never full, so that engine and executor never wait for each other. What is in it is bounded by what may be decided and not executed
     // (`sync::handed`; without it the engine waits for the validators that execution tells) and by the blocks that a height keeps.
     let (jobs, job_queue) = unbounded();
-    let (audit, relay, waiters) = (Audit::default(), RelayMap::default(), Waiters::new());
+    let (audit, relay) = (Audit::default(), RelayMap::default());
+    let (waiters, bus) = (Waiters::new(), Bus::default());
     let heights = sets.published();
     let verifier = Verifier::new(Arc::clone(&heights), events.clone(), audit.clone(), threads(2))?;
     let peers = start_network(settings, &signer, &sets, &audit, network_runtime)?;
@@ -263,15 +267,25 @@ fn start(
     let shared = Shared { settings, ends, public, chain, events, audit, network };
     let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state, revive(&jobs))?;
     let (evidence, accusing) = shared.evidence(&verifier)?;
-    let (pruner, pruning) = Pruner::start(shared.chain.clone(), settings.probe.clone())?;
+    let (pruner, pruning) =
+        Pruner::start((shared.chain.clone(), index.clone()), settings.probe.clone())?;
+    let (tell, told) = Tell::new(&bus);
+    let (chain, events) = (shared.chain.clone(), bus.clone());
+    let parts = FollowParts { chain, index: index.clone(), bus: events, told };
+    let (follow, mut follower) = Follow::new(parts, ready.state.last_height);
+    let following = ends.spawn("follow", move || {
+        follower.run();
+        None
+    })?;
     let around = hooks::Around {
         events: &shared.events,
         me: shared.me(),
         mempool: &mempool,
         waiters: &waiters,
         evidence: &evidence,
+        follow,
     };
-    let hooks = hooks::hooks(&around, pruner);
+    let hooks = hooks::hooks(around, pruner);
     let executor = shared.executor(consensus, &ready, (hooks, verifier.check()), job_queue)?;
     let (sync, syncing) = {
         let _inside = network_runtime.enter();
@@ -293,16 +307,28 @@ fn start(
         evidence: evidence.clone(),
         stale_until,
         relay,
+        tell,
         snapshot: Arc::clone(&snapshot),
     })?;
     let engine =
         ends.spawn("engine", move || engine.run(&event_queue).err().map(consensus::end))?;
     let (query, queries) = App::start(query, ends.on_application_failure())?;
-    let sources = shared.sources(query, (&mempool, &evidence), waiters, snapshot);
+    let heard = Heard { bus: bus.clone(), index, waiters };
+    let sources = shared.sources(query, (&mempool, &evidence), heard, snapshot);
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
     let Shared { network, events, .. } = shared;
-    let threads = vec![engine, executor, pool, queries, pruning, accusing];
-    Ok(Running { network, mempool, evidence, events, threads, sync: syncing, rpc, rpc_address })
+    let threads = vec![engine, executor, pool, queries, pruning, accusing, following];
+    Ok(Running {
+        bus,
+        network,
+        mempool,
+        evidence,
+        events,
+        threads,
+        sync: syncing,
+        rpc,
+        rpc_address,
+    })
 }
 
 /// Has the executor bring the application back, in its turn.
@@ -428,59 +454,4 @@ impl Shared<'_> {
         }
         (sync, self.ends.watch("sync", task))
     }
-
-    fn sources(
-        &self,
-        query: App,
-        (mempool, evidence): (&Mempool, &Evidence),
-        waiters: Waiters,
-        engine: Arc<ArcSwap<Snapshot>>,
-    ) -> Sources {
-        let (node, chain) = (Arc::new(node_info(self.settings)), self.chain.clone());
-        let fault = Fault::default();
-        let audit = self.audit.clone();
-        let status = StatusParts { node, key: self.public, chain, engine, fault, audit };
-        Sources {
-            blocks: Arc::new(self.chain.clone()),
-            pool: Arc::new(mempool.clone()),
-            evidence: Arc::new(evidence.clone()),
-            app: Arc::new(query),
-            net: Arc::new(self.network.clone()),
-            status: Arc::new(Status::new(status)),
-            waiters,
-            genesis: Arc::new(self.settings.chain.shown.clone()),
-        }
-    }
-}
-
-fn node_info(settings: &Settings) -> NodeInfo {
-    let id =
-        network::peer_id(settings.node_secret).and_then(|peer| network::NodeId::of_peer(&peer));
-    let net = &settings.network;
-    NodeInfo {
-        id: id.map(|id| id.to_string()).unwrap_or_default(),
-        listen_addr: net.external.clone().unwrap_or_else(|| format!("tcp://{}", net.listen)),
-        chain_id: settings.chain.id().to_owned(),
-        moniker: settings.moniker.clone(),
-        rpc_address: settings.rpc.laddr.clone().unwrap_or_default(),
-        tx_index: false,
-    }
-}
-
-fn start_rpc(
-    settings: &Settings,
-    sources: Sources,
-    runtime: &Runtime,
-) -> anyhow::Result<(CancellationToken, Option<SocketAddr>)> {
-    let stop = CancellationToken::new();
-    let mut address = None;
-    if let Some(laddr) = &settings.rpc.laddr {
-        let limits = settings.rpc.limits.clone();
-        let server = runtime.block_on(Server::bind(laddr, sources, limits))?;
-        address = server.local_addr();
-        let shown = address.map_or_else(|| laddr.clone(), |address| format!("tcp://{address}"));
-        tracing::info!(laddr = shown, compatible = COMPATIBLE_VERSION, "rpc");
-        runtime.spawn(server.run(stop.clone()));
-    }
-    Ok((stop, address))
 }

@@ -2,10 +2,12 @@
 
 use super::{Settings, Signals, ends, node_info, runtime, start_rpc, stores};
 use crate::engine::journaled::{Reservation, compare};
+use crate::events::Bus;
 use crate::execution::replay::{self, Replayed};
 use crate::rpc::Waiters;
 use crate::rpc::sources::Sources;
 use crate::sources::{Fault, Status, StatusParts, Stopped};
+use crate::store::index::Index;
 use crate::store::{Chain, Journal, State};
 use anyhow::Context as _;
 use std::net::SocketAddr;
@@ -31,6 +33,10 @@ pub fn inspect(
     anyhow::ensure!(settings.rpc.laddr.is_some(), "--rpc.laddr must say where to listen");
     settings.rpc.limits.stored_only = true;
     let chain = read_only(&settings)?;
+    let index = match settings.is_indexed && settings.data.join("index").exists() {
+        true => Some(Index::open_read_only(&settings.data.join("index")).map_err(ends::remedied)?),
+        false => None,
+    };
     let key =
         PublicKey::try_from(&settings.validator_secret.public()).context("the validator key")?;
     let (node, engine) = (Arc::new(node_info(&settings)), Arc::default());
@@ -49,6 +55,8 @@ pub fn inspect(
         app: Arc::new(Stopped),
         net: Arc::new(Stopped),
         status: Arc::new(Status::new(parts)),
+        bus: Bus::default(),
+        index,
         waiters: Waiters::new(),
         genesis: Arc::new(settings.chain.shown.clone()),
     };

@@ -1,6 +1,7 @@
 //! Prunes the chain in the background, on a thread of its own: the executor says what the application retains and goes on.
 
 use crate::probe::{Point, Probe};
+use crate::store::index::Index;
 use crate::store::{Chain, StoreError};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use std::sync::Arc;
@@ -19,7 +20,10 @@ impl Pruner {
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub(super) fn start(chain: Chain, probe: Probe) -> std::io::Result<(Pruner, JoinHandle<()>)> {
+    pub(super) fn start(
+        (chain, index): (Chain, Option<Index>),
+        probe: Probe,
+    ) -> std::io::Result<(Pruner, JoinHandle<()>)> {
         let retained = chain.retain().unwrap_or_else(|error| {
             failed(&error);
             None
@@ -28,7 +32,7 @@ impl Pruner {
         let (wake, woken) = bounded(1);
         // Never full: nobody else has it yet.
         let _ = wake.try_send(());
-        let pruning = Pruning { chain, wanted: Arc::clone(&below), woken, probe };
+        let pruning = Pruning { chain, index, wanted: Arc::clone(&below), woken, probe };
         let thread = std::thread::Builder::new().name("prune".into());
         let thread = thread.spawn(move || pruning.run())?;
         Ok((Pruner { below, wake }, thread))
@@ -45,6 +49,7 @@ impl Pruner {
 /// The thread's side.
 struct Pruning {
     chain: Chain,
+    index: Option<Index>,
     wanted: Arc<AtomicU64>,
     woken: Receiver<()>,
     probe: Probe,
@@ -70,6 +75,7 @@ impl Pruning {
                 self.chain.set_retain(below)?;
                 remembered = Some(below);
             }
+            self.prune_index(below)?;
             let pruned = self.chain.prune_batch(below)?;
             blocks += pruned.blocks;
             if pruned.blocks > 0 {
@@ -85,6 +91,15 @@ impl Pruning {
                 return Ok(());
             }
         }
+    }
+
+    /// Removes from the index what the chain lets go next: first, as it follows from the blocks what there is of them.
+    fn prune_index(&self, below: Height) -> Result<(), StoreError> {
+        let Some((index, (_, to))) = self.index.as_ref().zip(self.chain.next_batch(below)) else {
+            return Ok(());
+        };
+        while index.prune(&self.chain, to)? {}
+        Ok(())
     }
 }
 
@@ -105,7 +120,8 @@ mod tests {
     #[test]
     fn what_is_no_longer_retained_goes_in_the_background() {
         let (_folder, chain) = chain_of(50);
-        let (pruner, thread) = Pruner::start(chain.clone(), Probe::default()).expect("a thread");
+        let (pruner, thread) =
+            Pruner::start((chain.clone(), None), Probe::default()).expect("a thread");
         pruner.retain(height(20));
         pruner.retain(height(41));
         pruner.retain(height(30));
@@ -124,7 +140,8 @@ mod tests {
     fn what_a_crash_left_undone_is_done_at_the_next_start() {
         let (_folder, chain) = chain_of(50);
         chain.set_retain(height(33)).expect("written");
-        let (pruner, thread) = Pruner::start(chain.clone(), Probe::default()).expect("a thread");
+        let (pruner, thread) =
+            Pruner::start((chain.clone(), None), Probe::default()).expect("a thread");
         drop(pruner);
         thread.join().expect("no panic");
         assert_eq!(chain.base(), Some(height(33)));
@@ -133,7 +150,8 @@ mod tests {
     #[test]
     fn nothing_goes_where_the_application_retains_all() {
         let (_folder, chain) = chain_of(5);
-        let (pruner, thread) = Pruner::start(chain.clone(), Probe::default()).expect("a thread");
+        let (pruner, thread) =
+            Pruner::start((chain.clone(), None), Probe::default()).expect("a thread");
         drop(pruner);
         thread.join().expect("no panic");
         assert_eq!(chain.base(), Some(height(1)));

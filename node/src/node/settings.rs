@@ -44,6 +44,8 @@ pub struct Settings {
     pub work: WorkSettings,
     /// Clients.
     pub rpc: RpcSettings,
+    /// Whether transactions and blocks are indexed by their events.
+    pub is_indexed: bool,
     /// Who hears where blocks are on their way; nobody but in tests.
     pub probe: Probe,
 }

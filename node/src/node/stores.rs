@@ -4,6 +4,7 @@ use super::{Settings, ends};
 use crate::engine::journaled::{Reservation, compare};
 use crate::execution::handshake::{self, Origin, Ready};
 use crate::rpc::COMPATIBLE_VERSION;
+use crate::store::index::Index;
 use crate::store::{Chain, Journal};
 use anyhow::Context as _;
 use tendermint::block::Height;
@@ -21,6 +22,8 @@ pub(super) struct Stores {
 pub(super) struct Opened {
     pub(super) journal: Journal,
     pub(super) chain: Chain,
+    /// The index, where there is one.
+    pub(super) index: Option<Index>,
     /// Sign nothing up to this height.
     pub(super) stale_until: Option<Height>,
     pub(super) ready: Ready,
@@ -75,7 +78,12 @@ fn ready(
         );
     }
     let ready = handshake::start(app, &chain, &origin(settings))?;
-    Ok(Opened { journal, chain, stale_until, ready })
+    // After the handshake, which may bring the chain to another height.
+    let index = match settings.is_indexed {
+        true => Some(Index::open(&settings.data.join("index"), &chain).map_err(ends::remedied)?),
+        false => None,
+    };
+    Ok(Opened { journal, chain, index, stale_until, ready })
 }
 
 /// What the application is told of the chain and the node.

@@ -4,8 +4,8 @@ use super::jsonrpc::{self, Id, Request, RpcError};
 use super::params::{self, Args};
 use super::replies::Room;
 use super::routes::{self, Answer, Method, ROUTES, STREAM_ONLY};
-use super::server::Api;
-use super::{health, uri};
+use super::server::{Api, Held};
+use super::{health, stream, uri};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use http_body_util::{BodyExt as _, Full};
@@ -17,12 +17,12 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-type Reply = Response<Full<Bytes>>;
+pub(crate) type Reply = Response<Full<Bytes>>;
 
 /// Where CometBFT tells its clock, in seconds.
 const X_SERVER_TIME: HeaderName = HeaderName::from_static("x-server-time");
 /// What is reserved for a reply at first; a broadcast transaction's fits.
-const REPLY_BYTES: usize = 256;
+pub(crate) const REPLY_BYTES: usize = 256;
 
 /// Answers requests. Cheap to clone.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ pub(crate) struct Out {
     /// Whether caches may keep it.
     pub(crate) cacheable: bool,
     /// What it holds until it has left.
-    room: Room,
+    pub(crate) room: Room,
 }
 
 /// Why a body could not be read.
@@ -59,8 +59,11 @@ impl Handler {
     }
 
     /// The reply to a request.
-    pub(crate) async fn answer(&self, request: hyper::Request<Incoming>) -> Reply {
+    pub(crate) async fn answer(&self, request: hyper::Request<Incoming>, held: Held) -> Reply {
         let cors = &self.api.limits.cors;
+        if request.uri().path() == stream::PATH && !self.api.limits.stored_only {
+            return stream::upgrade(self, request, held).await;
+        }
         if cors.origins.is_empty() {
             return self.dispatch(request).await;
         }
@@ -221,7 +224,10 @@ impl Handler {
     }
 
     /// `broadcast_tx_sync` without detours.
-    async fn fast(
+    ///
+    /// # Errors
+    /// What to answer instead.
+    pub(crate) async fn fast(
         &self,
         request: &Request<'_>,
         id: Id<'_>,
@@ -237,7 +243,11 @@ impl Handler {
         Ok(())
     }
 
-    async fn call(
+    /// Any other call: whether caches may keep the reply, and what it holds.
+    ///
+    /// # Errors
+    /// What to answer instead.
+    pub(crate) async fn call(
         &self,
         request: &Request<'_>,
         id: Id<'_>,
@@ -319,7 +329,7 @@ async fn collect(mut body: Incoming, bytes_max: usize) -> Result<Bytes, BodyErro
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RpcError> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RpcError> {
     serde_json::from_slice(body).map_err(|error| RpcError::parse(&error.to_string()))
 }
 
@@ -380,7 +390,7 @@ fn body_error(error: &BodyError) -> Reply {
     reply
 }
 
-fn text_reply(status: StatusCode, kind: &'static str, body: String) -> Reply {
+pub(crate) fn text_reply(status: StatusCode, kind: &'static str, body: String) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(body)));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
@@ -389,7 +399,7 @@ fn text_reply(status: StatusCode, kind: &'static str, body: String) -> Reply {
     reply
 }
 
-const PLAIN: &str = "text/plain; charset=utf-8";
+pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
 
 fn not_found() -> Reply {
     text_reply(StatusCode::NOT_FOUND, PLAIN, "404 page not found\n".to_owned())

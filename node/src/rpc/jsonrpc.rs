@@ -54,7 +54,8 @@ impl<'a> Id<'a> {
         whole(number).map(Id::Number).ok_or_else(|| "json-rpc ID out of int64 range".to_owned())
     }
 
-    fn append(self, out: &mut Vec<u8>) {
+    /// Writes it as the client did.
+    pub(crate) fn append(self, out: &mut Vec<u8>) {
         match self {
             Id::Raw(text) => out.extend_from_slice(text.as_bytes()),
             Id::Number(number) => {
@@ -105,6 +106,20 @@ impl RpcError {
     pub(crate) fn uri_params(cause: &str) -> RpcError {
         let data = format!("error converting http params to arguments: {cause}");
         RpcError { code: -32602, message: "Invalid params", data }
+    }
+
+    /// The same on a WebSocket, where CometBFT calls wrong arguments an internal error.
+    pub(crate) fn on_stream(self) -> RpcError {
+        match self.code {
+            -32602 => RpcError::internal(self.data),
+            _ => self,
+        }
+    }
+
+    /// A subscription has ended.
+    pub(crate) fn cancelled(reason: impl std::fmt::Display) -> RpcError {
+        let data = format!("subscription was canceled (reason: {reason})");
+        RpcError { code: -32000, message: "Server error", data }
     }
 
     /// The route could not answer.

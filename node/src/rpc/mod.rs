@@ -4,6 +4,8 @@
 //! routes read the store on blocking threads, and whatever goes to the application or the pool has a time limit. One path is made
 //! for speed: `broadcast_tx_sync` over a kept-alive connection.
 //!
+//! `/websocket` carries the same routes and subscriptions to events, which come from [`crate::events`].
+//!
 //! Differences from CometBFT, all harmless to clients: a missing `params` means defaults (CometBFT answers HTTP 500); replies that
 //! can still change (a commit of the highest block, an unknown hash, `abci_info`) are never marked cacheable; a slow application is
 //! given up after the write timeout; `proposer_priority` is always 0.
@@ -20,6 +22,7 @@ mod replies;
 mod routes;
 mod server;
 pub mod sources;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod uri;

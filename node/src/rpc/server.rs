@@ -28,6 +28,8 @@ const STOP_PAUSE: Duration = Duration::from_secs(2);
 /// The most calls that read the store at a time; further ones wait, so that a crowd of clients cannot keep the disk and the
 /// processors from consensus.
 const READS_MAX: usize = 4;
+/// The most searches of the index at a time; further ones wait.
+const SEARCHES_MAX: usize = 2;
 /// The most calls at a time that ask the pool or the application for what may be large; further ones wait.
 const ASKS_MAX: usize = 16;
 /// The least that hyper takes as the limit of its read buffer.
@@ -42,8 +44,18 @@ const CONNECTIONS_MAX: usize = 1 << 20;
 pub struct Limits {
     /// The most open connections; further ones wait to be accepted. 0 is no limit.
     pub max_open_connections: usize,
-    /// The most clients that wait in `broadcast_tx_commit` at a time.
+    /// The most clients that subscribe at a time, and as many that wait in `broadcast_tx_commit`.
     pub max_subscription_clients: usize,
+    /// The most subscriptions of a client.
+    pub max_subscriptions_per_client: usize,
+    /// Events of a subscription that wait to be read.
+    pub subscription_buffer_size: usize,
+    /// Replies and events of a WebSocket that wait to be written.
+    pub websocket_write_buffer_size: usize,
+    /// Whether a WebSocket ends whose client does not read.
+    pub close_on_slow_client: bool,
+    /// Whether there are the routes that change what the node does.
+    pub has_unsafe: bool,
     /// The largest body.
     pub max_body_bytes: usize,
     /// The largest head of a request.
@@ -67,6 +79,11 @@ impl Default for Limits {
         Limits {
             max_open_connections: 900,
             max_subscription_clients: 100,
+            max_subscriptions_per_client: 5,
+            subscription_buffer_size: 200,
+            websocket_write_buffer_size: 200,
+            close_on_slow_client: false,
+            has_unsafe: false,
             max_body_bytes: 1_000_000,
             max_header_bytes: 1 << 20,
             max_request_batch_size: 10,
@@ -110,6 +127,8 @@ pub(crate) struct Shared {
     pub(crate) genesis_json: Bytes,
     /// Who may read the store now.
     pub(crate) reads: Arc<Semaphore>,
+    /// Who may search the index.
+    pub(crate) searches: Arc<Semaphore>,
     /// Who may ask pool and application for what may be large.
     pub(crate) asks: Arc<Semaphore>,
     /// The room of large replies, see [`super::replies`].
@@ -129,6 +148,7 @@ impl Api {
     pub(crate) fn new(sources: Sources, limits: Limits) -> Result<Api, serde_json::Error> {
         let mut genesis_json = Vec::new();
         let reads = Arc::new(Semaphore::new(READS_MAX));
+        let searches = Arc::new(Semaphore::new(SEARCHES_MAX));
         let asks = Arc::new(Semaphore::new(ASKS_MAX));
         let replies = Arc::new(Semaphore::new(REPLIES_BYTES_MAX / UNIT_BYTES));
         json::append(&mut genesis_json, &GenesisDoc::from(&*sources.genesis))?;
@@ -137,6 +157,7 @@ impl Api {
             limits,
             genesis_json: genesis_json.into(),
             reads,
+            searches,
             asks,
             replies,
         })))
@@ -220,6 +241,7 @@ impl Server {
     /// Waits for a free slot and a connection, and starts to serve it.
     async fn accept(&self, free: &Arc<Semaphore>, stop: &CancellationToken) -> io::Result<()> {
         let slot = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
+        let slot = Arc::new(slot);
         let connection =
             Connection { handler: Handler::new(self.api.clone()), stop: stop.clone(), slot };
         let accepted = match &self.listener {
@@ -259,7 +281,17 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 struct Connection {
     handler: Handler,
     stop: CancellationToken,
-    slot: OwnedSemaphorePermit,
+    /// Held by a WebSocket too, for as long as it is open.
+    slot: Arc<OwnedSemaphorePermit>,
+}
+
+/// What a connection holds that goes over to its WebSocket. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    /// Cancelled when the node stops.
+    pub(crate) stop: CancellationToken,
+    /// The connection's place among those that may be open.
+    _slot: Arc<OwnedSemaphorePermit>,
 }
 
 impl Connection {
@@ -277,11 +309,12 @@ impl Connection {
             .header_read_timeout(limits.read_timeout)
             .max_buf_size(limits.max_header_bytes.max(HEADER_BYTES_MIN))
             .max_headers(HEADER_LINES_MAX);
+        let held = Held { stop: stop.clone(), _slot: Arc::clone(&slot) };
         let service = hyper::service::service_fn(move |request| {
-            let handler = handler.clone();
-            async move { Ok::<_, std::convert::Infallible>(handler.answer(request).await) }
+            let (handler, held) = (handler.clone(), held.clone());
+            async move { Ok::<_, std::convert::Infallible>(handler.answer(request, held).await) }
         });
-        let connection = builder.serve_connection(io, service);
+        let connection = builder.serve_connection(io, service).with_upgrades();
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

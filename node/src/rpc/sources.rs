@@ -1,5 +1,7 @@
 //! What the RPC reads from: small traits and snapshots, so that no route ever waits for the engine or holds an application lock.
 
+use crate::events::Bus;
+use crate::store::index::Index;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -413,6 +415,10 @@ pub struct Sources {
     pub net: Arc<dyn Net>,
     /// Where the node stands.
     pub status: Arc<dyn Status>,
+    /// Events.
+    pub bus: Bus,
+    /// The index of transactions and blocks, where there is one.
+    pub index: Option<Index>,
     /// Who waits for a transaction to be committed.
     pub waiters: super::waiters::Waiters,
     /// The genesis document.

@@ -3,6 +3,7 @@
 //! | Folder | Holds | Opened with |
 //! |---|---|---|
 //! | `data/journal` | the durable records of the protocol and the signing watermark, see [`Journal`] | a torn tail is dropped, damage before it refuses to start |
+//! | `data/index` | where transactions and blocks with indexed events stand, see [`index::Index`] | as the chain; it can be made again from it |
 //! | `data/chain` | blocks, commits, states, results, see [`Chain`] | the longest undamaged prefix of what was written; the journal and the peers have the rest |
 //!
 //! Keys are big-endian, so heights sort. What is read is not trusted: a value that cannot be decoded is [`StoreError::Damaged`].
@@ -12,6 +13,7 @@ mod chain;
 mod chain_state;
 mod evidence;
 mod folder;
+pub mod index;
 mod journal;
 mod options;
 mod prune;
@@ -126,6 +128,9 @@ const JOURNAL_REMEDY: &str = "check the disk, then remove data/journal and keep 
      the chain has passed what it may have signed";
 /// What to do about a damaged chain.
 const CHAIN_REMEDY: &str = "check the disk, then `tercet reset` fetches the chain from peers again";
+/// What to do about a damaged index.
+const INDEX_REMEDY: &str =
+    "check the disk, then remove data/index: it is made again from the chain";
 /// What to do where the machine failed.
 const MACHINE_REMEDY: &str = "see to the disk (space, rights, errors), then start again";
 
@@ -134,8 +139,12 @@ impl StoreError {
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         let of = |path: &std::path::Path| {
-            let journal = path.iter().any(|part| part == "journal");
-            Some(if journal { JOURNAL_REMEDY } else { CHAIN_REMEDY })
+            let is = |name: &str| path.iter().any(|part| part == name);
+            Some(match is("journal") {
+                true => JOURNAL_REMEDY,
+                false if is("index") => INDEX_REMEDY,
+                false => CHAIN_REMEDY,
+            })
         };
         match self {
             StoreError::Log { file: path, .. }

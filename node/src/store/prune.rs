@@ -50,12 +50,8 @@ impl Chain {
     /// Where a stored value is damaged or the disk fails.
     pub fn prune_batch(&self, below: Height) -> Result<Pruned, StoreError> {
         let none = Pruned { blocks: 0, more: false };
-        let (Some(base), Some(height)) = (self.base(), self.height()) else { return Ok(none) };
-        let applied = self.0.next.load(Ordering::Acquire).saturating_sub(1);
-        let end = below.value().min(height.value()).min(applied);
-        let from = base.value();
-        if from < end {
-            let to = from.saturating_add(PRUNE_BATCH).min(end);
+        let Some((from, to)) = self.next_batch(below) else { return Ok(none) };
+        if from < to {
             self.prune_blocks(from, to)?;
             if from / COMPACT_HEIGHTS != to / COMPACT_HEIGHTS {
                 self.compact(to);
@@ -63,6 +59,15 @@ impl Chain {
             return Ok(Pruned { blocks: to - from, more: true });
         }
         Ok(Pruned { blocks: 0, more: self.prune_proofs(from)? })
+    }
+
+    /// The heights that [`Chain::prune_batch`] removes next: from the first to before the second. None where there is no block.
+    #[must_use]
+    pub fn next_batch(&self, below: Height) -> Option<(u64, u64)> {
+        let (from, height) = (self.base()?.value(), self.height()?.value());
+        let applied = self.0.next.load(Ordering::Acquire).saturating_sub(1);
+        let end = below.value().min(height).min(applied);
+        Some((from, from.saturating_add(PRUNE_BATCH).min(end)))
     }
 
     /// The height that the application said it retains, none where it never did.

@@ -393,6 +393,7 @@ impl Net {
             tercet_config::SignState { height: 0 }.save(&sign_state).expect("written");
         }
         Settings {
+            is_indexed: false,
             sign_state,
             data,
             chain: self.chain(),

@@ -179,6 +179,7 @@ impl Node {
             work: work(plan),
             stale_until,
             relay: RelayMap::default(),
+            tell: Default::default(),
             snapshot: Arc::clone(&self.snapshot),
         };
         // A Byzantine node does not stop when it is shown what it signed.

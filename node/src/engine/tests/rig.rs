@@ -243,6 +243,7 @@ impl Rig {
             },
             stale_until,
             relay: RelayMap::default(),
+            tell: Default::default(),
             snapshot: snapshot.clone(),
         };
         let now = Instant::now();

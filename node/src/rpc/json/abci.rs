@@ -80,7 +80,7 @@ impl From<pb::Event> for Event {
 
 /// An event of a whole block: Go leaves out what is empty.
 #[derive(Serialize)]
-struct BlockEvent {
+pub(crate) struct BlockEvent {
     #[serde(skip_serializing_if = "String::is_empty")]
     r#type: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -219,12 +219,12 @@ impl BlockResults {
     }
 }
 
-fn list<T, U: From<T>>(items: Vec<T>) -> Option<Vec<U>> {
+pub(crate) fn list<T, U: From<T>>(items: Vec<T>) -> Option<Vec<U>> {
     (!items.is_empty()).then(|| items.into_iter().map(U::from).collect())
 }
 
 #[derive(Serialize)]
-struct ValidatorUpdate {
+pub(crate) struct ValidatorUpdate {
     pub_key: SumKey,
     #[serde(skip_serializing_if = "is_zero")]
     power: Text<i64>,
@@ -267,7 +267,7 @@ impl Serialize for SumKey {
 
 /// Changed parameters; Go leaves out what is zero.
 #[derive(Serialize)]
-struct ParamUpdates {
+pub(crate) struct ParamUpdates {
     #[serde(skip_serializing_if = "Option::is_none")]
     block: Option<BlockParams>,
     #[serde(skip_serializing_if = "Option::is_none")]

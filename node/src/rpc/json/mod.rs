@@ -4,9 +4,11 @@
 pub(crate) mod abci;
 pub(crate) mod block;
 pub(crate) mod chain;
+pub(crate) mod events;
 pub(crate) mod evidence;
 pub(crate) mod evidence_given;
 pub(crate) mod node;
+pub(crate) mod search;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

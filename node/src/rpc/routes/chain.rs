@@ -9,7 +9,7 @@ use super::super::json::chain::{ParamsReply, ValidatorEntry, ValidatorsReply};
 use super::super::params::Args;
 use super::super::replies::Room;
 use super::super::server::Api;
-use super::{Answer, per_page};
+use super::{Answer, page, per_page};
 use bytes::Bytes;
 use tendermint::Hash;
 use tendermint::block::Height;
@@ -196,12 +196,7 @@ pub(super) fn validators(api: &Api, args: &Args) -> Result<Answer, String> {
     let set = still_there(api, height, api.sources.blocks.validators(height)?)?;
     let set = set.ok_or_else(|| format!("could not find validator set for height #{height}"))?;
     let per_page = per_page(args.int(2));
-    let pages = set.count().div_ceil(per_page).max(1);
-    let asked = args.int(1).unwrap_or(1);
-    let page = usize::try_from(asked).ok().filter(|page| (1..=pages).contains(page));
-    let Some(page) = page else {
-        return Err(format!("page should be within [1, {pages}] range, given {asked}"));
-    };
+    let page = page(args.int(1), per_page, set.count())?;
     let members = set.list().iter().skip((page - 1) * per_page).take(per_page);
     let validators: Vec<ValidatorEntry> = members.map(Into::into).collect();
     let reply = ValidatorsReply {

@@ -4,6 +4,8 @@ mod abci;
 mod chain;
 mod evidence;
 mod node;
+pub(crate) mod proof;
+mod search;
 mod txs;
 
 use super::jsonrpc::RpcError;
@@ -11,6 +13,7 @@ use super::params::{Args, Kind, Param};
 use super::replies::Room;
 use super::server::Api;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 pub(crate) use txs::broadcast_sync;
 
 /// A route.
@@ -40,6 +43,9 @@ pub(crate) enum Method {
     HeaderByHash,
     Validators,
     ConsensusParams,
+    Tx,
+    TxSearch,
+    BlockSearch,
     AbciInfo,
     AbciQuery,
     CheckTx,
@@ -67,6 +73,21 @@ const QUERY: &[Param] = &[
     ("prove", Kind::Bool),
 ];
 
+const TX_BY_HASH: &[Param] = &[("hash", Kind::Bytes), ("prove", Kind::Bool)];
+const TX_SEARCH: &[Param] = &[
+    ("query", Kind::Text),
+    ("prove", Kind::Bool),
+    ("page", Kind::Int),
+    ("per_page", Kind::Int),
+    ("order_by", Kind::Text),
+];
+const BLOCK_SEARCH: &[Param] = &[
+    ("query", Kind::Text),
+    ("page", Kind::Int),
+    ("per_page", Kind::Int),
+    ("order_by", Kind::Text),
+];
+
 /// Every route (CometBFT `rpc/core/routes.go`; `pbft_state` is ours).
 pub(crate) const ROUTES: &[Route] = &[
     route("broadcast_tx_sync", TX, Method::BroadcastTxSync),
@@ -87,6 +108,9 @@ pub(crate) const ROUTES: &[Route] = &[
     route("header_by_hash", &[("hash", Kind::HexBytes)], Method::HeaderByHash),
     route("validators", PAGED, Method::Validators),
     route("consensus_params", HEIGHT, Method::ConsensusParams),
+    route("tx", TX_BY_HASH, Method::Tx),
+    route("tx_search", TX_SEARCH, Method::TxSearch),
+    route("block_search", BLOCK_SEARCH, Method::BlockSearch),
     route("abci_info", &[], Method::AbciInfo),
     route("abci_query", QUERY, Method::AbciQuery),
     route("check_tx", TX, Method::CheckTx),
@@ -126,7 +150,10 @@ impl Method {
             | Method::Header
             | Method::HeaderByHash
             | Method::Validators
-            | Method::ConsensusParams => true,
+            | Method::ConsensusParams
+            | Method::Tx
+            | Method::TxSearch
+            | Method::BlockSearch => true,
             Method::Health
             | Method::Status
             | Method::NetInfo
@@ -196,7 +223,10 @@ pub(crate) async fn call(api: &Api, method: Method, args: Args) -> Result<Answer
         Method::Genesis | Method::GenesisChunked | Method::AbciQuery | Method::UnconfirmedTxs => {
             asking(api, method, args).await
         }
-        stored => blocking(api, stored, args).await,
+        searching @ (Method::TxSearch | Method::BlockSearch) => {
+            blocking(api, &api.searches, (searching, args)).await
+        }
+        stored => blocking(api, &api.reads, (stored, args)).await,
     };
     answer.map_err(RpcError::internal)
 }
@@ -216,9 +246,13 @@ async fn asking(api: &Api, method: Method, args: Args) -> Result<Answer, String>
 }
 
 /// Routes that read the store run on the blocking threads, so that the disk never delays a transaction.
-async fn blocking(api: &Api, method: Method, args: Args) -> Result<Answer, String> {
+async fn blocking(
+    api: &Api,
+    places: &Arc<Semaphore>,
+    (method, args): (Method, Args),
+) -> Result<Answer, String> {
     // A call that is given up keeps its place until its read is done; another until there is room for its answer.
-    let place = api.bounded(Arc::clone(&api.reads).acquire_owned()).await?;
+    let place = api.bounded(Arc::clone(places).acquire_owned()).await?;
     let place = place.map_err(|error| error.to_string())?;
     let reading = api.clone();
     let read = move || match method {
@@ -234,6 +268,9 @@ async fn blocking(api: &Api, method: Method, args: Args) -> Result<Answer, Strin
         Method::HeaderByHash => chain::header_by_hash(&reading, &args),
         Method::Validators => chain::validators(&reading, &args),
         Method::ConsensusParams => chain::consensus_params(&reading, &args),
+        Method::Tx => search::tx(&reading, &args),
+        Method::TxSearch => search::tx_search(&reading, &args),
+        Method::BlockSearch => search::block_search(&reading, &args),
         _ => Err("the route does not read the store".to_owned()),
     };
     let read = move || (read(), place);
@@ -243,6 +280,14 @@ async fn blocking(api: &Api, method: Method, args: Args) -> Result<Answer, Strin
     let mut answer = answer?;
     answer.room = Room::take(api, answer.json.len()).await?;
     Ok(answer)
+}
+
+/// The page that is asked for, counted from 1, where there are so many entries.
+fn page(asked: Option<i64>, per_page: usize, total: usize) -> Result<usize, String> {
+    let pages = total.div_ceil(per_page).max(1);
+    let asked = asked.unwrap_or(1);
+    let page = usize::try_from(asked).ok().filter(|page| (1..=pages).contains(page));
+    page.ok_or_else(|| format!("page should be within [1, {pages}] range, given {asked}"))
 }
 
 /// CometBFT's page sizes: 30 unless asked for, at most 100.

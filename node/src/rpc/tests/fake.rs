@@ -377,6 +377,8 @@ fn sources_with(status: Arc<ArcSwap<Snapshot>>) -> Sources {
         app: Arc::new(FakeApp),
         net: Arc::new(FakeNet),
         status,
+        bus: crate::events::Bus::default(),
+        index: None,
         waiters,
         genesis: Arc::new(genesis),
     }

@@ -1,0 +1,471 @@
+//! The bus: from events to subscriptions, each a bounded ring. Publishing never waits; a subscription that is not read is ended, and
+//! its client told why.
+
+use super::query::Query;
+use super::{Event, Kinds};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// The most bytes of events, with their JSON, that all subscriptions together keep; then the one that lags most is ended.
+pub const EVENTS_BYTES_MAX: usize = 256 << 20;
+
+/// Why a subscription has ended, in CometBFT's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum End {
+    /// Its client asked for it.
+    #[error("client unsubscribed")]
+    Unsubscribed,
+    /// Its client does not read.
+    #[error("internal subscription event buffer is out of capacity")]
+    OutOfCapacity,
+    /// The node stops.
+    #[error("CometBFT exited")]
+    Exited,
+}
+
+/// Why nothing is subscribed to or unsubscribed from, in CometBFT's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// The client has this query already.
+    #[error("already subscribed")]
+    AlreadySubscribed,
+    /// It has not.
+    #[error("subscription not found")]
+    NotFound,
+    /// The node stops.
+    #[error("CometBFT exited")]
+    Exited,
+}
+
+/// A client: a number of its own.
+pub type Client = u64;
+
+/// The bus. A handle: clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Bus(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    all: Mutex<All>,
+    wanted: AtomicU32,
+    held: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    /// By the query as it is written back, so that what many ask is matched once.
+    groups: BTreeMap<String, Group>,
+    /// How many subscriptions each client has.
+    clients: HashMap<Client, usize>,
+    /// The number of the next event.
+    next: u64,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    query: Query,
+    kinds: Kinds,
+    rings: Vec<(Client, Arc<Ring>)>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    state: Mutex<State>,
+    capacity: usize,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether nothing is taken yet.
+    paused: bool,
+    queue: VecDeque<(u64, Arc<Counted>)>,
+    ended: Option<End>,
+}
+
+/// An event, counted as long as somebody keeps it.
+#[derive(Debug)]
+pub struct Counted {
+    event: Event,
+    weight: usize,
+    held: Arc<AtomicUsize>,
+}
+
+impl std::ops::Deref for Counted {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        &self.event
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.weight, Ordering::AcqRel);
+    }
+}
+
+/// A subscription; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Subscription {
+    bus: Bus,
+    client: Client,
+    text: String,
+    ring: Arc<Ring>,
+}
+
+impl Bus {
+    /// The kinds that somebody listens to.
+    #[must_use]
+    pub fn wanted(&self) -> Kinds {
+        Kinds(self.0.wanted.load(Ordering::Acquire))
+    }
+
+    /// How many clients have subscriptions.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        lock(&self.0.all).clients.len()
+    }
+
+    /// How many subscriptions a client has.
+    #[must_use]
+    pub fn subscriptions_of(&self, client: Client) -> usize {
+        lock(&self.0.all).clients.get(&client).copied().unwrap_or(0)
+    }
+
+    /// Bytes of events that wait to be read.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.0.held.load(Ordering::Acquire)
+    }
+
+    /// Subscribes, with room for `capacity` events that are not read yet.
+    ///
+    /// # Errors
+    /// Where the client has this query already, or the node stops.
+    pub fn subscribe(
+        &self,
+        client: Client,
+        query: Query,
+        capacity: usize,
+    ) -> Result<Subscription, BusError> {
+        let text = query.to_string();
+        let mut all = lock(&self.0.all);
+        if all.closed {
+            return Err(BusError::Exited);
+        }
+        let kinds = Kinds::of(&query);
+        let group = all.groups.entry(text.clone()).or_insert_with(|| Group {
+            query,
+            kinds,
+            rings: Vec::new(),
+        });
+        if group.rings.iter().any(|(other, _)| *other == client) {
+            return Err(BusError::AlreadySubscribed);
+        }
+        let ring = Arc::new(Ring { capacity: capacity.max(1), ..Ring::default() });
+        group.rings.push((client, Arc::clone(&ring)));
+        *all.clients.entry(client).or_default() += 1;
+        self.count(&all);
+        Ok(Subscription { bus: self.clone(), client, text, ring })
+    }
+
+    /// Ends a client's subscription.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn unsubscribe(&self, client: Client, query: &Query) -> Result<(), BusError> {
+        let ended = self.remove(client, &query.to_string());
+        ended.map(|ring| ring.end(End::Unsubscribed)).ok_or(BusError::NotFound)
+    }
+
+    /// Ends all subscriptions of a client.
+    ///
+    /// # Errors
+    /// Where it has none.
+    pub fn unsubscribe_all(&self, client: Client) -> Result<(), BusError> {
+        let of_client = |(text, group): (&String, &Group)| {
+            group.rings.iter().any(|(other, _)| *other == client).then(|| text.clone())
+        };
+        let texts: Vec<String> = lock(&self.0.all).groups.iter().filter_map(of_client).collect();
+        let ended = texts.iter().filter_map(|text| self.remove(client, text));
+        let count = ended.map(|ring| ring.end(End::Unsubscribed)).count();
+        if count == 0 { Err(BusError::NotFound) } else { Ok(()) }
+    }
+
+    /// Hands an event to all whose query it meets. Waits for nobody.
+    pub fn publish(&self, event: Event) {
+        let mut all = lock(&self.0.all);
+        let number = all.next;
+        all.next += 1;
+        let met = |group: &&Group| group.kinds.has(event.kind) && group.query.matches(&event.keys);
+        let rings: Vec<Arc<Ring>> = all.groups.values().filter(met).flat_map(Group::all).collect();
+        if rings.is_empty() {
+            return;
+        }
+        let weight = event.weight();
+        self.0.held.fetch_add(weight, Ordering::AcqRel);
+        let event = Arc::new(Counted { event, weight, held: Arc::clone(&self.0.held) });
+        for ring in rings {
+            ring.push(number, &event);
+        }
+        drop(event);
+        while self.held_bytes() > EVENTS_BYTES_MAX && all.end_slowest() {}
+    }
+
+    /// Ends all subscriptions: the node stops.
+    pub fn close(&self) {
+        let mut all = lock(&self.0.all);
+        all.closed = true;
+        all.groups.values().flat_map(Group::all).for_each(|ring| ring.end(End::Exited));
+    }
+
+    fn remove(&self, client: Client, text: &str) -> Option<Arc<Ring>> {
+        let mut all = lock(&self.0.all);
+        let group = all.groups.get_mut(text)?;
+        let index = group.rings.iter().position(|(other, _)| *other == client)?;
+        let (_, ring) = group.rings.swap_remove(index);
+        if group.rings.is_empty() {
+            all.groups.remove(text);
+        }
+        if let Some(count) = all.clients.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                all.clients.remove(&client);
+            }
+        }
+        self.count(&all);
+        Some(ring)
+    }
+
+    fn count(&self, all: &All) {
+        let wanted = all.groups.values().fold(0, |wanted, group| wanted | group.kinds.0);
+        self.0.wanted.store(wanted, Ordering::Release);
+    }
+}
+
+impl All {
+    /// Ends the subscription that has the oldest event to read; false where none has any.
+    fn end_slowest(&self) -> bool {
+        let rings = self.groups.values().flat_map(Group::all);
+        let slowest = rings.filter_map(|ring| Some((ring.oldest()?, ring)));
+        let slowest = slowest.min_by_key(|(oldest, _)| *oldest);
+        slowest.is_some_and(|(_, ring)| {
+            ring.end(End::OutOfCapacity);
+            true
+        })
+    }
+}
+
+impl Group {
+    fn all(&self) -> impl Iterator<Item = Arc<Ring>> {
+        self.rings.iter().map(|(_, ring)| Arc::clone(ring))
+    }
+}
+
+impl Ring {
+    fn push(&self, number: u64, event: &Arc<Counted>) {
+        let mut state = lock(&self.state);
+        if state.ended.is_some() || state.paused {
+            return;
+        }
+        if state.queue.len() >= self.capacity {
+            drop(state);
+            return self.end(End::OutOfCapacity);
+        }
+        state.queue.push_back((number, Arc::clone(event)));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Ends it; what was not read is let go.
+    fn end(&self, end: End) {
+        let mut state = lock(&self.state);
+        state.ended.get_or_insert(end);
+        state.queue = VecDeque::new();
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    fn oldest(&self) -> Option<u64> {
+        lock(&self.state).queue.front().map(|(number, _)| *number)
+    }
+
+    fn take(&self) -> Option<Result<Arc<Counted>, End>> {
+        let mut state = lock(&self.state);
+        match state.queue.pop_front() {
+            Some((_, event)) => Some(Ok(event)),
+            None => state.ended.map(Err),
+        }
+    }
+}
+
+impl Subscription {
+    /// Takes no events, until [`Subscription::go_live`]: for one that is told of older blocks first.
+    pub fn pause(&self) {
+        lock(&self.ring.state).paused = true;
+    }
+
+    /// Takes the events from now on.
+    pub fn go_live(&self) {
+        lock(&self.ring.state).paused = false;
+    }
+
+    /// Whether nothing more comes.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        lock(&self.ring.state).ended.is_some()
+    }
+
+    /// The next event; waits until there is one.
+    ///
+    /// # Errors
+    /// Where the subscription has ended, and why.
+    pub async fn next(&self) -> Result<Arc<Counted>, End> {
+        loop {
+            if let Some(next) = self.ring.take() {
+                return next;
+            }
+            self.ring.wake.notified().await;
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // Only its own: the client may have subscribed to the same again.
+        let is_own = |all: &All| {
+            let group = all.groups.get(&self.text);
+            group.is_some_and(|group| {
+                group.rings.iter().any(|(_, ring)| Arc::ptr_eq(ring, &self.ring))
+            })
+        };
+        let own = is_own(&lock(&self.bus.0.all));
+        if own {
+            self.bus.remove(self.client, &self.text);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under a lock can panic halfway through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Data, Kind, Step, Where};
+    use tendermint::block::Height;
+    use tercet_consensus::view::View;
+
+    fn query(text: &str) -> Query {
+        Query::parse(text).unwrap()
+    }
+
+    fn event(height: u32) -> Event {
+        let (height, view) = (Height::from(height), View::ZERO);
+        Event::new(Kind::NewRound, Data::Round(Where { height, view, step: Step::Propose }))
+    }
+
+    fn height(event: &Event) -> u64 {
+        match &event.data {
+            Data::Round(at) => at.height.value(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn events_come_in_order_to_those_whose_query_they_meet() {
+        let bus = Bus::default();
+        assert_eq!(bus.wanted(), Kinds::default());
+        let rounds = bus.subscribe(1, query("tm.event='NewRound'"), 10).unwrap();
+        let all = bus.subscribe(2, query("tm.event EXISTS"), 10).unwrap();
+        let blocks = bus.subscribe(2, query("tm.event = 'NewBlock'"), 10).unwrap();
+        for at in 1..=3 {
+            bus.publish(event(at));
+        }
+        for at in 1..=3 {
+            assert_eq!(height(&rounds.next().await.unwrap()), at);
+            assert_eq!(height(&all.next().await.unwrap()), at);
+        }
+        assert!(blocks.ring.take().is_none());
+        assert_eq!((bus.clients(), bus.subscriptions_of(2)), (2, 2));
+        drop((rounds, all));
+        assert_eq!((bus.clients(), bus.subscriptions_of(2)), (1, 1));
+        assert_eq!(bus.wanted(), Kinds::default().with(Kind::NewBlock));
+        assert_eq!(bus.held_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_told_so_and_others_go_on() {
+        let bus = Bus::default();
+        let slow = bus.subscribe(1, query("tm.event EXISTS"), 2).unwrap();
+        let quick = bus.subscribe(2, query("tm.event EXISTS"), 2).unwrap();
+        for at in 1..=3 {
+            bus.publish(event(at));
+            assert_eq!(height(&quick.next().await.unwrap()), u64::from(at));
+        }
+        assert_eq!(slow.next().await.unwrap_err(), End::OutOfCapacity);
+        assert_eq!(bus.held_bytes(), 0);
+        bus.publish(event(4));
+        assert_eq!(slow.next().await.unwrap_err(), End::OutOfCapacity);
+        assert_eq!(height(&quick.next().await.unwrap()), 4);
+    }
+
+    #[tokio::test]
+    async fn the_events_of_all_are_bounded_in_bytes_and_the_slowest_goes_first() {
+        let bus = Bus::default();
+        let count = EVENTS_BYTES_MAX / event(1).weight();
+        let slow = bus.subscribe(1, query("tm.event EXISTS"), 2 * count).unwrap();
+        bus.publish(event(1));
+        let other = bus.subscribe(2, query("tm.event EXISTS"), 2 * count).unwrap();
+        for at in 1..=count {
+            bus.publish(event(u32::try_from(at).unwrap()));
+        }
+        assert_eq!(slow.next().await.unwrap_err(), End::OutOfCapacity);
+        assert_eq!(height(&other.next().await.unwrap()), 1);
+        assert!(bus.held_bytes() <= EVENTS_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_query_is_subscribed_to_once_a_client_however_it_is_written() {
+        let bus = Bus::default();
+        let first = bus.subscribe(1, query("tm.event='Tx'"), 1).unwrap();
+        let again = bus.subscribe(1, query("tm.event  =  'Tx'"), 1).unwrap_err();
+        assert_eq!(again, BusError::AlreadySubscribed);
+        assert_eq!(bus.unsubscribe(1, &query("tm.event = 'Tx' ")), Ok(()));
+        assert_eq!(first.next().await.unwrap_err(), End::Unsubscribed);
+        assert_eq!(bus.unsubscribe(1, &query("tm.event = 'Tx'")), Err(BusError::NotFound));
+        let second = bus.subscribe(1, query("tm.event='Tx'"), 1).unwrap();
+        // The first, dropped late, does not take the second along.
+        drop(first);
+        assert_eq!(bus.subscriptions_of(1), 1);
+        assert_eq!(bus.unsubscribe_all(1), Ok(()));
+        assert_eq!(bus.unsubscribe_all(1), Err(BusError::NotFound));
+        assert_eq!(second.next().await.unwrap_err(), End::Unsubscribed);
+    }
+
+    #[tokio::test]
+    async fn a_paused_subscription_takes_nothing_until_it_goes_live() {
+        let bus = Bus::default();
+        let one = bus.subscribe(1, query("tm.event='NewRound'"), 1).unwrap();
+        one.pause();
+        (1..5).for_each(|at| bus.publish(event(at)));
+        one.go_live();
+        bus.publish(event(5));
+        assert_eq!(height(&one.next().await.unwrap()), 5);
+    }
+
+    #[tokio::test]
+    async fn all_are_told_when_the_node_stops() {
+        let bus = Bus::default();
+        let one = bus.subscribe(1, query("tm.event='Tx'"), 1).unwrap();
+        bus.close();
+        assert_eq!(one.next().await.unwrap_err(), End::Exited);
+        assert!(bus.subscribe(1, query("a.b='c'"), 1).is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! The RPC, put together.
+
+use super::{Settings, Shared};
+use crate::engine::run::Snapshot;
+use crate::events::Bus;
+use crate::evidence::Evidence;
+use crate::mempool::Mempool;
+use crate::network;
+use crate::rpc::sources::{NodeInfo, Sources};
+use crate::rpc::{COMPATIBLE_VERSION, Server, Waiters};
+use crate::sources::{App, Fault, Status, StatusParts};
+use crate::store::index::Index;
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+/// Where clients hear of what happens.
+pub(super) struct Heard {
+    pub(super) bus: Bus,
+    pub(super) index: Option<Index>,
+    pub(super) waiters: Waiters,
+}
+
+impl Shared<'_> {
+    pub(super) fn sources(
+        &self,
+        query: App,
+        (mempool, evidence): (&Mempool, &Evidence),
+        heard: Heard,
+        engine: Arc<ArcSwap<Snapshot>>,
+    ) -> Sources {
+        let Heard { bus, index, waiters } = heard;
+        let (node, chain) = (Arc::new(node_info(self.settings)), self.chain.clone());
+        let fault = Fault::default();
+        let audit = self.audit.clone();
+        let status = StatusParts { node, key: self.public, chain, engine, fault, audit };
+        Sources {
+            blocks: Arc::new(self.chain.clone()),
+            pool: Arc::new(mempool.clone()),
+            evidence: Arc::new(evidence.clone()),
+            app: Arc::new(query),
+            net: Arc::new(self.network.clone()),
+            status: Arc::new(Status::new(status)),
+            bus,
+            index,
+            waiters,
+            genesis: Arc::new(self.settings.chain.shown.clone()),
+        }
+    }
+}
+
+pub(super) fn node_info(settings: &Settings) -> NodeInfo {
+    let id =
+        network::peer_id(settings.node_secret).and_then(|peer| network::NodeId::of_peer(&peer));
+    let net = &settings.network;
+    NodeInfo {
+        id: id.map(|id| id.to_string()).unwrap_or_default(),
+        listen_addr: net.external.clone().unwrap_or_else(|| format!("tcp://{}", net.listen)),
+        chain_id: settings.chain.id().to_owned(),
+        moniker: settings.moniker.clone(),
+        rpc_address: settings.rpc.laddr.clone().unwrap_or_default(),
+        tx_index: settings.is_indexed,
+    }
+}
+
+pub(super) fn start_rpc(
+    settings: &Settings,
+    sources: Sources,
+    runtime: &Runtime,
+) -> anyhow::Result<(CancellationToken, Option<SocketAddr>)> {
+    let stop = CancellationToken::new();
+    let mut address = None;
+    if let Some(laddr) = &settings.rpc.laddr {
+        let limits = settings.rpc.limits.clone();
+        let server = runtime.block_on(Server::bind(laddr, sources, limits))?;
+        address = server.local_addr();
+        let shown = address.map_or_else(|| laddr.clone(), |address| format!("tcp://{address}"));
+        tracing::info!(laddr = shown, compatible = COMPATIBLE_VERSION, "rpc");
+        runtime.spawn(server.run(stop.clone()));
+    }
+    Ok((stop, address))
+}
