@@ -1,13 +1,12 @@
 //! The engine's state, for those who only look.
 
 use super::run::Engine;
-use crate::events::Step;
+use crate::events::{Step, VoteSeen};
 use std::sync::Arc;
 use tendermint::{Hash, Time};
 use tercet_consensus::block::BlockId;
 use tercet_consensus::key::Address;
-use tercet_consensus::message::{Phase, SignedVote};
-use tercet_consensus::validators::ValidatorIndex;
+use tercet_consensus::message::Phase;
 use tercet_consensus::view::View;
 
 /// The phases of votes, in the order in which a snapshot has them.
@@ -50,46 +49,6 @@ pub struct Snapshot {
     pub accepted: Option<BlockId>,
     /// The votes of the view: PREPARE, COMMIT.
     pub votes: [Arc<Vec<VoteSeen>>; 2],
-}
-
-/// A vote, as far as others look at it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VoteSeen {
-    /// The validator's index.
-    pub index: ValidatorIndex,
-    /// Its address.
-    pub validator: Address,
-    /// The block.
-    pub block: Hash,
-    /// When it was signed.
-    pub time: Time,
-    /// What the signature begins with.
-    pub signature: [u8; FINGERPRINT_BYTES],
-    /// What the extension begins with.
-    pub extension: [u8; FINGERPRINT_BYTES],
-}
-
-/// What is shown of signatures and the like (CometBFT `libs/bytes`, `Fingerprint`).
-const FINGERPRINT_BYTES: usize = 6;
-
-fn fingerprint(bytes: &[u8]) -> [u8; FINGERPRINT_BYTES] {
-    let mut print = [0; FINGERPRINT_BYTES];
-    print.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    print
-}
-
-impl From<&SignedVote> for VoteSeen {
-    fn from(signed: &SignedVote) -> VoteSeen {
-        let vote = &signed.message;
-        VoteSeen {
-            index: vote.index,
-            validator: vote.validator,
-            block: vote.block_id.hash,
-            time: vote.time,
-            signature: fingerprint(&signed.signature.0),
-            extension: fingerprint(vote.extension.as_ref().map_or(&[], |e| &e.data[..])),
-        }
-    }
 }
 
 impl Engine {

@@ -6,6 +6,11 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tendermint::block::Height;
+use tendermint::{Hash, Time};
+use tercet_consensus::commit::CommitSig;
+use tercet_consensus::key::Address;
+use tercet_consensus::message::SignedVote;
+use tercet_consensus::validators::ValidatorIndex;
 use tercet_consensus::view::View;
 
 /// The most events of consensus that wait to be told; further ones are left out, so that the engine never waits.
@@ -61,6 +66,61 @@ pub struct Where {
     pub view: View,
     /// The step.
     pub step: Step,
+}
+
+/// A vote, as far as others look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoteSeen {
+    /// The validator's index.
+    pub index: ValidatorIndex,
+    /// Its address.
+    pub validator: Address,
+    /// The block.
+    pub block: Hash,
+    /// When it was signed.
+    pub time: Time,
+    /// What the signature begins with.
+    pub signature: [u8; FINGERPRINT_BYTES],
+    /// What the extension begins with.
+    pub extension: [u8; FINGERPRINT_BYTES],
+}
+
+/// What is shown of signatures and the like (CometBFT `libs/bytes`, `Fingerprint`).
+const FINGERPRINT_BYTES: usize = 6;
+
+fn fingerprint(bytes: &[u8]) -> [u8; FINGERPRINT_BYTES] {
+    let mut print = [0; FINGERPRINT_BYTES];
+    print.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    print
+}
+
+impl VoteSeen {
+    /// A signature of a commit for this block.
+    #[must_use]
+    pub fn of_commit(index: ValidatorIndex, sig: &CommitSig, block: Hash) -> VoteSeen {
+        VoteSeen {
+            index,
+            validator: sig.address,
+            block,
+            time: sig.time,
+            signature: fingerprint(&sig.signature.0),
+            extension: fingerprint(sig.extension.as_ref().map_or(&[], |e| &e.data[..])),
+        }
+    }
+}
+
+impl From<&SignedVote> for VoteSeen {
+    fn from(signed: &SignedVote) -> VoteSeen {
+        let vote = &signed.message;
+        VoteSeen {
+            index: vote.index,
+            validator: vote.validator,
+            block: vote.block_id.hash,
+            time: vote.time,
+            signature: fingerprint(&signed.signature.0),
+            extension: fingerprint(vote.extension.as_ref().map_or(&[], |e| &e.data[..])),
+        }
+    }
 }
 
 /// The engine's side: leaves events in a bounded queue, where somebody listens. Cheap to clone.

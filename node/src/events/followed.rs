@@ -194,3 +194,77 @@ pub fn stored(chain: &Chain, height: u64) -> Result<Option<Executed>, StoreError
     let (block, results) = (chain.block(height)?, chain.results(height)?);
     Ok(block.zip(results).map(|(block, results)| Executed::stored(block, results)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Tell;
+    use crate::events::query::Query;
+    use crate::store::chain_tests::chain_of;
+    use tempfile::TempDir;
+
+    const BLOCKS: u64 = 20;
+
+    fn height(at: u64) -> Height {
+        Height::try_from(at).unwrap()
+    }
+
+    fn follower(applied: Option<u64>) -> (TempDir, FollowParts, Follow, Follower) {
+        let (folder, chain) = chain_of(BLOCKS);
+        let index = Index::open(&folder.path().join("index"), &chain).unwrap();
+        let bus = Bus::default();
+        let (_, told) = Tell::new(&bus);
+        let parts = |bus: &Bus, told| FollowParts {
+            chain: chain.clone(),
+            index: Some(index.clone()),
+            bus: bus.clone(),
+            told,
+        };
+        let (follow, follower) = Follow::new(parts(&bus, told), applied.map(height));
+        let seen = parts(&bus, Tell::new(&bus).1);
+        (folder, seen, follow, follower)
+    }
+
+    #[test]
+    fn what_was_executed_before_the_start_is_indexed_and_makes_no_events() {
+        let (_folder, parts, follow, mut follower) = follower(Some(BLOCKS));
+        let query = Query::parse("tm.event EXISTS").unwrap();
+        let subscription = parts.bus.subscribe(1, query, 1).unwrap();
+        let index = parts.index.unwrap();
+        while index.next() != Some(BLOCKS + 1) {
+            assert!(follower.turn());
+        }
+        assert!(!subscription.is_ended());
+        let block = parts.chain.block(height(7)).unwrap().unwrap();
+        let results = parts.chain.results(height(7)).unwrap().unwrap();
+        let found = index.tx(&block.tx_hashes()[0]).unwrap();
+        assert_eq!(found.is_some(), !results.tx_results.is_empty());
+        drop(follow);
+        while follower.turn() {}
+    }
+
+    #[tokio::test]
+    async fn blocks_that_found_no_room_are_told_from_the_store() {
+        let (_folder, parts, follow, mut follower) = follower(None);
+        let query = Query::parse("tm.event = 'NewBlock'").unwrap();
+        let subscription = parts.bus.subscribe(1, query, 100).unwrap();
+        let state = parts.chain.state().unwrap().unwrap();
+        for at in 1..=BLOCKS {
+            let block = parts.chain.block(height(at)).unwrap().unwrap();
+            let results = parts.chain.results(height(at)).unwrap().unwrap();
+            let (state, offences) = (state.clone(), Default::default());
+            let applied = Applied { height: height(at), results, state, offences };
+            follow.executed(&block, &Arc::new(applied));
+        }
+        assert_eq!(follower.executed.len(), EXECUTED_MAX);
+        drop(follow);
+        while !follower.executed.is_empty() {
+            assert!(follower.turn());
+        }
+        follower.catch_up_events();
+        for at in 1..=BLOCKS {
+            let event = subscription.next().await.unwrap();
+            assert_eq!(event.block_height(), Some(height(at)));
+        }
+    }
+}

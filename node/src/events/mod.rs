@@ -11,7 +11,7 @@ mod followed;
 pub mod query;
 
 pub use bus::{Bus, End, Subscription};
-pub use consensus::{Step, Tell, Where};
+pub use consensus::{Step, Tell, VoteSeen, Where};
 pub use followed::{Follow, FollowParts, Follower, stored};
 
 use crate::store::Applied;

@@ -107,6 +107,11 @@ enum Control {
         reply: oneshot::Sender<Vec<Bytes>>,
         place: OwnedSemaphorePermit,
     },
+    /// Asked for by a client; holds a place as well.
+    Flush {
+        reply: oneshot::Sender<()>,
+        place: OwnedSemaphorePermit,
+    },
     Committed(Committed),
     Primary(Primary),
     GasMax(i64),
@@ -281,6 +286,20 @@ impl Mempool {
     pub fn committed(&self, committed: Committed) {
         self.counters.executing.fetch_add(1, Ordering::AcqRel);
         drop(self.control.send(Control::Committed(committed)));
+    }
+
+    /// Forgets all transactions, and that any was seen.
+    pub fn flush(&self) -> BoxFuture<Result<(), String>> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || "the mempool has stopped".to_owned();
+        let asked = match Arc::clone(&self.asked).try_acquire_owned() {
+            Ok(place) => self.control.send(Control::Flush { reply, place }).map_err(|_| stopping()),
+            Err(_) => Err(format!("{ASKED_MAX} questions wait for the mempool already")),
+        };
+        Box::pin(async move {
+            asked?;
+            answer.await.map_err(|_| stopping())
+        })
     }
 
     /// Transactions for a block.

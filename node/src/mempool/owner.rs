@@ -193,6 +193,10 @@ impl Owner {
                 drop(reply.send(first.map(|entry| entry.tx.clone()).collect()));
                 drop(place);
             }
+            Control::Flush { reply, place } => {
+                self.flush_pool();
+                drop((reply.send(()), place));
+            }
             Control::Committed(committed) => self.committed(&committed),
             Control::Primary(peer) => self.rotate(peer),
             Control::GasMax(gas_max) => self.gas_max = gas_max,
@@ -261,6 +265,19 @@ impl Owner {
             peers.swap(0, at);
         }
         peers
+    }
+
+    /// Forgets everything. Checks under way still come back, and what they accept is taken.
+    fn flush_pool(&mut self) {
+        let hashes: Vec<_> = self.pool.oldest().map(|entry| entry.hash).collect();
+        for hash in hashes {
+            if let Some(entry) = self.pool.remove(&hash) {
+                self.age.committed(&entry);
+            }
+        }
+        self.pool.forget_all();
+        self.recheck = 0..0;
+        self.count();
     }
 
     fn committed(&mut self, committed: &Committed) {

@@ -123,6 +123,11 @@ impl Pool {
         self.seen.forget(hash);
     }
 
+    /// Forgets that any was seen.
+    pub fn forget_all(&mut self) {
+        self.seen = Seen::new(self.limits.cache_max);
+    }
+
     /// Remembers that a transaction was seen, as one in a block.
     pub fn remember(&mut self, hash: TxHash) {
         self.seen.put(&hash);

@@ -386,6 +386,20 @@ pub struct Network {
     table: Arc<Table>,
     stop: Arc<Notify>,
     gauges: watch::Receiver<Gauges>,
+    dials: mpsc::Sender<Dial>,
+}
+
+/// Peers to dial, beside those of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Their addresses.
+    pub peers: Vec<PeerAddress>,
+    /// Whether to stay connected to them.
+    pub persistent: bool,
+    /// Whether the limits of connections do not count them.
+    pub unconditional: bool,
+    /// Whether others are not told of them.
+    pub private: bool,
 }
 
 impl fmt::Debug for Network {
@@ -446,6 +460,13 @@ impl Network {
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         *self.gauges.borrow()
+    }
+
+    /// Has peers dialled. What becomes of it shows in [`Network::peers`]; false where too much is to be dialled already, or the node
+    /// stops.
+    #[must_use]
+    pub fn dial(&self, dial: Dial) -> bool {
+        self.dials.try_send(dial).is_ok()
     }
 
     /// Closes all connections and ends the network's task.

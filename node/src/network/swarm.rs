@@ -28,8 +28,8 @@ use super::streams::Budget;
 use super::targets::{Failure, Origin, TargetId, Targets};
 use super::transport::{self, STREAMS_MAX};
 use super::{
-    Audit, Class, Discard, DiscardReason, Gauges, Inboxes, KnowsValidator, Network, NetworkEvent,
-    Settings, StartError, Transport,
+    Audit, Class, Dial, Discard, DiscardReason, Gauges, Inboxes, KnowsValidator, Network,
+    NetworkEvent, Settings, StartError, Transport,
 };
 
 /// Longest resolution of a DNS name.
@@ -77,6 +77,11 @@ impl Occasional {
     }
 }
 
+/// The most wishes of clients to dial peers that wait.
+const DIALS_MAX: usize = 16;
+/// The most addresses that are dialled, where clients add to them.
+const TARGETS_MAX: usize = 1_024;
+
 /// The answer to a DNS query.
 type Resolved = (TargetId, io::Result<Vec<SocketAddr>>);
 
@@ -111,6 +116,7 @@ struct Wishes {
     reports: mpsc::UnboundedReceiver<Report>,
     cuts: mpsc::UnboundedReceiver<Cut>,
     resolved: mpsc::UnboundedReceiver<Resolved>,
+    dials: mpsc::Receiver<Dial>,
     stop: Arc<Notify>,
 }
 
@@ -133,6 +139,7 @@ pub(super) fn start(
     let (resolved, resolutions) = mpsc::unbounded_channel();
     let (reports, session_reports) = mpsc::unbounded_channel();
     let (gauges, gauge_readings) = watch::channel(Gauges::default());
+    let (dials, dial_wishes) = mpsc::channel(DIALS_MAX);
     let driver = Driver {
         swarm,
         local: keys.public().to_peer_id(),
@@ -172,8 +179,15 @@ pub(super) fn start(
         table: Arc::clone(&driver.table),
         stop: Arc::clone(&stop),
         gauges: gauge_readings,
+        dials,
     };
-    let wishes = Wishes { reports: session_reports, cuts: cut_wishes, resolved: resolutions, stop };
+    let wishes = Wishes {
+        reports: session_reports,
+        cuts: cut_wishes,
+        resolved: resolutions,
+        dials: dial_wishes,
+        stop,
+    };
     Ok((network, runtime.spawn(driver.run(wishes))))
 }
 
@@ -221,6 +235,7 @@ impl Driver {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 Some(report) = wishes.reports.recv() => self.on_report(report),
                 Some(cut) = wishes.cuts.recv() => self.on_cut(cut),
+                Some(dial) = wishes.dials.recv() => self.on_dial(&dial),
                 Some((id, resolved)) = wishes.resolved.recv() => self.on_resolved(id, resolved),
                 Some(_) = self.sessions.join_next() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
@@ -228,6 +243,33 @@ impl Driver {
             }
         }
         self.table.clear();
+    }
+
+    /// Somebody who may wants these peers dialled.
+    fn on_dial(&mut self, dial: &Dial) {
+        let origin = if dial.persistent { Origin::Persistent } else { Origin::Learned };
+        for peer in &dial.peers {
+            let place = match Place::new(peer, self.transport) {
+                Ok(place) if self.targets.len() < TARGETS_MAX => place,
+                Ok(_) => {
+                    tracing::warn!(%peer, "not dialled: {TARGETS_MAX} addresses are dialled already");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%peer, %error, "not dialled");
+                    continue;
+                }
+            };
+            if let Some(node) = place.expected {
+                if dial.private {
+                    self.private.insert(node);
+                }
+                if dial.unconditional || dial.persistent {
+                    self.swarm.behaviour_mut().gate.set_free(node);
+                }
+            }
+            self.targets.add(place, origin, Instant::now());
+        }
     }
 
     fn publish_gauges(&self) {

@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Bytes,
     /// `HexBytes`: hexadecimal in JSON.
     HexBytes,
+    /// `[]string`.
+    Texts,
     /// `types.Evidence`: an object with a type; its protobuf bytes are the value.
     Evidence,
 }
@@ -43,6 +45,7 @@ impl Kind {
             Kind::Bool => "bool",
             Kind::Text => "string",
             Kind::Bytes | Kind::HexBytes => "[]uint8",
+            Kind::Texts => "[]string",
             Kind::Evidence => "types.Evidence",
         }
     }
@@ -69,6 +72,8 @@ pub(crate) enum Value {
     Text(String),
     /// Bytes.
     Bytes(Bytes),
+    /// Strings.
+    Texts(Vec<String>),
 }
 
 /// The values of a call, in the order of the route's parameters.
@@ -98,6 +103,14 @@ impl Args {
         match self.at(index) {
             Value::Text(text) => text,
             _ => "",
+        }
+    }
+
+    /// The strings at `index`.
+    pub(crate) fn texts(&self, index: usize) -> &[String] {
+        match self.at(index) {
+            Value::Texts(texts) => texts,
+            _ => &[],
         }
     }
 
@@ -192,6 +205,11 @@ fn json_value(kind: Kind, raw: &str) -> Result<Value, String> {
         return Ok(
             evidence.map_or(Value::Absent, |found| Value::Bytes(found.encode_to_vec().into()))
         );
+    }
+    if kind == Kind::Texts {
+        let texts = serde_json::from_str::<Option<Vec<String>>>(raw);
+        let texts = texts.map_err(|error| syntax(raw, &error))?;
+        return Ok(texts.map_or(Value::Absent, Value::Texts));
     }
     // No other argument is a list or an object: refuse them before they cost memory.
     let nested = match raw.trim_start().bytes().next() {

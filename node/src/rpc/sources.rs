@@ -1,6 +1,6 @@
 //! What the RPC reads from: small traits and snapshots, so that no route ever waits for the engine or holds an application lock.
 
-use crate::events::Bus;
+use crate::events::{Bus, Step, VoteSeen};
 use crate::store::index::Index;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -187,6 +187,8 @@ pub trait Pool: Send + Sync {
     fn stats(&self) -> PoolStats;
     /// The first `limit` transactions, oldest first.
     fn first(&self, limit: usize) -> BoxFuture<Vec<Bytes>>;
+    /// Forgets all transactions.
+    fn flush(&self) -> BoxFuture<Result<(), String>>;
     /// Whether it holds the transaction with this SHA-256; none where the pool cannot say.
     fn holds(&self, hash: &[u8; 32]) -> Option<bool> {
         let _ = hash;
@@ -247,6 +249,22 @@ pub trait Net: Send + Sync {
     }
     /// Whether it accepts connections.
     fn listening(&self) -> bool;
+    /// Has peers dialled, given as `id@host:port`.
+    ///
+    /// # Errors
+    /// Where an address is none, in CometBFT's words, or too much is to be dialled already.
+    fn dial(&self, peers: &[String], how: DialHow) -> Result<(), String>;
+}
+
+/// What is to become of peers that are dialled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DialHow {
+    /// Stay connected to them.
+    pub persistent: bool,
+    /// The limits of connections do not count them.
+    pub unconditional: bool,
+    /// Others are not told of them.
+    pub private: bool,
 }
 
 /// What never changes about this node while it runs.
@@ -310,6 +328,21 @@ pub struct PbftState {
     pub timeout: Duration,
     /// The validators of the height.
     pub validators: Vec<ValidatorSeen>,
+    /// How far the view is, and what stands in it.
+    pub round: RoundSeen,
+}
+
+/// The view, as `consensus_state` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoundSeen {
+    /// How far it is.
+    pub step: Option<Step>,
+    /// When the height began on this node.
+    pub since: Option<Time>,
+    /// The block that is accepted.
+    pub accepted: Option<BlockId>,
+    /// The votes: PREPARE, COMMIT.
+    pub votes: [Arc<Vec<VoteSeen>>; 2],
 }
 
 /// Messages of a peer that were thrown away, as `pbft_state` shows them.

@@ -1,8 +1,8 @@
 //! The network.
 
-use crate::network::{Network, PeerInfo};
+use crate::network::{Dial, Network, PeerAddress, PeerInfo};
 use crate::rpc::COMPATIBLE_VERSION;
-use crate::rpc::sources::{Net, PeerView};
+use crate::rpc::sources::{DialHow, Net, PeerView};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +19,17 @@ impl Net for Network {
     /// The network does not start where it cannot listen.
     fn listening(&self) -> bool {
         true
+    }
+
+    fn dial(&self, peers: &[String], how: DialHow) -> Result<(), String> {
+        let parsed = peers.iter().map(|peer| {
+            let parsed = peer.parse::<PeerAddress>();
+            parsed.map_err(|_| format!("address ({peer}) does not contain ID, or is no address"))
+        });
+        let peers = parsed.collect::<Result<Vec<_>, _>>()?;
+        let DialHow { persistent, unconditional, private } = how;
+        let taken = Network::dial(self, Dial { peers, persistent, unconditional, private });
+        if taken { Ok(()) } else { Err("too many peers are to be dialled already".to_owned()) }
     }
 }
 

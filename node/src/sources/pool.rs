@@ -18,6 +18,10 @@ impl Pool for Mempool {
         Mempool::stats(self)
     }
 
+    fn flush(&self) -> BoxFuture<Result<(), String>> {
+        Mempool::flush(self)
+    }
+
     fn first(&self, limit: usize) -> BoxFuture<Vec<Bytes>> {
         Mempool::first(self, limit)
     }

@@ -3,7 +3,9 @@
 use crate::audit::{Audit, Counter};
 use crate::engine::run::Snapshot as EngineSnapshot;
 use crate::network::{Class, NodeId};
-use crate::rpc::sources::{self, DiscardedSeen, NodeInfo, PbftState, Snapshot, Tip, ValidatorSeen};
+use crate::rpc::sources::{
+    self, DiscardedSeen, NodeInfo, PbftState, RoundSeen, Snapshot, Tip, ValidatorSeen,
+};
 use crate::store::{Chain, State, StoreError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::HashSet;
@@ -152,6 +154,12 @@ fn pbft(
         f: total_power.saturating_sub(1) / 3,
         quorum: power::quorum(total_power),
         timeout: Duration::from_millis(engine.timeout_ms),
+        round: RoundSeen {
+            step: engine.step,
+            since: engine.since,
+            accepted: engine.accepted,
+            votes: engine.votes.clone(),
+        },
         validators: set.iter().flat_map(|set| set.list()).map(seen).collect(),
     })
 }

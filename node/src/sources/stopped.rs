@@ -1,7 +1,7 @@
 //! What there is where only the data of a node is served: no pool, no application, no network.
 
 use crate::rpc::sources::{
-    App, BoxFuture, Evidence, HashedTx, Net, PeerView, Pool, PoolError, PoolStats,
+    App, BoxFuture, DialHow, Evidence, HashedTx, Net, PeerView, Pool, PoolError, PoolStats,
 };
 use bytes::Bytes;
 use tendermint_proto::v0_38::abci::{RequestQuery, ResponseCheckTx, ResponseInfo, ResponseQuery};
@@ -46,6 +46,10 @@ impl Pool for Stopped {
         Err(PoolError::Unavailable(STOPPED.to_owned()))
     }
 
+    fn flush(&self) -> BoxFuture<Result<(), String>> {
+        refused()
+    }
+
     fn stats(&self) -> PoolStats {
         PoolStats::default()
     }
@@ -62,5 +66,9 @@ impl Net for Stopped {
 
     fn listening(&self) -> bool {
         false
+    }
+
+    fn dial(&self, _: &[String], _: DialHow) -> Result<(), String> {
+        Err(STOPPED.to_owned())
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod abci;
 pub(crate) mod block;
 pub(crate) mod chain;
+pub(crate) mod consensus;
 pub(crate) mod events;
 pub(crate) mod evidence;
 pub(crate) mod evidence_given;

@@ -2,6 +2,8 @@
 
 mod abci;
 mod chain;
+mod consensus;
+mod control;
 mod evidence;
 mod node;
 pub(crate) mod proof;
@@ -56,6 +58,11 @@ pub(crate) enum Method {
     NumUnconfirmedTxs,
     UnconfirmedTxs,
     PbftState,
+    ConsensusState,
+    DumpConsensusState,
+    DialSeeds,
+    DialPeers,
+    FlushMempool,
 }
 
 /// Routes that exist only on the event stream.
@@ -80,6 +87,12 @@ const TX_SEARCH: &[Param] = &[
     ("page", Kind::Int),
     ("per_page", Kind::Int),
     ("order_by", Kind::Text),
+];
+const PEERS: &[Param] = &[
+    ("peers", Kind::Texts),
+    ("persistent", Kind::Bool),
+    ("unconditional", Kind::Bool),
+    ("private", Kind::Bool),
 ];
 const BLOCK_SEARCH: &[Param] = &[
     ("query", Kind::Text),
@@ -117,7 +130,20 @@ pub(crate) const ROUTES: &[Route] = &[
     route("num_unconfirmed_txs", &[], Method::NumUnconfirmedTxs),
     route("unconfirmed_txs", &[("limit", Kind::Int)], Method::UnconfirmedTxs),
     route("pbft_state", &[], Method::PbftState),
+    route("consensus_state", &[], Method::ConsensusState),
+    route("dump_consensus_state", &[], Method::DumpConsensusState),
+    route("dial_seeds", &[("seeds", Kind::Texts)], Method::DialSeeds),
+    route("dial_peers", PEERS, Method::DialPeers),
+    route("unsafe_flush_mempool", &[], Method::FlushMempool),
 ];
+
+#[cfg(test)]
+impl Route {
+    /// Whether it is there by configuration alone.
+    pub(crate) fn is_unsafe(&self) -> bool {
+        self.method.is_unsafe()
+    }
+}
 
 const fn route(name: &'static str, params: &'static [Param], method: Method) -> Route {
     Route { name, params, method }
@@ -135,10 +161,17 @@ pub(crate) fn served(api: &Api, name: &str) -> Option<&'static Route> {
 
 /// Whether this server has the route.
 pub(crate) fn is_served(api: &Api, route: &Route) -> bool {
-    !api.limits.stored_only || route.method.is_stored()
+    let limits = &api.limits;
+    (!limits.stored_only || route.method.is_stored())
+        && (limits.has_unsafe || !route.method.is_unsafe())
 }
 
 impl Method {
+    /// Whether it changes what the node does, beyond what any client may.
+    fn is_unsafe(self) -> bool {
+        matches!(self, Method::DialSeeds | Method::DialPeers | Method::FlushMempool)
+    }
+
     /// Whether it reads stored blocks and states alone (CometBFT `inspect/rpc/rpc.go`, `Routes`).
     fn is_stored(self) -> bool {
         match self {
@@ -168,7 +201,12 @@ impl Method {
             | Method::BroadcastEvidence
             | Method::NumUnconfirmedTxs
             | Method::UnconfirmedTxs
-            | Method::PbftState => false,
+            | Method::PbftState
+            | Method::ConsensusState
+            | Method::DumpConsensusState
+            | Method::DialSeeds
+            | Method::DialPeers
+            | Method::FlushMempool => false,
         }
     }
 }
@@ -220,6 +258,9 @@ pub(crate) async fn call(api: &Api, method: Method, args: Args) -> Result<Answer
         Method::BroadcastTxCommit => txs::broadcast_commit(api, args.bytes(0)).await,
         Method::BroadcastEvidence => evidence::broadcast(api, args.bytes(0)).await,
         Method::NumUnconfirmedTxs => txs::count_unconfirmed(api),
+        Method::DialSeeds => control::dial_seeds(api, &args),
+        Method::DialPeers => control::dial_peers(api, &args),
+        Method::FlushMempool => control::flush_mempool(api).await,
         Method::Genesis | Method::GenesisChunked | Method::AbciQuery | Method::UnconfirmedTxs => {
             asking(api, method, args).await
         }
@@ -259,6 +300,8 @@ async fn blocking(
         Method::Status => node::status(&reading),
         Method::NetInfo => node::net_info(&reading),
         Method::PbftState => node::pbft_state(&reading),
+        Method::ConsensusState => consensus::consensus_state(&reading),
+        Method::DumpConsensusState => consensus::dump(&reading),
         Method::Blockchain => chain::blockchain(&reading, &args),
         Method::Block => chain::block(&reading, &args),
         Method::BlockByHash => chain::block_by_hash(&reading, &args),
@@ -315,6 +358,6 @@ mod tests {
         for route in ROUTES {
             assert_eq!(find(route.name).unwrap().method, route.method);
         }
-        assert!(find("dial_peers").is_none());
+        assert!(find("dial_nobody").is_none());
     }
 }

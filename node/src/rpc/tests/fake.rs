@@ -220,6 +220,9 @@ impl Pool for FakePool {
     fn submit(&self, tx: HashedTx) -> Result<(), PoolError> {
         self.check(tx.bytes()).map(|_| ())
     }
+    fn flush(&self) -> BoxFuture<Result<(), String>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
     fn stats(&self) -> PoolStats {
         PoolStats { count: 2, total_bytes: 6 }
     }
@@ -283,6 +286,10 @@ impl Net for FakeNet {
     fn listening(&self) -> bool {
         true
     }
+    fn dial(&self, peers: &[String], how: DialHow) -> Result<(), String> {
+        let is_good = peers.iter().all(|peer| peer.contains('@')) && !how.private;
+        if is_good { Ok(()) } else { Err("no".to_owned()) }
+    }
 }
 
 pub(super) fn snapshot(chain: &Chain) -> Snapshot {
@@ -331,6 +338,22 @@ pub(super) fn snapshot(chain: &Chain) -> Snapshot {
             quorum: 27,
             timeout: Duration::from_millis(300),
             validators: members.list().iter().map(seen).collect(),
+            round: RoundSeen {
+                step: Some(crate::events::Step::Prevote),
+                since: Some(time(HEIGHTS)),
+                accepted: Some(chain.at(height(HEIGHTS)).unwrap().id()),
+                votes: [
+                    Arc::new(vec![crate::events::VoteSeen {
+                        index: 1,
+                        validator: members.list()[1].address,
+                        block: Hash::Sha256([0xab; 32]),
+                        time: time(HEIGHTS),
+                        signature: [1, 2, 3, 4, 5, 6],
+                        extension: [0; 6],
+                    }]),
+                    Arc::default(),
+                ],
+            },
         },
         fault: None,
     }
@@ -398,9 +421,25 @@ impl Drop for Running {
     }
 }
 
+/// A server with an index of what its blocks hold.
+pub(super) async fn start_indexed(limits: Limits) -> (tempfile::TempDir, Running) {
+    let folder = tempfile::tempdir().unwrap();
+    let index = crate::store::index::Index::open_alone(&folder.path().join("index")).unwrap();
+    let chain = Chain::new();
+    for at in 2..=HEIGHTS {
+        let results = chain.results(height(at)).unwrap().unwrap();
+        index.add(chain.at(height(at)).unwrap(), &results).unwrap();
+    }
+    (folder, start_with(limits, Some(index)).await)
+}
+
 pub(super) async fn start(limits: Limits) -> Running {
+    start_with(limits, None).await
+}
+
+async fn start_with(limits: Limits, index: Option<crate::store::index::Index>) -> Running {
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&Chain::new())));
-    let sources = sources_with(snapshot.clone());
+    let sources = Sources { index, ..sources_with(snapshot.clone()) };
     let server = Server::bind("tcp://127.0.0.1:0", sources.clone(), limits).await.unwrap();
     let address = server.local_addr().unwrap();
     let stop = CancellationToken::new();

@@ -105,7 +105,8 @@ impl Index {
         Index::open_alone(dir)
     }
 
-    fn open_alone(dir: &Path) -> Result<Index, StoreError> {
+    /// See [`Index::open`]; whatever the chain is.
+    pub(crate) fn open_alone(dir: &Path) -> Result<Index, StoreError> {
         let folder = Folder::open(dir, FORMAT)?;
         let families = Family::ALL.iter().map(|family| (family.name(), false));
         let db = DB::open_cf_with_opts(&options::chain(), dir, options::families(families));
