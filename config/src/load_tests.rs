@@ -230,6 +230,8 @@ fn settings_that_do_not_fit_each_other_are_refused_with_both_names() {
         ("consensus.commit_grace", "300ms", ["commit_grace", "must be below"]),
         ("p2p.laddr", "unix:///p2p.sock", ["p2p.laddr", "need a port"]),
         ("p2p.dial_timeout", "0s", ["p2p.dial_timeout", "above 0"]),
+        ("rpc.experimental_subscription_buffer_size", "99", ["buffer_size", "from 100"]),
+        ("rpc.experimental_websocket_write_buffer_size", "199", ["websocket_write", "from 200"]),
     ] {
         let mut loaded = Loaded::default();
         loaded.check().expect("the defaults fit");

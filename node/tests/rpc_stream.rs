@@ -139,3 +139,74 @@ fn consensus_is_told_by_comets_names() {
         assert!(steps.iter().any(|step| step == "RoundStepCommit"), "{steps:?}");
     });
 }
+
+/// Commits a transaction, and returns its hash.
+async fn commit(client: &tendermint_rpc::HttpClient, tx: &str) -> tendermint::Hash {
+    let reply = client.broadcast_tx_commit(tx.as_bytes()).await.expect("an answer");
+    assert!(reply.tx_result.code.is_ok());
+    reply.hash
+}
+
+#[test]
+fn an_index_that_is_lost_is_filled_again_at_the_next_start() {
+    let mut net = Net::start(1);
+    let hashes = std::cell::RefCell::new(Vec::new());
+    run(async {
+        let client = net.client(0).await;
+        for at in 0..5 {
+            hashes.borrow_mut().push(commit(&client, &format!("k{at}=v")).await);
+        }
+    });
+    net.restart(0, |data| std::fs::remove_dir_all(data.join("index")).expect("it is there"));
+    run(async {
+        let client = net.client(0).await;
+        // The last is there once all before it are.
+        let last = hashes.borrow()[4];
+        while client.tx(last, false).await.is_err() {}
+        for (at, hash) in hashes.borrow().iter().enumerate() {
+            let found = client.tx(*hash, false).await.expect("it is indexed");
+            assert_eq!(found.tx, format!("k{at}=v").into_bytes());
+        }
+        let query = "app.key = 'k3'".parse().expect("a query");
+        let order = tendermint_rpc::Order::Ascending;
+        let found = client.tx_search(query, true, 1, 10, order).await.expect("an answer");
+        assert_eq!(found.total_count, 1);
+        // And what comes afterwards is indexed as well.
+        let hash = commit(&client, "later=v").await;
+        while client.tx(hash, false).await.is_err() {}
+    });
+}
+
+#[test]
+fn many_events_come_without_one_left_out() {
+    const TXS: usize = 1_000;
+    let net = Net::start(1);
+    run(async {
+        let address = net.nodes[0].rpc_address().expect("a port");
+        let mut events = Socket::open(address).await;
+        events.subscribe("txs", "tm.event = 'Tx'").await;
+        let mut sender = Socket::open(address).await;
+        let sending = async {
+            for at in 0..TXS {
+                let tx = serde_json::json!({"tx": base64(format!("k{at}=v").as_bytes())});
+                sender.ask(&at.to_string(), "broadcast_tx_sync", tx).await;
+                let reply = sender.next().await;
+                assert_eq!(reply["result"]["code"], 0, "{reply}");
+            }
+        };
+        let hearing = async {
+            let mut seen = std::collections::BTreeSet::new();
+            while seen.len() < TXS {
+                let event = events.next().await;
+                let key = &event["result"]["events"]["app.key"][0];
+                assert!(seen.insert(key.as_str().expect("a key").to_owned()), "{key} came twice");
+            }
+        };
+        futures::join!(sending, hearing);
+    });
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

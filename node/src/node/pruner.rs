@@ -137,6 +137,34 @@ mod tests {
     }
 
     #[test]
+    fn the_index_goes_before_the_blocks_from_which_it_follows() {
+        let (folder, chain) = chain_of(50);
+        let index = Index::open(&folder.path().join("index"), &chain).expect("an index");
+        for at in 1..=50 {
+            let block = chain.block(height(at)).expect("readable").expect("a block");
+            let results = chain.results(height(at)).expect("readable").expect("results");
+            index.add(&block, &results).expect("indexed");
+        }
+        let parts = (chain.clone(), Some(index.clone()));
+        let (pruner, thread) = Pruner::start(parts, Probe::default()).expect("a thread");
+        pruner.retain(height(41));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while chain.base() != Some(height(41)) {
+            assert!(Instant::now() < deadline, "it is at {:?}", chain.base());
+            std::thread::yield_now();
+        }
+        drop(pruner);
+        thread.join().expect("no panic");
+        for at in [40, 41] {
+            let found = index.hash_at(height(at), 0).expect("readable");
+            assert_eq!(found.is_some(), at == 41, "{at}");
+        }
+        drop(index);
+        let index = Index::open(&folder.path().join("index"), &chain).expect("an index");
+        assert_eq!(index.next(), Some(51), "it fits the chain, and is not made again");
+    }
+
+    #[test]
     fn what_a_crash_left_undone_is_done_at_the_next_start() {
         let (_folder, chain) = chain_of(50);
         chain.set_retain(height(33)).expect("written");

@@ -61,6 +61,18 @@ impl Net {
         Net { nodes, homes, _folder: folder }
     }
 
+    /// Stops a node, changes what it left, and starts it again.
+    pub(crate) fn restart(&mut self, index: usize, change: impl FnOnce(&std::path::Path)) {
+        self.nodes.remove(index).stop();
+        let (home, config) = &self.homes[index];
+        let settings = Settings::of(home, config).expect("a good home");
+        change(&settings.data);
+        let (named, grammar) = (settings.app.clone(), Grammar::default());
+        let (stop, calls) = (Stop::default(), settings.app_calls.clone());
+        let app = || Ok(grammar.watch(tercet_abci::open(&named, &calls, &stop)?));
+        self.nodes.insert(index, Node::start(settings, &stop, app).expect("the node starts"));
+    }
+
     /// A client of a node, in the dialect that the node's version asks for.
     pub(crate) async fn client(&self, index: usize) -> HttpClient {
         let address = self.nodes[index].rpc_address().expect("a port");

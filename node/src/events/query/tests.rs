@@ -174,3 +174,23 @@ fn a_type_alone_exists_but_no_part_of_a_name_does() {
     assert!(meets("a EXISTS", &[("a.b", &["x"]), ("a.b.c", &["x"]), ("a-.b", &["x"])]));
     assert!(!meets("plain = 'x'", &[("plain", &["x"])]));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_query_panics_and_what_is_one_is_read_again_as_written(text in ".{0,80}") {
+        if let Ok(query) = Query::parse(&text) {
+            let _ = query.matches(&keys(&[("a.b", &["5", "x"])]));
+            let _ = query.to_string();
+        }
+    }
+
+    #[test]
+    fn no_condition_panics(
+        text in "[a-c]{1,2}(\\.[a-c])?( = | < |>=| CONTAINS | EXISTS)('[a-z5]*'|[0-9.]{1,9}|DATE [0-9-]{10}|TIME [0-9:TZ+-]{20})?",
+        value in "\\PC{0,30}",
+    ) {
+        if let Ok(query) = Query::parse(&text) {
+            let _ = query.matches(&keys(&[("a.b", &[&value]), ("b", &["5"])]));
+        }
+    }
+}
