@@ -150,20 +150,20 @@ async fn commit(client: &tendermint_rpc::HttpClient, tx: &str) -> tendermint::Ha
 #[test]
 fn an_index_that_is_lost_is_filled_again_at_the_next_start() {
     let mut net = Net::start(1);
-    let hashes = std::cell::RefCell::new(Vec::new());
-    run(async {
+    let hashes = run(async {
         let client = net.client(0).await;
+        let mut hashes = Vec::new();
         for at in 0..5 {
-            hashes.borrow_mut().push(commit(&client, &format!("k{at}=v")).await);
+            hashes.push(commit(&client, &format!("k{at}=v")).await);
         }
+        hashes
     });
     net.restart(0, |data| std::fs::remove_dir_all(data.join("index")).expect("it is there"));
     run(async {
         let client = net.client(0).await;
         // The last is there once all before it are.
-        let last = hashes.borrow()[4];
-        while client.tx(last, false).await.is_err() {}
-        for (at, hash) in hashes.borrow().iter().enumerate() {
+        while client.tx(hashes[4], false).await.is_err() {}
+        for (at, hash) in hashes.iter().enumerate() {
             let found = client.tx(*hash, false).await.expect("it is indexed");
             assert_eq!(found.tx, format!("k{at}=v").into_bytes());
         }

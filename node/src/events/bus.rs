@@ -28,6 +28,12 @@ pub enum End {
 /// Why nothing is subscribed to or unsubscribed from, in CometBFT's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
+    /// So many clients have subscriptions.
+    #[error("max_subscription_clients {0} reached")]
+    Clients(usize),
+    /// The client has so many.
+    #[error("max_subscriptions_per_client {0} reached")]
+    PerClient(usize),
     /// The client has this query already.
     #[error("already subscribed")]
     AlreadySubscribed,
@@ -37,6 +43,17 @@ pub enum BusError {
     /// The node stops.
     #[error("CometBFT exited")]
     Exited,
+}
+
+/// How many there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Clients with subscriptions.
+    pub clients: usize,
+    /// Subscriptions of one.
+    pub per_client: usize,
+    /// Events of one that are not read yet.
+    pub events: usize,
 }
 
 /// A client: a number of its own.
@@ -142,21 +159,27 @@ impl Bus {
         self.0.held.load(Ordering::Acquire)
     }
 
-    /// Subscribes, with room for `capacity` events that are not read yet.
+    /// Whether a client may subscribe to one thing more.
     ///
     /// # Errors
-    /// Where the client has this query already, or the node stops.
+    /// Where not.
+    pub fn admits(&self, client: Client, most: Most) -> Result<(), BusError> {
+        lock(&self.0.all).admits(client, most)
+    }
+
+    /// Subscribes.
+    ///
+    /// # Errors
+    /// Where there is no room for it, the client has this query already, or the node stops.
     pub fn subscribe(
         &self,
         client: Client,
         query: Query,
-        capacity: usize,
+        most: Most,
     ) -> Result<Subscription, BusError> {
-        let text = query.to_string();
+        let (text, capacity) = (query.to_string(), most.events);
         let mut all = lock(&self.0.all);
-        if all.closed {
-            return Err(BusError::Exited);
-        }
+        all.admits(client, most)?;
         let kinds = Kinds::of(&query);
         let group = all.groups.entry(text.clone()).or_insert_with(|| Group {
             query,
@@ -248,6 +271,19 @@ impl Bus {
 }
 
 impl All {
+    fn admits(&self, client: Client, most: Most) -> Result<(), BusError> {
+        let of_client = self.clients.get(&client).copied().unwrap_or(0);
+        if self.closed {
+            Err(BusError::Exited)
+        } else if self.clients.len() >= most.clients {
+            Err(BusError::Clients(most.clients))
+        } else if of_client >= most.per_client {
+            Err(BusError::PerClient(most.per_client))
+        } else {
+            Ok(())
+        }
+    }
+
     /// Ends the subscription that has the oldest event to read; false where none has any.
     fn end_slowest(&self) -> bool {
         let rings = self.groups.values().flat_map(Group::all);
@@ -366,6 +402,10 @@ mod tests {
         Query::parse(text).unwrap()
     }
 
+    fn most(events: usize) -> Most {
+        Most { clients: 10, per_client: 10, events }
+    }
+
     fn event(height: u32) -> Event {
         let (height, view) = (Height::from(height), View::ZERO);
         Event::new(Kind::NewRound, Data::Round(Where { height, view, step: Step::Propose }))
@@ -382,9 +422,9 @@ mod tests {
     async fn events_come_in_order_to_those_whose_query_they_meet() {
         let bus = Bus::default();
         assert_eq!(bus.wanted(), Kinds::default());
-        let rounds = bus.subscribe(1, query("tm.event='NewRound'"), 10).unwrap();
-        let all = bus.subscribe(2, query("tm.event EXISTS"), 10).unwrap();
-        let blocks = bus.subscribe(2, query("tm.event = 'NewBlock'"), 10).unwrap();
+        let rounds = bus.subscribe(1, query("tm.event='NewRound'"), most(10)).unwrap();
+        let all = bus.subscribe(2, query("tm.event EXISTS"), most(10)).unwrap();
+        let blocks = bus.subscribe(2, query("tm.event = 'NewBlock'"), most(10)).unwrap();
         for at in 1..=3 {
             bus.publish(event(at));
         }
@@ -403,8 +443,8 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_read_is_told_so_and_others_go_on() {
         let bus = Bus::default();
-        let slow = bus.subscribe(1, query("tm.event EXISTS"), 2).unwrap();
-        let quick = bus.subscribe(2, query("tm.event EXISTS"), 2).unwrap();
+        let slow = bus.subscribe(1, query("tm.event EXISTS"), most(2)).unwrap();
+        let quick = bus.subscribe(2, query("tm.event EXISTS"), most(2)).unwrap();
         for at in 1..=3 {
             bus.publish(event(at));
             assert_eq!(height(&quick.next().await.unwrap()), u64::from(at));
@@ -420,9 +460,9 @@ mod tests {
     async fn the_events_of_all_are_bounded_in_bytes_and_the_slowest_goes_first() {
         let bus = Bus::default();
         let count = EVENTS_BYTES_MAX / event(1).weight();
-        let slow = bus.subscribe(1, query("tm.event EXISTS"), 2 * count).unwrap();
+        let slow = bus.subscribe(1, query("tm.event EXISTS"), most(2 * count)).unwrap();
         bus.publish(event(1));
-        let other = bus.subscribe(2, query("tm.event EXISTS"), 2 * count).unwrap();
+        let other = bus.subscribe(2, query("tm.event EXISTS"), most(2 * count)).unwrap();
         for at in 1..=count {
             bus.publish(event(u32::try_from(at).unwrap()));
         }
@@ -434,13 +474,13 @@ mod tests {
     #[tokio::test]
     async fn a_query_is_subscribed_to_once_a_client_however_it_is_written() {
         let bus = Bus::default();
-        let first = bus.subscribe(1, query("tm.event='Tx'"), 1).unwrap();
-        let again = bus.subscribe(1, query("tm.event  =  'Tx'"), 1).unwrap_err();
+        let first = bus.subscribe(1, query("tm.event='Tx'"), most(1)).unwrap();
+        let again = bus.subscribe(1, query("tm.event  =  'Tx'"), most(1)).unwrap_err();
         assert_eq!(again, BusError::AlreadySubscribed);
         assert_eq!(bus.unsubscribe(1, &query("tm.event = 'Tx' ")), Ok(()));
         assert_eq!(first.next().await.unwrap_err(), End::Unsubscribed);
         assert_eq!(bus.unsubscribe(1, &query("tm.event = 'Tx'")), Err(BusError::NotFound));
-        let second = bus.subscribe(1, query("tm.event='Tx'"), 1).unwrap();
+        let second = bus.subscribe(1, query("tm.event='Tx'"), most(1)).unwrap();
         // The first, dropped late, does not take the second along.
         drop(first);
         assert_eq!(bus.subscriptions_of(1), 1);
@@ -452,7 +492,7 @@ mod tests {
     #[tokio::test]
     async fn a_paused_subscription_takes_nothing_until_it_goes_live() {
         let bus = Bus::default();
-        let one = bus.subscribe(1, query("tm.event='NewRound'"), 1).unwrap();
+        let one = bus.subscribe(1, query("tm.event='NewRound'"), most(1)).unwrap();
         one.pause();
         (1..5).for_each(|at| bus.publish(event(at)));
         one.go_live();
@@ -463,9 +503,9 @@ mod tests {
     #[tokio::test]
     async fn all_are_told_when_the_node_stops() {
         let bus = Bus::default();
-        let one = bus.subscribe(1, query("tm.event='Tx'"), 1).unwrap();
+        let one = bus.subscribe(1, query("tm.event='Tx'"), most(1)).unwrap();
         bus.close();
         assert_eq!(one.next().await.unwrap_err(), End::Exited);
-        assert!(bus.subscribe(1, query("a.b='c'"), 1).is_err());
+        assert!(bus.subscribe(1, query("a.b='c'"), most(1)).is_err());
     }
 }

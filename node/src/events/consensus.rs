@@ -178,6 +178,7 @@ impl Default for Tell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::bus::Most;
     use crate::events::query::Query;
 
     fn at() -> Data {
@@ -192,7 +193,8 @@ mod tests {
         tell.tell(Kind::Polka, at);
         assert!(told.is_empty());
         let query = Query::parse("tm.event = 'Polka'").unwrap();
-        let _subscription = bus.subscribe(1, query, 10).unwrap();
+        let _subscription =
+            bus.subscribe(1, query, Most { clients: 1, per_client: 1, events: 10 }).unwrap();
         tell.tell(Kind::Lock, at);
         assert!(told.is_empty());
         for _ in 0..TOLD_MAX + 3 {

@@ -199,6 +199,7 @@ pub fn stored(chain: &Chain, height: u64) -> Result<Option<Executed>, StoreError
 mod tests {
     use super::*;
     use crate::events::Tell;
+    use crate::events::bus::Most;
     use crate::events::query::Query;
     use crate::store::chain_tests::chain_of;
     use tempfile::TempDir;
@@ -229,7 +230,8 @@ mod tests {
     fn what_was_executed_before_the_start_is_indexed_and_makes_no_events() {
         let (_folder, parts, follow, mut follower) = follower(Some(BLOCKS));
         let query = Query::parse("tm.event EXISTS").unwrap();
-        let subscription = parts.bus.subscribe(1, query, 1).unwrap();
+        let subscription =
+            parts.bus.subscribe(1, query, Most { clients: 1, per_client: 1, events: 1 }).unwrap();
         let index = parts.index.unwrap();
         while index.next() != Some(BLOCKS + 1) {
             assert!(follower.turn());
@@ -247,7 +249,8 @@ mod tests {
     async fn blocks_that_found_no_room_are_told_from_the_store() {
         let (_folder, parts, follow, mut follower) = follower(None);
         let query = Query::parse("tm.event = 'NewBlock'").unwrap();
-        let subscription = parts.bus.subscribe(1, query, 100).unwrap();
+        let subscription =
+            parts.bus.subscribe(1, query, Most { clients: 1, per_client: 1, events: 100 }).unwrap();
         let state = parts.chain.state().unwrap().unwrap();
         for at in 1..=BLOCKS {
             let block = parts.chain.block(height(at)).unwrap().unwrap();

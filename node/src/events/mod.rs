@@ -152,7 +152,7 @@ impl Kinds {
 #[derive(Debug)]
 enum Results {
     Applied(Arc<Applied>),
-    Stored(ResponseFinalizeBlock),
+    Stored(Box<ResponseFinalizeBlock>),
 }
 
 /// An executed block, shared by all events about it.
@@ -173,7 +173,7 @@ impl Executed {
     /// A block from the store.
     #[must_use]
     pub fn stored(block: Arc<SealedBlock>, results: ResponseFinalizeBlock) -> Executed {
-        Executed { block, results: Results::Stored(results) }
+        Executed { block, results: Results::Stored(Box::new(results)) }
     }
 
     /// What the application answered.

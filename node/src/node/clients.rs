@@ -2,8 +2,9 @@
 
 use super::{Settings, Shared};
 use crate::engine::run::Snapshot;
-use crate::events::Bus;
+use crate::events::{Bus, Follow, FollowParts, Tell};
 use crate::evidence::Evidence;
+use crate::execution::State;
 use crate::mempool::Mempool;
 use crate::network;
 use crate::rpc::sources::{NodeInfo, Sources};
@@ -13,6 +14,7 @@ use crate::store::index::Index;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +26,23 @@ pub(super) struct Heard {
 }
 
 impl Shared<'_> {
+    /// What comes after the executor: the index, and events; those of the engine by what is returned second.
+    pub(super) fn follow(
+        &self,
+        heard: &Heard,
+        state: &State,
+    ) -> std::io::Result<(Follow, Tell, JoinHandle<()>)> {
+        let (tell, told) = Tell::new(&heard.bus);
+        let (chain, bus, index) = (self.chain.clone(), heard.bus.clone(), heard.index.clone());
+        let parts = FollowParts { chain, index, bus, told };
+        let (follow, mut follower) = Follow::new(parts, state.last_height);
+        let thread = self.ends.spawn("follow", move || {
+            follower.run();
+            None
+        })?;
+        Ok((follow, tell, thread))
+    }
+
     pub(super) fn sources(
         &self,
         query: App,

@@ -24,7 +24,7 @@ use crate::engine::heights::{Published, Sets};
 use crate::engine::signer::LocalSigner;
 use crate::engine::verifier::{CachedCheck, Verifier};
 use crate::engine::{EVENTS_MAX, Event};
-use crate::events::{Bus, Follow, FollowParts, Tell};
+use crate::events::Bus;
 use crate::evidence::Evidence;
 use crate::evidence::owner::Parts as EvidenceParts;
 use crate::execution::executor::Parts as ExecutorParts;
@@ -255,7 +255,7 @@ fn start(
     // (`sync::handed`; without it the engine waits for the validators that execution tells) and by the blocks that a height keeps.
     let (jobs, job_queue) = unbounded();
     let (audit, relay) = (Audit::default(), RelayMap::default());
-    let (waiters, bus) = (Waiters::new(), Bus::default());
+    let heard = Heard { bus: Bus::default(), index, waiters: Waiters::new() };
     let heights = sets.published();
     let verifier = Verifier::new(Arc::clone(&heights), events.clone(), audit.clone(), threads(2))?;
     let peers = start_network(settings, &signer, &sets, &audit, network_runtime)?;
@@ -267,27 +267,20 @@ fn start(
     let shared = Shared { settings, ends, public, chain, events, audit, network };
     let (mempool, pool) = shared.mempool(mempool, relay.clone(), &ready.state, revive(&jobs))?;
     let (evidence, accusing) = shared.evidence(&verifier)?;
-    let (pruner, pruning) =
-        Pruner::start((shared.chain.clone(), index.clone()), settings.probe.clone())?;
-    let (tell, told) = Tell::new(&bus);
-    let (chain, events) = (shared.chain.clone(), bus.clone());
-    let parts = FollowParts { chain, index: index.clone(), bus: events, told };
-    let (follow, mut follower) = Follow::new(parts, ready.state.last_height);
-    let following = ends.spawn("follow", move || {
-        follower.run();
-        None
-    })?;
+    let pruned = (shared.chain.clone(), heard.index.clone());
+    let (pruner, pruning) = Pruner::start(pruned, settings.probe.clone())?;
+    let (follow, tell, following) = shared.follow(&heard, &ready.state)?;
     let around = hooks::Around {
         events: &shared.events,
         me: shared.me(),
         mempool: &mempool,
-        waiters: &waiters,
+        waiters: &heard.waiters,
         evidence: &evidence,
         follow,
     };
     let hooks = hooks::hooks(around, pruner);
     let executor = shared.executor(consensus, &ready, (hooks, verifier.check()), job_queue)?;
-    let (sync, syncing) = {
+    let (handle, sync) = {
         let _inside = network_runtime.enter();
         shared.tasks(peers, &verifier, heights, (&mempool, &evidence))
     };
@@ -302,7 +295,7 @@ fn start(
         network: shared.network.clone(),
         jobs,
         mempool: mempool.clone(),
-        sync,
+        sync: handle,
         audit: shared.audit.clone(),
         evidence: evidence.clone(),
         stale_until,
@@ -313,22 +306,12 @@ fn start(
     let engine =
         ends.spawn("engine", move || engine.run(&event_queue).err().map(consensus::end))?;
     let (query, queries) = App::start(query, ends.on_application_failure())?;
-    let heard = Heard { bus: bus.clone(), index, waiters };
+    let bus = heard.bus.clone();
     let sources = shared.sources(query, (&mempool, &evidence), heard, snapshot);
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
     let Shared { network, events, .. } = shared;
     let threads = vec![engine, executor, pool, queries, pruning, accusing, following];
-    Ok(Running {
-        bus,
-        network,
-        mempool,
-        evidence,
-        events,
-        threads,
-        sync: syncing,
-        rpc,
-        rpc_address,
-    })
+    Ok(Running { bus, network, mempool, evidence, events, threads, sync, rpc, rpc_address })
 }
 
 /// Has the executor bring the application back, in its turn.

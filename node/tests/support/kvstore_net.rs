@@ -95,7 +95,7 @@ pub(crate) fn free_ports(count: usize) -> Vec<u16> {
 }
 
 /// Runs a test on a runtime of its own, because nodes block where they stop.
-pub(crate) fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(test);
+    runtime.expect("a runtime").block_on(test)
 }

@@ -7,17 +7,24 @@ use super::super::params::{self, Args, Kind, Param};
 use super::super::server::Api;
 use super::replay::Replay;
 use super::{Out, refusal};
-use crate::events::bus::Client;
+use crate::events::bus::{Client, Most};
 use crate::events::query::{QUERY_BYTES_MAX, Query};
 use crate::events::{End, Event, Subscription};
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// How long an event may wait for a place among what is written (CometBFT `rpc/core/events.go`).
 const SLOW: Duration = Duration::from_secs(10);
+/// The most bytes of events of a connection that wait to be written; one that is larger waits alone.
+const OUT_BYTES_MAX: usize = 1 << 20;
+/// The unit of that room.
+const UNIT_BYTES: usize = 1 << 10;
 const QUERY: &[Param] = &[("query", Kind::Text)];
 const QUERY_FROM: &[Param] = &[("query", Kind::Text), ("height", Kind::Int64)];
 
@@ -29,6 +36,8 @@ pub(super) struct Subscriptions {
     api: Api,
     client: Client,
     out: Out,
+    /// The room of events that wait to be written.
+    room: Arc<Semaphore>,
     /// Cancelled where the connection must end.
     close: CancellationToken,
     /// Subscribed to, and not begun until its reply is queued.
@@ -44,14 +53,25 @@ struct Pump {
     parsed: Query,
     from: Option<u64>,
     out: Out,
+    room: Arc<Semaphore>,
     close: CancellationToken,
+}
+
+/// An event with the room that it takes until it has left.
+struct Held(Vec<u8>, #[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Subscriptions {
     pub(super) fn new(api: &Api, out: Out) -> Subscriptions {
         let client = CLIENTS.fetch_add(1, Ordering::Relaxed);
         let close = CancellationToken::new();
-        Subscriptions { api: api.clone(), client, out, close, pending: None }
+        let room = Arc::new(Semaphore::new(OUT_BYTES_MAX / UNIT_BYTES));
+        Subscriptions { api: api.clone(), client, out, room, close, pending: None }
     }
 
     /// Waits until the connection must end because its client does not read.
@@ -92,20 +112,17 @@ impl Subscriptions {
     fn subscribe(&mut self, request: &Request<'_>, id: Id<'_>) -> Result<(), RpcError> {
         let args = subscribe_args(request)?;
         let (limits, bus) = (&self.api.limits, &self.api.sources.bus);
-        if bus.clients() >= limits.max_subscription_clients {
-            let most = limits.max_subscription_clients;
-            return Err(RpcError::internal(format!("max_subscription_clients {most} reached")));
-        }
-        if bus.subscriptions_of(self.client) >= limits.max_subscriptions_per_client {
-            let most = limits.max_subscriptions_per_client;
-            return Err(RpcError::internal(format!("max_subscriptions_per_client {most} reached")));
-        }
+        let most = Most {
+            clients: limits.max_subscription_clients,
+            per_client: limits.max_subscriptions_per_client,
+            events: limits.subscription_buffer_size,
+        };
+        // Before the query is looked at, as in CometBFT.
+        bus.admits(self.client, most).map_err(internal)?;
         let query = args.text(0).to_owned();
         let parsed = parsed(&query)?;
         let from = self.from(args.int(1))?;
-        let capacity = limits.subscription_buffer_size;
-        let subscription =
-            bus.subscribe(self.client, parsed.clone(), capacity).map_err(internal)?;
+        let subscription = bus.subscribe(self.client, parsed.clone(), most).map_err(internal)?;
         if from.is_some() {
             subscription.pause();
         }
@@ -119,6 +136,7 @@ impl Subscriptions {
             parsed,
             from,
             out: self.out.clone(),
+            room: Arc::clone(&self.room),
             close: self.close.clone(),
         });
         Ok(())
@@ -237,6 +255,11 @@ impl Pump {
 
     async fn send(&self, event: &Event) -> Result<(), Stuck> {
         let data = data(event);
+        // Before it is copied for this client.
+        let units = data.len().div_ceil(UNIT_BYTES).clamp(1, OUT_BYTES_MAX / UNIT_BYTES);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let room = self.in_time(Arc::clone(&self.room).acquire_many_owned(units)).await?;
+        let room = room.map_err(|_| Stuck)?;
         let data = std::str::from_utf8(&data).ok().and_then(|data| serde_json::from_str(data).ok());
         let Some(data) = data else { return Ok(()) };
         let reply = EventReply { query: &self.query, data, events: &event.keys };
@@ -244,7 +267,7 @@ impl Pump {
         jsonrpc::begin(&mut out, Id::Raw(&self.id));
         json::append(&mut out, &reply).expect("events always serialize");
         jsonrpc::end(&mut out);
-        self.queue(out.into()).await
+        self.queue(Bytes::from_owner(Held(out, room))).await
     }
 
     async fn tell_end(&self, reason: &str) -> Result<(), Stuck> {
@@ -255,11 +278,15 @@ impl Pump {
     /// Waits for a place among what is written. Whoever leaves none for long is slow: where that does not end the connection, the ring
     /// fills meanwhile, and that ends the subscription.
     async fn queue(&self, text: Bytes) -> Result<(), Stuck> {
-        let send = self.out.send(text);
-        let sent = match self.api.limits.close_on_slow_client {
-            true => tokio::time::timeout(SLOW, send).await.map_err(|_| Stuck)?,
-            false => send.await,
-        };
-        sent.map_err(|_| Stuck)
+        self.in_time(self.out.send(text)).await?.map_err(|_| Stuck)
+    }
+
+    /// Waits; where a slow client's connection is to end, for no longer than CometBFT does. Ends with the connection.
+    async fn in_time<T>(&self, waited: impl Future<Output = T>) -> Result<T, Stuck> {
+        let most = if self.api.limits.close_on_slow_client { SLOW } else { Duration::MAX };
+        tokio::select! {
+            () = self.out.closed() => Err(Stuck),
+            waited = tokio::time::timeout(most, waited) => waited.map_err(|_| Stuck),
+        }
     }
 }
