@@ -6,6 +6,7 @@ use super::{Event, Kinds};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tendermint::block::Height;
 use tokio::sync::Notify;
 
 /// The most bytes of events, with their JSON, that all subscriptions together keep; then the one that lags most is ended.
@@ -99,6 +100,8 @@ struct Ring {
 struct State {
     /// Whether nothing is taken yet.
     paused: bool,
+    /// The block that the last event is about.
+    block: Option<Height>,
     queue: VecDeque<(u64, Arc<Counted>)>,
     ended: Option<End>,
 }
@@ -308,7 +311,11 @@ impl Ring {
         if state.ended.is_some() || state.paused {
             return;
         }
-        if state.queue.len() >= self.capacity {
+        // All of a block come at once, so that nobody could take them in time: who has read enough before them gets them all.
+        let block = event.block_height();
+        let goes_on = block.is_some() && block == state.block;
+        state.block = block;
+        if !goes_on && state.queue.len() >= self.capacity {
             drop(state);
             return self.end(End::OutOfCapacity);
         }
@@ -395,7 +402,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::events::{Data, Kind, Step, Where};
-    use tendermint::block::Height;
     use tercet_consensus::view::View;
 
     fn query(text: &str) -> Query {
@@ -454,6 +460,25 @@ mod tests {
         bus.publish(event(4));
         assert_eq!(slow.next().await.unwrap_err(), End::OutOfCapacity);
         assert_eq!(height(&quick.next().await.unwrap()), 4);
+    }
+
+    #[tokio::test]
+    async fn the_events_of_one_block_find_room_together() {
+        let bus = Bus::default();
+        let one = bus.subscribe(1, query("tm.event EXISTS"), most(2)).unwrap();
+        let of_block = |at: u32| {
+            let height = Height::from(at);
+            Event::new(Kind::ValidatorSetUpdates, Data::Validators(height, Vec::new()))
+        };
+        bus.publish(event(1));
+        (0..50).for_each(|_| bus.publish(of_block(7)));
+        for _ in 0..50 {
+            assert!(one.next().await.is_ok());
+        }
+        // One is left: the next block finds room, and the one after it none.
+        (0..50).for_each(|_| bus.publish(of_block(8)));
+        bus.publish(of_block(9));
+        assert_eq!(one.next().await.unwrap_err(), End::OutOfCapacity);
     }
 
     #[tokio::test]

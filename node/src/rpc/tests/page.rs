@@ -39,7 +39,8 @@ Over the WebSocket alone. `subscribe` with a `query` answers `{}`; each event th
 | `unsubscribe_all` | | – |
 
 A subscription whose client does not read ends, and the client is told, as in CometBFT: `-32000`, `subscription was canceled (reason: internal subscription
-event buffer is out of capacity)`. No event before that is left out (CometBFT leaves some out). Subscribed to with `height`, it goes on where it stopped. A
+event buffer is out of capacity)`. No event before that is left out (CometBFT leaves some out), and a block with
+more events than the buffer holds ends no subscription whose client keeps up (it does in CometBFT). Subscribed to with `height`, it goes on where it stopped. A
 client finds a transaction with `tx` once it has heard of it. Numbers with fractions are compared exactly, and not rounded to 125 bits.
 
 ";
