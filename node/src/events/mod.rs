@@ -2,7 +2,7 @@
 //! `types/event_bus.go`), and the [`Bus`] that takes them to subscriptions.
 //!
 //! Nothing here is on the way of consensus: the executor and the engine leave what happened in bounded queues and go on; a thread of
-//! its own makes events of it ([`follow`]), and only of the kinds that somebody listens to. PBFT has views for rounds, PREPARE for
+//! its own makes events of it ([`Follow`]), and only of the kinds that somebody listens to. PBFT has views for rounds, PREPARE for
 //! prevote and COMMIT for precommit.
 
 pub mod bus;
