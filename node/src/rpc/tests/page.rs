@@ -89,6 +89,7 @@ fn differs(name: &str) -> &'static str {
         | "abci_query"
         | "check_tx"
         | "broadcast_tx_async"
+        | "broadcast_tx_sync"
         | "num_unconfirmed_txs"
         | "unconfirmed_txs"
         | "status"
@@ -114,7 +115,6 @@ fn differs(name: &str) -> &'static str {
             "as `consensus_state`; blocks and the proposal are null (`block` has them), peers stand as CometBFT shows one of which it knows \
             nothing: nodes do not follow each other's steps"
         }
-        "broadcast_tx_sync" => "OK only where the transaction is really kept",
         "broadcast_tx_commit" => {
             "what runs out of time says where the transaction stands; waiting is limited apart from subscriptions"
         }
