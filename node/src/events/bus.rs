@@ -1,16 +1,23 @@
-//! The bus: from events to subscriptions, each a bounded ring. Publishing never waits; a subscription that is not read is ended, and
-//! its client told why.
+//! The bus: from events to subscriptions, each a bounded ring. Where one is full, the publishing thread, for which nothing waits but other
+//! subscriptions, waits a moment; a subscription that is not read even then is ended, and its client told why. In all it waits a small
+//! part of its time, however many do not read.
 
 use super::query::Query;
 use super::{Event, Kinds};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tokio::sync::Notify;
 
 /// The most bytes of events, with their JSON, that all subscriptions together keep; then the one that lags most is ended.
 pub const EVENTS_BYTES_MAX: usize = 256 << 20;
+
+/// How long an event waits for subscriptions that are full.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long none waits after one has waited in vain.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a subscription has ended, in CometBFT's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +76,11 @@ struct Shared {
     all: Mutex<All>,
     wanted: AtomicU32,
     held: Arc<AtomicUsize>,
+    /// Until when no event waits.
+    impatient: Mutex<Option<Instant>>,
+    /// Whether an event waits, and who tells it that there is room.
+    is_waiting: AtomicBool,
+    room: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -222,16 +234,21 @@ impl Bus {
         if count == 0 { Err(BusError::NotFound) } else { Ok(()) }
     }
 
-    /// Hands an event to all whose query it meets. Waits for nobody.
+    /// Hands an event to all whose query it meets. One thread publishes; it waits for rings that are full, for a moment.
     pub fn publish(&self, event: Event) {
-        let mut all = lock(&self.0.all);
-        let number = all.next;
-        all.next += 1;
-        let met = |group: &&Group| group.kinds.has(event.kind) && group.query.matches(&event.keys);
-        let rings: Vec<Arc<Ring>> = all.groups.values().filter(met).flat_map(Group::all).collect();
+        let (number, rings) = {
+            let mut all = lock(&self.0.all);
+            let number = all.next;
+            all.next += 1;
+            let met =
+                |group: &&Group| group.kinds.has(event.kind) && group.query.matches(&event.keys);
+            let met = all.groups.values().filter(met).flat_map(Group::all);
+            (number, met.collect::<Vec<Arc<Ring>>>())
+        };
         if rings.is_empty() {
             return;
         }
+        self.wait_for_room(&rings, event.block_height());
         let weight = event.weight();
         self.0.held.fetch_add(weight, Ordering::AcqRel);
         let event = Arc::new(Counted { event, weight, held: Arc::clone(&self.0.held) });
@@ -239,7 +256,38 @@ impl Bus {
             ring.push(number, &event);
         }
         drop(event);
-        while self.held_bytes() > EVENTS_BYTES_MAX && all.end_slowest() {}
+        while self.held_bytes() > EVENTS_BYTES_MAX && lock(&self.0.all).end_slowest() {}
+    }
+
+    fn wait_for_room(&self, rings: &[Arc<Ring>], block: Option<Height>) {
+        let is_full = || rings.iter().any(|ring| ring.is_full(block));
+        if !is_full() {
+            return;
+        }
+        let now = Instant::now();
+        let mut impatient = lock(&self.0.impatient);
+        if impatient.is_some_and(|until| now < until) {
+            return;
+        }
+        self.0.is_waiting.store(true, Ordering::SeqCst);
+        while is_full() {
+            let left = PATIENCE.saturating_sub(now.elapsed());
+            if left.is_zero() {
+                *impatient = Some(Instant::now() + IMPATIENCE);
+                break;
+            }
+            let waited = self.0.room.wait_timeout(impatient, left);
+            impatient = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        self.0.is_waiting.store(false, Ordering::SeqCst);
+    }
+
+    /// A ring has room again.
+    fn tell_room(&self) {
+        if self.0.is_waiting.load(Ordering::SeqCst) {
+            drop(lock(&self.0.impatient));
+            self.0.room.notify_all();
+        }
     }
 
     /// Ends all subscriptions: the node stops.
@@ -305,6 +353,13 @@ impl Group {
     }
 }
 
+impl State {
+    /// Whether the last event was about the same block.
+    fn goes_on(&self, block: Option<Height>) -> bool {
+        block.is_some() && block == self.block
+    }
+}
+
 impl Ring {
     fn push(&self, number: u64, event: &Arc<Counted>) {
         let mut state = lock(&self.state);
@@ -313,7 +368,7 @@ impl Ring {
         }
         // All of a block come at once, so that nobody could take them in time: who has read enough before them gets them all.
         let block = event.block_height();
-        let goes_on = block.is_some() && block == state.block;
+        let goes_on = state.goes_on(block);
         state.block = block;
         if !goes_on && state.queue.len() >= self.capacity {
             drop(state);
@@ -322,6 +377,13 @@ impl Ring {
         state.queue.push_back((number, Arc::clone(event)));
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// Whether an event about this block has no room in it.
+    fn is_full(&self, block: Option<Height>) -> bool {
+        let state = lock(&self.state);
+        let is_open = state.ended.is_none() && !state.paused;
+        is_open && !state.goes_on(block) && state.queue.len() >= self.capacity
     }
 
     /// Ends it; what was not read is let go.
@@ -370,6 +432,7 @@ impl Subscription {
     pub async fn next(&self) -> Result<Arc<Counted>, End> {
         loop {
             if let Some(next) = self.ring.take() {
+                self.bus.tell_room();
                 return next;
             }
             self.ring.wake.notified().await;
@@ -460,6 +523,21 @@ mod tests {
         bus.publish(event(4));
         assert_eq!(slow.next().await.unwrap_err(), End::OutOfCapacity);
         assert_eq!(height(&quick.next().await.unwrap()), 4);
+    }
+
+    #[tokio::test]
+    async fn an_event_waits_for_one_who_reads_a_little_slower() {
+        const EVENTS: u32 = 10_000;
+        let bus = Bus::default();
+        let one = bus.subscribe(1, query("tm.event EXISTS"), most(2)).unwrap();
+        let publishing = {
+            let bus = bus.clone();
+            std::thread::spawn(move || (1..=EVENTS).for_each(|at| bus.publish(event(at))))
+        };
+        for at in 1..=EVENTS {
+            assert_eq!(height(&one.next().await.unwrap()), u64::from(at));
+        }
+        publishing.join().unwrap();
     }
 
     #[tokio::test]

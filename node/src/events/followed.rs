@@ -134,6 +134,8 @@ impl Follower {
         if self.published < height {
             self.publish(executed);
         }
+        // The wake-up for those that found no room may have come while the queue was full.
+        self.catch_up_events();
     }
 
     /// Blocks that found no room in the queue.
@@ -240,7 +242,7 @@ mod tests {
         let block = parts.chain.block(height(7)).unwrap().unwrap();
         let results = parts.chain.results(height(7)).unwrap().unwrap();
         let found = index.tx(&block.tx_hashes()[0]).unwrap();
-        assert_eq!(found.is_some(), !results.tx_results.is_empty());
+        assert_eq!(found.is_some(), !results.tx_results.is_empty(), "{found:?}");
         drop(follow);
         while follower.turn() {}
     }
@@ -261,10 +263,12 @@ mod tests {
         }
         assert_eq!(follower.executed.len(), EXECUTED_MAX);
         drop(follow);
+        // The wake-up is taken while the queue is full.
+        assert!(follower.woken.try_recv().is_ok());
+        follower.catch_up_events();
         while !follower.executed.is_empty() {
             assert!(follower.turn());
         }
-        follower.catch_up_events();
         for at in 1..=BLOCKS {
             let event = subscription.next().await.unwrap();
             assert_eq!(event.block_height(), Some(height(at)));

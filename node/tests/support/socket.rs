@@ -63,6 +63,12 @@ impl Socket {
     /// Subscribes.
     pub(crate) async fn subscribe(&mut self, id: &str, query: &str) {
         self.ask(id, "subscribe", json!({"query": query})).await;
-        assert_eq!(self.next().await, json!({"jsonrpc": "2.0", "id": id, "result": {}}));
+        // Events of others may come before.
+        loop {
+            let reply = self.next().await;
+            if reply["id"] == id {
+                return assert_eq!(reply, json!({"jsonrpc": "2.0", "id": id, "result": {}}));
+            }
+        }
     }
 }

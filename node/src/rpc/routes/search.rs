@@ -13,10 +13,10 @@ use super::proof::tx_proof;
 use super::{Answer, page, per_page};
 use crate::events::query::{Condition, Decimal, Order, QUERY_BYTES_MAX, Query, Test, date, time};
 use crate::events::{BLOCK_HEIGHT_KEY, TX_HASH_KEY, TX_HEIGHT_KEY};
-use crate::store::index::{Accepts, Found, Index, Scope, Search};
+use crate::store::index::{Accepts, Found, Index, Scope, Search, TxAt};
 use std::sync::Arc;
 use tendermint::block::Height;
-use tendermint_proto::v0_38::abci::TxResult;
+use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
 use tercet_consensus::block::SealedBlock;
 
 /// How a page is asked for.
@@ -52,9 +52,12 @@ pub(super) fn tx(api: &Api, args: &Args) -> Result<Answer, String> {
         Err(_) if hash.is_empty() => return Err("transaction hash cannot be empty".to_owned()),
         Err(_) => None,
     };
-    let found = found.ok_or_else(|| format!("tx ({}) not found", hex::encode_upper(&hash)))?;
-    let reply = Proofs::new(api, args.is_true(1)).reply(found)?;
-    // A later block may hold it again.
+    let reply = match found {
+        Some(found) => Records::new(api, args.is_true(1)).reply((found.height, found.index))?,
+        None => None,
+    };
+    let reply = reply.ok_or_else(|| format!("tx ({}) not found", hex::encode_upper(&hash)))?;
+    // Never cacheable: a later block may hold it again.
     Answer::new(&reply)
 }
 
@@ -66,22 +69,19 @@ pub(super) fn tx_search(api: &Api, args: &Args) -> Result<Answer, String> {
     }
     let query = Query::parse(text).map_err(|error| error.to_string())?;
     let asked = Page::new(args, 2, false)?;
-    let (found, total) = match query.conditions.iter().find(|one| one.tag == TX_HASH_KEY) {
+    let found = match query.conditions.iter().find(|one| one.tag == TX_HASH_KEY) {
         Some(condition) => {
             let found = by_hash(&index, condition)?;
-            let total = found.iter().len();
-            (found.into_iter().collect(), total)
+            let places: Vec<_> = found.iter().map(|at| (at.height, at.index)).collect();
+            Found { total: places.len(), places }
         }
-        None => {
-            let found = searched(&index, Scope::Txs, (&query, &asked))?;
-            let at = |(height, number): &(Height, u32)| tx_at(api, &index, (*height, *number));
-            let txs = found.places.iter().map(at).collect::<Result<Vec<_>, _>>()?;
-            (txs.into_iter().flatten().collect::<Vec<_>>(), found.total)
-        }
+        None => searched(&index, Scope::Txs, (&query, &asked))?,
     };
+    let total = found.total;
     page(asked.number, asked.size, total)?;
-    let mut proofs = Proofs::new(api, args.is_true(1));
-    let txs = found.into_iter().map(|found| proofs.reply(found)).collect::<Result<_, _>>()?;
+    let mut records = Records::new(api, args.is_true(1));
+    let txs = found.places.into_iter().map(|place| records.reply(place));
+    let txs = txs.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
     Answer::new(&TxSearchReply { txs, total_count: Text(total) })
 }
 
@@ -109,7 +109,7 @@ fn index(api: &Api, what: &str) -> Result<Index, String> {
 }
 
 /// The transaction that a condition on its hash names; others do not count then.
-fn by_hash(index: &Index, condition: &Condition) -> Result<Option<TxResult>, String> {
+fn by_hash(index: &Index, condition: &Condition) -> Result<Option<TxAt>, String> {
     let text = match &condition.test {
         Test::Exists => "",
         Test::Contains(text) | Test::Is(text) => text,
@@ -229,61 +229,40 @@ fn bounds(test: &Test) -> Option<(u64, u64)> {
     })
 }
 
-/// What is known of the transaction at a place.
-fn tx_at(
-    api: &Api,
-    index: &Index,
-    (height, number): (Height, u32),
-) -> Result<Option<TxResult>, String> {
-    let told = |error: crate::store::StoreError| error.to_string();
-    let Some(hash) = index.hash_at(height, number).map_err(told)? else { return Ok(None) };
-    let newest = index.tx(&hash).map_err(told)?;
-    let is_at = |tx: &TxResult| tx.height == i64::from(height) && tx.index == number;
-    if newest.as_ref().is_some_and(is_at) {
-        return Ok(newest);
-    }
-    // The same transaction stands in a later block too, which the index has kept.
-    let at = usize::try_from(number).unwrap_or(usize::MAX);
-    let (block, results) = (api.sources.blocks.block(height)?, api.sources.blocks.results(height)?);
-    let tx = block.and_then(|block| block.txs().get(at).cloned());
-    let result = results.and_then(|results| results.tx_results.get(at).cloned());
-    let record =
-        |(tx, result)| TxResult { height: height.into(), index: number, tx, result: Some(result) };
-    Ok(tx.zip(result).map(record))
-}
-
-/// Makes proofs, with the block of the last one at hand.
-struct Proofs<'a> {
+/// What is read of the chain for one call, with the last block at hand: neighbours stand together.
+struct Records<'a> {
     api: &'a Api,
-    wanted: bool,
-    last: Option<Arc<SealedBlock>>,
+    proves: bool,
+    last: Option<(Arc<SealedBlock>, ResponseFinalizeBlock)>,
 }
 
-impl<'a> Proofs<'a> {
-    fn new(api: &'a Api, wanted: bool) -> Proofs<'a> {
-        Proofs { api, wanted, last: None }
+impl<'a> Records<'a> {
+    fn new(api: &'a Api, proves: bool) -> Records<'a> {
+        Records { api, proves, last: None }
     }
 
-    fn reply(&mut self, found: TxResult) -> Result<TxReply, String> {
-        let proof = if self.wanted { self.proof(&found)? } else { None };
-        Ok(TxReply {
-            hash: Hex(super::super::sources::HashedTx::new(found.tx.clone()).hash().to_vec()),
-            height: Text(found.height),
-            index: found.index,
-            tx_result: found.result.unwrap_or_default().into(),
-            tx: found.tx.into(),
-            proof,
-        })
-    }
-
-    fn proof(&mut self, found: &TxResult) -> Result<Option<Proof>, String> {
-        let Ok(height) = Height::try_from(found.height) else { return Ok(None) };
-        if self.last.as_ref().is_none_or(|block| block.header().height != height) {
-            self.last = self.api.sources.blocks.block(height)?;
+    /// The transaction at a place; none where its block was pruned meanwhile.
+    fn reply(&mut self, (height, number): (Height, u32)) -> Result<Option<TxReply>, String> {
+        let is_last = |(block, _): &(Arc<SealedBlock>, _)| block.header().height == height;
+        if !self.last.as_ref().is_some_and(is_last) {
+            let blocks = &self.api.sources.blocks;
+            self.last = blocks.block(height)?.zip(blocks.results(height)?);
         }
-        let Some(block) = &self.last else { return Ok(None) };
-        let index = usize::try_from(found.index).unwrap_or(usize::MAX);
-        Ok(tx_proof(block.tx_hashes(), index).map(|proof| Proof::new(proof, found.tx.clone())))
+        let Some((block, results)) = &self.last else { return Ok(None) };
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        let found = block.txs().get(at).zip(block.tx_hashes().get(at));
+        let Some(((tx, hash), result)) = found.zip(results.tx_results.get(at)) else {
+            return Ok(None);
+        };
+        let proof = if self.proves { tx_proof(block.tx_hashes(), at) } else { None };
+        Ok(Some(TxReply {
+            hash: Hex(hash.to_vec()),
+            height: Text(i64::from(height)),
+            index: number,
+            tx_result: result.clone().into(),
+            tx: tx.clone().into(),
+            proof: proof.map(|proof| Proof::new(proof, tx.clone())),
+        }))
     }
 }
 

@@ -4,30 +4,30 @@
 //! | Family | Key | Value |
 //! |---|---|---|
 //! | `span` | `span` | the lowest height, and the next to be indexed |
-//! | `tx` | SHA-256 of a transaction | `TxResult` of CometBFT |
-//! | `at` | height, index in the block | SHA-256 of the transaction |
+//! | `tx` | SHA-256 of a transaction | its height, its index in the block, its code |
 //! | `count` | height | how many transactions there are up to it, from the first indexed |
-//! | `is` | scope, hash of tag and value, place | nothing |
-//! | `has` | scope, hash of the tag, place, number of the attribute | the value |
+//! | `is` | scope, hash of tag and value, height | where in the block: index of the transaction, number of the event |
+//! | `has` | scope, hash of the tag, height | the same, each with the value |
 //!
-//! A place is a height, an index in the block and the number of an event, all big-endian: postings are in the order of the chain.
+//! All numbers are big-endian: postings are in the order of the chain. There is one entry for all that a block says of a value, as most
+//! transactions say the same. What was executed stands in the chain and is read from there.
 
 mod place;
 mod search;
 #[cfg(test)]
 mod tests;
 
+use place::Postings;
 pub use search::{Accepts, Found, PAGE_MAX, Scope, Search, SearchError};
 
 use super::folder::Folder;
 use super::{Chain, StoreError, options};
-use place::{Posting, has_key, is_key, place, tx_place};
-use prost::Message as _;
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, WriteBatch, WriteOptions};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tendermint::block::Height;
-use tendermint_proto::v0_38::abci::{Event, ResponseFinalizeBlock, TxResult};
+use tendermint_proto::v0_38::abci::{Event, ResponseFinalizeBlock};
 use tercet_consensus::block::SealedBlock;
 
 /// What the folder's format file says.
@@ -44,21 +44,18 @@ const RESERVED: [&str; 3] = ["tx.hash", "tx.height", "block.height"];
 enum Family {
     Span,
     Tx,
-    At,
     Count,
     Is,
     Has,
 }
 
 impl Family {
-    const ALL: [Family; 6] =
-        [Family::Span, Family::Tx, Family::At, Family::Count, Family::Is, Family::Has];
+    const ALL: [Family; 5] = [Family::Span, Family::Tx, Family::Count, Family::Is, Family::Has];
 
     fn name(self) -> &'static str {
         match self {
             Family::Span => "span",
             Family::Tx => "tx",
-            Family::At => "at",
             Family::Count => "count",
             Family::Is => "is",
             Family::Has => "has",
@@ -71,6 +68,17 @@ impl Family {
 struct Span {
     base: u64,
     next: u64,
+}
+
+/// Where a transaction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxAt {
+    /// The height of its block.
+    pub height: Height,
+    /// Its index in the block.
+    pub index: u32,
+    /// The code of its result.
+    pub code: u32,
 }
 
 /// The index. A clone is the same store.
@@ -174,10 +182,13 @@ impl Index {
         let before = self.count(height.saturating_sub(1))?;
         let count = before.saturating_add(block.txs().len().try_into().unwrap_or(u64::MAX));
         batch.put_cf(self.family(Family::Count), height.to_be_bytes(), count.to_be_bytes());
-        self.postings(block, results, &mut |posting| match posting {
-            Posting::Is(key) => batch.put_cf(self.family(Family::Is), key, []),
-            Posting::Has(key, value) => batch.put_cf(self.family(Family::Has), key, value),
-        });
+        let postings = postings(results);
+        for (prefix, spots) in &postings.is {
+            batch.put_cf(self.family(Family::Is), place::key(prefix, height), spots);
+        }
+        for (prefix, values) in &postings.has {
+            batch.put_cf(self.family(Family::Has), place::key(prefix, height), values);
+        }
         self.put_txs(&mut batch, block, results)?;
         let after = Span { base, next: height.saturating_add(1) };
         self.put_span(&mut batch, after);
@@ -234,40 +245,35 @@ impl Index {
         let Ok(height) = Height::try_from(at) else { return Ok(()) };
         let Some(block) = chain.block(height)? else { return Ok(()) };
         let Some(results) = chain.results(height)? else { return Ok(()) };
-        self.postings(&block, &results, &mut |posting| match posting {
-            Posting::Is(key) => batch.delete_cf(self.family(Family::Is), key),
-            Posting::Has(key, _) => batch.delete_cf(self.family(Family::Has), key),
-        });
-        for (index, hash) in (0u32..).zip(block.tx_hashes()) {
-            batch.delete_cf(self.family(Family::At), tx_place(at, index));
-            let newest = self.tx(hash)?;
-            if newest.is_none_or(|newest| u64::try_from(newest.height) == Ok(at)) {
+        let postings = postings(&results);
+        for prefix in postings.is.keys() {
+            batch.delete_cf(self.family(Family::Is), place::key(prefix, at));
+        }
+        for prefix in postings.has.keys() {
+            batch.delete_cf(self.family(Family::Has), place::key(prefix, at));
+        }
+        for hash in block.tx_hashes() {
+            if self.tx(hash)?.is_none_or(|newest| newest.height == height) {
                 batch.delete_cf(self.family(Family::Tx), hash);
             }
         }
         Ok(())
     }
 
-    /// What is known of the transaction with this hash: of the last one that did not fail, or else the last.
+    /// Where the transaction with this hash stands: the last one that did not fail, or else the last.
     ///
     /// # Errors
     /// Where it is damaged or the disk fails.
-    pub fn tx(&self, hash: &[u8; 32]) -> Result<Option<TxResult>, StoreError> {
+    pub fn tx(&self, hash: &[u8; 32]) -> Result<Option<TxAt>, StoreError> {
         let Some(bytes) = self.get(Family::Tx, hash)? else { return Ok(None) };
+        let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let height = || Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?));
+        let height = height().and_then(|height| Height::try_from(height).ok());
+        let at = height.zip(number(8).zip(number(12)));
         let damaged =
-            |_| self.0.folder.damaged(format!("tx {}", hex::encode_upper(hash)), "no TxResult");
-        TxResult::decode(&*bytes).map(Some).map_err(damaged)
-    }
-
-    /// The hash of the transaction at a place.
-    ///
-    /// # Errors
-    /// Where it is damaged or the disk fails.
-    pub fn hash_at(&self, height: Height, index: u32) -> Result<Option<[u8; 32]>, StoreError> {
-        let key = tx_place(height.value(), index);
-        let Some(bytes) = self.get(Family::At, &key)? else { return Ok(None) };
-        let damaged = |_| self.0.folder.damaged(format!("at {height}/{index}"), "no hash");
-        <[u8; 32]>::try_from(&*bytes).map(Some).map_err(damaged)
+            || self.0.folder.damaged(format!("tx {}", hex::encode_upper(hash)), "no place");
+        let (height, (index, code)) = at.ok_or_else(damaged)?;
+        Ok(Some(TxAt { height, index, code }))
     }
 
     fn put_txs(
@@ -276,38 +282,25 @@ impl Index {
         block: &SealedBlock,
         results: &ResponseFinalizeBlock,
     ) -> Result<(), StoreError> {
-        let height = block.header().height;
-        let txs = block.txs().iter().zip(block.tx_hashes()).zip(&results.tx_results);
-        for (index, ((tx, hash), result)) in (0u32..).zip(txs) {
-            batch.put_cf(self.family(Family::At), tx_place(height.value(), index), hash);
+        let height = block.header().height.value();
+        let mut here: HashMap<&[u8; 32], u32> = HashMap::new();
+        let txs = block.tx_hashes().iter().zip(&results.tx_results);
+        for (index, (hash, result)) in (0u32..).zip(txs) {
             // One that failed does not take the place of one that did not (CometBFT `state/txindex/kv/kv.go`, `Index`).
-            let succeeded = |old: TxResult| old.result.is_some_and(|result| result.code == 0);
-            if result.code != 0 && self.tx(hash)?.is_some_and(succeeded) {
+            let before = match here.get(hash) {
+                Some(code) => Some(*code),
+                None if result.code != 0 => self.tx(hash)?.map(|before| before.code),
+                None => None,
+            };
+            if result.code != 0 && before == Some(0) {
                 continue;
             }
-            let record = TxResult {
-                height: height.into(),
-                index,
-                tx: tx.clone(),
-                result: Some(result.clone()),
-            };
-            batch.put_cf(self.family(Family::Tx), hash, record.encode_to_vec());
+            here.insert(hash, result.code);
+            let numbers = [index.to_be_bytes(), result.code.to_be_bytes()].concat();
+            let at = [&height.to_be_bytes()[..], &numbers].concat();
+            batch.put_cf(self.family(Family::Tx), hash, at);
         }
         Ok(())
-    }
-
-    /// Everything that stands in `is` and `has` of a block.
-    fn postings(
-        &self,
-        block: &SealedBlock,
-        results: &ResponseFinalizeBlock,
-        each: &mut dyn FnMut(Posting<'_>),
-    ) {
-        let height = block.header().height.value();
-        events(Scope::Blocks, (height, 0), &results.events, each);
-        for (index, result) in (0u32..).zip(&results.tx_results) {
-            events(Scope::Txs, (height, index), &result.events, each);
-        }
     }
 
     /// How many transactions there are up to a height, from the first that was indexed.
@@ -347,23 +340,24 @@ impl Index {
     }
 }
 
+/// Everything that stands in `is` and `has` of a block.
+fn postings(results: &ResponseFinalizeBlock) -> Postings {
+    let mut all = Postings::default();
+    events(&mut all, (Scope::Blocks, 0), &results.events);
+    for (index, result) in (0u32..).zip(&results.tx_results) {
+        events(&mut all, (Scope::Txs, index), &result.events);
+    }
+    all
+}
+
 /// The postings of a list of events: of attributes with a key and `index` set, in events with a type.
-fn events(
-    scope: Scope,
-    (height, index): (u64, u32),
-    events: &[Event],
-    each: &mut dyn FnMut(Posting<'_>),
-) {
-    for (number, event) in (0u32..).zip(events) {
-        let place = place(height, index, number);
-        for (nth, attribute) in (0u32..).zip(&event.attributes) {
+fn events(all: &mut Postings, (scope, index): (Scope, u32), events: &[Event]) {
+    for (number, event) in (0u32..).zip(events).filter(|(_, event)| !event.r#type.is_empty()) {
+        for attribute in event.attributes.iter().filter(|one| one.index && !one.key.is_empty()) {
             let tag = format!("{}.{}", event.r#type, attribute.key);
-            let is_named = !event.r#type.is_empty() && !attribute.key.is_empty();
-            if !is_named || !attribute.index || RESERVED.contains(&tag.as_str()) {
-                continue;
+            if !RESERVED.contains(&tag.as_str()) {
+                all.add(scope, (index, number), (tag, &attribute.value));
             }
-            each(Posting::Is(is_key(scope, &tag, &attribute.value, &place)));
-            each(Posting::Has(has_key(scope, &tag, &place, nth), attribute.value.as_bytes()));
         }
     }
 }

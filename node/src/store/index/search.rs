@@ -4,10 +4,11 @@
 //! The list of the rarest `=` leads, or else the list of all values of a tag, from the lowest to the highest height that the query leaves;
 //! for each place in it the other conditions are looked up. Only the places of the page are kept.
 
-use super::place::{self, PLACE_BYTES, PREFIX_BYTES, Place, has_prefix, is_prefix, parse_place};
+use super::place::{self, Place, Prefix, Spot, has_prefix, is_prefix};
 use super::{Family, Index, Span};
 use crate::store::StoreError;
 use rocksdb::{DBRawIterator, ReadOptions};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
 
@@ -21,7 +22,7 @@ const PROBE_MAX: usize = 1_024;
 pub const PAGE_MAX: usize = 100;
 
 /// What is searched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Transactions by their events.
     Txs,
@@ -92,6 +93,16 @@ struct Run<'a> {
     steps: u32,
     found: Found,
     last: Option<(u64, u32)>,
+    /// What the block of the last look has, by what keys begin with.
+    looked: HashMap<Prefix, Looked>,
+}
+
+/// The postings of one block.
+struct Looked {
+    height: u64,
+    bytes: Vec<u8>,
+    /// Where in it the values of a spot are; empty for `is`.
+    values: HashMap<Spot, Vec<std::ops::Range<usize>>>,
 }
 
 impl Index {
@@ -118,7 +129,8 @@ impl Index {
             return Ok(Found::default());
         }
         let (until, found) = (Instant::now() + limit, Found::default());
-        let mut run = Run { index: self, search, span, until, steps: 0, found, last: None };
+        let (last, looked) = (None, HashMap::new());
+        let mut run = Run { index: self, search, span, until, steps: 0, found, last, looked };
         if !search.is.is_empty() {
             run.by_value()?;
         } else if let Some((tag, accepts)) = search.has.first() {
@@ -135,8 +147,10 @@ impl Index {
 impl<'a> Run<'a> {
     /// The shortest list of places with a value leads.
     fn by_value(&mut self) -> Result<(), SearchError> {
+        let (scope, is) = (self.search.scope, &self.search.is);
+        let lists: Vec<Prefix> =
+            is.iter().map(|(tag, value)| is_prefix(scope, tag, value)).collect();
         let mut shortest = (usize::MAX, 0);
-        let lists: Vec<Vec<u8>> = self.values().collect();
         for (number, prefix) in lists.iter().enumerate() {
             let mut list = self.list(Family::Is, prefix);
             let mut count = 0;
@@ -152,21 +166,13 @@ impl<'a> Run<'a> {
         while let Some((place, _)) = self.step(&mut list)? {
             let mut met = true;
             for (number, prefix) in lists.iter().enumerate() {
-                let key = || [&prefix[..], &place].concat();
-                met =
-                    met && (number == shortest.1 || self.index.get(Family::Is, &key())?.is_some());
+                met = met && (number == shortest.1 || self.is_at(prefix, place)?);
             }
-            if met && self.has_all(&place, 0)? {
-                self.keep(&place);
+            if met && self.has_all(place, 0)? {
+                self.keep(place);
             }
         }
         Ok(())
-    }
-
-    /// What the lists of tags with a value begin with.
-    fn values(&self) -> impl Iterator<Item = Vec<u8>> + use<'a> {
-        let scope = self.search.scope;
-        self.search.is.iter().map(move |(tag, value)| is_prefix(scope, tag, value))
     }
 
     /// All values of a tag are gone through.
@@ -175,35 +181,63 @@ impl<'a> Run<'a> {
         let mut list = self.list(Family::Has, &prefix);
         while let Some((place, value)) = self.step(&mut list)? {
             let fits = std::str::from_utf8(&value).is_ok_and(accepts);
-            if fits && self.has_all(&place, 1)? {
-                self.keep(&place);
+            if fits && self.has_all(place, 1)? {
+                self.keep(place);
             }
         }
         Ok(())
     }
 
+    /// Whether a value is at a place.
+    fn is_at(&mut self, prefix: &Prefix, place: Place) -> Result<bool, SearchError> {
+        self.count()?;
+        let looked = self.look(Family::Is, prefix, place.height)?;
+        let at = |spot: &[u8]| place::spots(spot).next();
+        let spots = looked.bytes.as_chunks::<8>().0;
+        Ok(spots.binary_search_by_key(&Some(place.spot), |spot| at(spot)).is_ok())
+    }
+
     /// Whether the event at a place meets the conditions on tags, from the `from`th on.
-    fn has_all(&mut self, place: &Place, from: usize) -> Result<bool, SearchError> {
-        let (index, search) = (self.index, self.search);
+    fn has_all(&mut self, place: Place, from: usize) -> Result<bool, SearchError> {
+        let search = self.search;
         for (tag, accepts) in search.has.iter().skip(from) {
-            let prefix = [&has_prefix(search.scope, tag)[..], place].concat();
-            let mut options = ReadOptions::default();
-            options.set_iterate_upper_bound(after(&prefix));
-            let family = index.family(Family::Has);
-            let mut values = index.0.db.raw_iterator_cf_opt(family, options);
-            values.seek(&prefix);
-            let mut met = false;
-            while let Some(value) = values.value().filter(|_| !met) {
-                met = std::str::from_utf8(value).is_ok_and(accepts);
-                values.next();
-                self.count()?;
-            }
-            index.checked(&values)?;
-            if !met {
+            self.count()?;
+            let prefix = has_prefix(search.scope, tag);
+            let looked = self.look(Family::Has, &prefix, place.height)?;
+            let value = |at: &std::ops::Range<usize>| {
+                let bytes = looked.bytes.get(at.clone()).unwrap_or_default();
+                std::str::from_utf8(bytes).is_ok_and(accepts)
+            };
+            let values = looked.values.get(&place.spot);
+            if !values.is_some_and(|values| values.iter().any(value)) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// The postings of a block; those of the last look are at hand.
+    fn look(
+        &mut self,
+        family: Family,
+        prefix: &Prefix,
+        height: u64,
+    ) -> Result<&Looked, SearchError> {
+        let known = self.looked.get(prefix).is_some_and(|looked| looked.height == height);
+        if !known {
+            let found = self.index.get(family, &place::key(prefix, height))?;
+            let bytes = found.map_or_else(Vec::new, |bytes| bytes.to_vec());
+            let mut values: HashMap<Spot, Vec<std::ops::Range<usize>>> = HashMap::new();
+            if matches!(family, Family::Has) {
+                let mut end = 0;
+                for (spot, value) in place::values(&bytes) {
+                    end += place::VALUE_HEAD_BYTES + value.len();
+                    values.entry(spot).or_default().push(end - value.len()..end);
+                }
+            }
+            self.looked.insert(*prefix, Looked { height, bytes, values });
+        }
+        Ok(self.looked.get(prefix).expect("it was put there above"))
     }
 
     /// Every height is looked at: those that are accepted are kept with all that is in them.
@@ -275,15 +309,17 @@ impl<'a> Run<'a> {
         Ok((low, u32::try_from(number.saturating_sub(before)).unwrap_or(u32::MAX)))
     }
 
-    fn list(&self, family: Family, prefix: &[u8]) -> List<'a> {
-        let bound = |height: u64| [prefix, &place::place(height, 0, 0)].concat();
+    fn list(&self, family: Family, prefix: &Prefix) -> List<'a> {
+        let bound = |height: u64| place::key(prefix, height);
         let (from, to) = (bound(self.span.base), bound(self.span.next));
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(to);
         let index = self.index;
         let entries = index.0.db.raw_iterator_cf_opt(index.family(family), options);
-        List { entries, begun: false, descending: self.search.descending }
+        let has_values = matches!(family, Family::Has);
+        let (descending, ready) = (self.search.descending, VecDeque::new());
+        List { entries, begun: false, descending, has_values, ready }
     }
 
     /// The next entry of a list.
@@ -308,11 +344,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn keep(&mut self, place: &Place) {
-        let Some((height, index)) = parse_place(place) else { return };
+    fn keep(&mut self, place: Place) {
         let accepts = self.search.height_accepts.as_ref();
-        if accepts.is_none_or(|accepts| accepts(&height.to_string())) {
-            self.take(height, index);
+        if accepts.is_none_or(|accepts| accepts(&place.height.to_string())) {
+            self.take(place.height, place.spot.0);
         }
     }
 
@@ -341,30 +376,29 @@ struct List<'a> {
     entries: DBRawIterator<'a>,
     begun: bool,
     descending: bool,
+    /// Whether values stand with the places.
+    has_values: bool,
+    /// Those of the block that was read last.
+    ready: VecDeque<(Place, Vec<u8>)>,
 }
 
 impl List<'_> {
     fn next(&mut self) -> Option<(Place, Vec<u8>)> {
-        match (std::mem::replace(&mut self.begun, true), self.descending) {
-            (false, false) => self.entries.seek_to_first(),
-            (false, true) => self.entries.seek_to_last(),
-            (true, false) => self.entries.next(),
-            (true, true) => self.entries.prev(),
+        while self.ready.is_empty() {
+            match (std::mem::replace(&mut self.begun, true), self.descending) {
+                (false, false) => self.entries.seek_to_first(),
+                (false, true) => self.entries.seek_to_last(),
+                (true, false) => self.entries.next(),
+                (true, true) => self.entries.prev(),
+            }
+            let (key, value) = self.entries.item()?;
+            let height = place::height_of(key)?;
+            let at = |spot| Place { height, spot };
+            self.ready = match self.has_values {
+                true => place::values(value).map(|(spot, v)| (at(spot), v.to_vec())).collect(),
+                false => place::spots(value).map(|spot| (at(spot), Vec::new())).collect(),
+            };
         }
-        let (key, value) = self.entries.item()?;
-        let place = key.get(PREFIX_BYTES..PREFIX_BYTES + PLACE_BYTES)?;
-        Some((place.try_into().ok()?, value.to_vec()))
+        if self.descending { self.ready.pop_back() } else { self.ready.pop_front() }
     }
-}
-
-/// The first key behind all that begin so.
-fn after(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < u8::MAX {
-            end.push(last + 1);
-            break;
-        }
-    }
-    end
 }
