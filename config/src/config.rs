@@ -230,6 +230,14 @@ pub struct ConsensusConfig {
 /// `[instrumentation]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstrumentationConfig {
+    /// `prometheus`: whether metrics are served.
+    pub prometheus: bool,
+    /// `prometheus_listen_addr`: where.
+    pub prometheus_listen_addr: Listen,
+    /// `max_open_connections` of that port; 0 is no limit.
+    pub max_open_connections: usize,
+    /// `namespace`: what the names of CometBFT's metrics begin with.
+    pub namespace: String,
     /// `audit_log`: the file for discarded messages; empty: the log.
     pub audit_log: PathBuf,
 }
@@ -269,13 +277,25 @@ impl Default for Config {
             mempool: MempoolConfig::default(),
             consensus: ConsensusConfig::default(),
             tx_index: TxIndexConfig { indexer: Indexer::Kv },
-            instrumentation: InstrumentationConfig { audit_log: PathBuf::new() },
+            instrumentation: InstrumentationConfig::default(),
         }
     }
 }
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
+}
+
+impl Default for InstrumentationConfig {
+    fn default() -> InstrumentationConfig {
+        InstrumentationConfig {
+            prometheus: false,
+            prometheus_listen_addr: Listen::tcp("0.0.0.0", 26660),
+            max_open_connections: 3,
+            namespace: "cometbft".into(),
+            audit_log: PathBuf::new(),
+        }
+    }
 }
 
 impl Default for RpcConfig {

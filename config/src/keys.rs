@@ -126,6 +126,10 @@ pub(crate) const KEYS: &[Key] = &[
 
     key!("tx_index.indexer", tx_index.indexer, "Where transactions and blocks are indexed for tx, tx_search and block_search: kv (in the node) or null (nowhere)."),
 
+    key!("instrumentation.prometheus", instrumentation.prometheus, "Whether metrics for Prometheus are served, at /metrics of a port of their own."),
+    key!("instrumentation.prometheus_listen_addr", instrumentation.prometheus_listen_addr, "Where."),
+    key!("instrumentation.max_open_connections", instrumentation.max_open_connections, "Connections to it at a time; 0 is no limit."),
+    key!("instrumentation.namespace", instrumentation.namespace, "What the names of those metrics begin with that CometBFT has too."),
     key!("instrumentation.audit_log", instrumentation.audit_log, "File for discarded messages (who sent what, and why it was dropped); \"\": the log."),
 ];
 

@@ -24,7 +24,6 @@ const fn unused(
 const TIMEOUT: &str = "PBFT has one timeout: consensus.view_change_timeout";
 const SYNC: &str = "there is no state sync yet; blocks are fetched from peers";
 const FLOW: &str = "flow control is libp2p's";
-const METRICS: &str = "there are no Prometheus metrics yet";
 
 /// Keys of CometBFT 0.38 (and the few that 0.34 to 0.40 have beside them). Source: CometBFT `config/config.go` and `toml.go`.
 #[rustfmt::skip]
@@ -93,10 +92,6 @@ pub(crate) const UNUSED: &[Unused] = &[
     unused("storage.compact", &["false"], "RocksDB compacts by itself"),
     unused("storage.compaction_interval", &["1000"], "RocksDB compacts by itself"),
     unused("tx_index.psql-conn", &[""], "transactions are indexed in the node, not in PostgreSQL"),
-    unused("instrumentation.prometheus", &["false"], METRICS),
-    unused("instrumentation.prometheus_listen_addr", &[":26660"], METRICS),
-    unused("instrumentation.max_open_connections", &["3"], METRICS),
-    unused("instrumentation.namespace", &["cometbft", "tendermint"], METRICS),
 ];
 
 /// Keys of CometBFT with any value: nothing follows from them.

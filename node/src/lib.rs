@@ -19,6 +19,7 @@ pub mod execution;
 pub mod hostile_bytes;
 mod lines;
 pub mod mempool;
+pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod probe;

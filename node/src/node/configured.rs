@@ -1,6 +1,6 @@
 //! From configuration, genesis and key files to [`Settings`].
 
-use super::{ChainSettings, NetworkSettings, RpcSettings, Settings};
+use super::{ChainSettings, MetricsSettings, NetworkSettings, RpcSettings, Settings};
 use crate::engine::pace::PaceSettings;
 use crate::engine::work::WorkSettings;
 use crate::execution::{State, updates};
@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tercet_abci::remote::Protocol;
 use tercet_config::{
-    Config, Genesis, Home, Indexer, Listen, NodeKey, P2pConfig, RpcConfig, ValidatorKey,
+    Config, Genesis, Home, Indexer, InstrumentationConfig, Listen, NodeKey, P2pConfig, RpcConfig,
+    ValidatorKey,
 };
 use tercet_consensus::key::PublicKey;
 use tercet_consensus::validators::Validators;
@@ -74,6 +75,7 @@ impl Settings {
             },
             rpc: rpc(&config.rpc),
             is_indexed: config.tx_index.indexer == Indexer::Kv,
+            metrics: metrics(&config.instrumentation)?,
             chain: chain(genesis, &validator_key)?,
             probe: Probe::default(),
         })
@@ -132,6 +134,19 @@ fn chain(genesis: Genesis, own: &ValidatorKey) -> anyhow::Result<ChainSettings> 
         term,
         shown,
     })
+}
+
+fn metrics(config: &InstrumentationConfig) -> anyhow::Result<Option<MetricsSettings>> {
+    if !config.prometheus {
+        return Ok(None);
+    }
+    let address = config.prometheus_listen_addr.host_port();
+    let key = "instrumentation.prometheus_listen_addr must be a TCP address, such as \":26660\"";
+    Ok(Some(MetricsSettings {
+        address: address.context(key)?,
+        connections_max: config.max_open_connections,
+        namespace: config.namespace.clone(),
+    }))
 }
 
 fn network(p2p: &P2pConfig) -> anyhow::Result<NetworkSettings> {

@@ -9,6 +9,7 @@ mod hooks;
 #[cfg(test)]
 mod hostile_tests;
 mod links;
+mod metrics;
 pub mod offline;
 mod peers;
 mod probed;
@@ -17,7 +18,7 @@ mod settings;
 mod stores;
 
 pub use ends::{End, Ends};
-pub use settings::{ChainSettings, NetworkSettings, RpcSettings, Settings};
+pub use settings::{ChainSettings, MetricsSettings, NetworkSettings, RpcSettings, Settings};
 
 use crate::audit::Audit;
 use crate::engine::heights::{Published, Sets};
@@ -142,7 +143,13 @@ impl Node {
     /// Where the RPC listens; none without one, or on a Unix socket.
     #[must_use]
     pub fn rpc_address(&self) -> Option<SocketAddr> {
-        self.running.rpc_address
+        self.running.addresses.rpc
+    }
+
+    /// Where Prometheus finds its metrics; none where they are not served.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.running.addresses.metrics
     }
 
     /// Waits until a signal asks the process to stop or a part of the node ends.
@@ -200,7 +207,13 @@ struct Running {
     /// Ends right after catch-up.
     sync: tokio::task::JoinHandle<()>,
     rpc: CancellationToken,
-    rpc_address: Option<SocketAddr>,
+    addresses: Addresses,
+}
+
+/// Where clients find it.
+struct Addresses {
+    rpc: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
 }
 
 /// The signals that ask the process to stop. Taken before anything is opened, so that none kills a node that is just starting.
@@ -308,10 +321,13 @@ fn start(
     let (query, queries) = App::start(query, ends.on_application_failure())?;
     let bus = heard.bus.clone();
     let sources = shared.sources(query, (&mempool, &evidence), heard, snapshot);
+    let metrics = metrics::bind(settings, &sources, rpc_runtime)?;
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
+    let metrics_address = metrics.map(|server| metrics::serve(server, &rpc, rpc_runtime));
     let Shared { network, events, .. } = shared;
     let threads = vec![engine, executor, pool, queries, pruning, accusing, following];
-    Ok(Running { bus, network, mempool, evidence, events, threads, sync, rpc, rpc_address })
+    let addresses = Addresses { rpc: rpc_address, metrics: metrics_address.flatten() };
+    Ok(Running { bus, network, mempool, evidence, events, threads, sync, rpc, addresses })
 }
 
 /// Has the executor bring the application back, in its turn.

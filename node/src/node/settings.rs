@@ -46,6 +46,8 @@ pub struct Settings {
     pub rpc: RpcSettings,
     /// Whether transactions and blocks are indexed by their events.
     pub is_indexed: bool,
+    /// Prometheus; none where it is not served.
+    pub metrics: Option<MetricsSettings>,
     /// Who hears where blocks are on their way; nobody but in tests.
     pub probe: Probe,
 }
@@ -100,6 +102,16 @@ pub struct RpcSettings {
     pub laddr: Option<String>,
     /// Limits.
     pub limits: rpc::Limits,
+}
+
+/// Prometheus.
+pub struct MetricsSettings {
+    /// Where to listen: `host:port`.
+    pub address: String,
+    /// Connections at a time; 0 is no limit.
+    pub connections_max: usize,
+    /// What CometBFT's names begin with.
+    pub namespace: String,
 }
 
 impl ChainSettings {

@@ -24,7 +24,7 @@ mod server;
 pub mod sources;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod uri;
 mod waiters;
 

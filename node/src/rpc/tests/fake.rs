@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) const HEIGHTS: u64 = 25;
 
-pub(super) fn height(number: u64) -> Height {
+pub(crate) fn height(number: u64) -> Height {
     Height::try_from(number).unwrap()
 }
 
@@ -372,7 +372,7 @@ impl Evidence for FakeEvidence {
     }
 }
 
-pub(super) fn sources() -> Sources {
+pub(crate) fn sources() -> Sources {
     let snapshot = snapshot(&Chain::new());
     sources_with(Arc::new(ArcSwap::from_pointee(snapshot)))
 }

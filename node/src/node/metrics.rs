@@ -1,0 +1,34 @@
+//! The port of the metrics.
+
+use super::Settings;
+use crate::metrics::{Metrics, MetricsServer};
+use crate::rpc::sources::Sources;
+use std::net::SocketAddr;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+/// Listens, where metrics are wanted.
+pub(super) fn bind(
+    settings: &Settings,
+    sources: &Sources,
+    runtime: &Runtime,
+) -> anyhow::Result<Option<MetricsServer>> {
+    let Some(wanted) = &settings.metrics else { return Ok(None) };
+    let metrics = Metrics::new(&wanted.namespace, sources.clone());
+    let bound = MetricsServer::bind(&wanted.address, wanted.connections_max, metrics);
+    Ok(Some(runtime.block_on(bound)?))
+}
+
+/// Serves until `stop`; where.
+pub(super) fn serve(
+    server: MetricsServer,
+    stop: &CancellationToken,
+    runtime: &Runtime,
+) -> Option<SocketAddr> {
+    let address = server.local_addr();
+    if let Some(address) = address {
+        tracing::info!(address = format!("http://{address}/metrics"), "metrics");
+    }
+    runtime.spawn(server.run(stop.clone()));
+    address
+}
