@@ -151,7 +151,7 @@ impl Blocks {
             chain_size_bytes: at.add("chain_size_bytes", "Bytes of all blocks since the start"),
             total_txs: at.add("total_txs", "Transactions of all blocks since the start"),
             left_out: at.add(
-                "blocks_left_out",
+                "left_out_blocks",
                 "Blocks that are in no figure, as too many came between two questions",
             ),
         }

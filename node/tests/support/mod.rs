@@ -436,6 +436,7 @@ impl Net {
                 initial_height: self.initial_height,
                 term: 64,
             },
+            metrics: None,
             rpc: RpcSettings {
                 laddr: Some("tcp://127.0.0.1:0".into()),
                 limits: rpc::Limits::default(),
