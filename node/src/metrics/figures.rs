@@ -93,7 +93,7 @@ impl Figures {
         let label = (Cow::from("chain_id"), Cow::from(chain_id.to_owned()));
         let root = registry.sub_registry_with_labels(std::iter::once(label));
         Figures {
-            blocks: Blocks::new(names(root, namespace, "consensus")),
+            blocks: Blocks::new(root, namespace),
             consensus: Consensus::new(names(root, namespace, "consensus")),
             network: Network::new(root, namespace),
             pbft: Pbft::new(names(root, "tercet", "")),
@@ -125,7 +125,12 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    fn new(mut at: Names<'_>) -> Blocks {
+    fn new(root: &mut Registry, namespace: &str) -> Blocks {
+        let left_out = names(root, "tercet", "").add(
+            "blocks_left_out",
+            "Blocks that are in no figure, as too many came between two questions",
+        );
+        let mut at = names(root, namespace, "consensus");
         let interval = exponential_buckets(INTERVAL_FIRST, 2.0, INTERVAL_BUCKETS);
         let interval_seconds = Histogram::new(interval);
         let help = "Time between a block's header and that of the block before it";
@@ -150,10 +155,7 @@ impl Blocks {
             size_bytes: at.add("block_size_bytes", "Size of the last block"),
             chain_size_bytes: at.add("chain_size_bytes", "Bytes of all blocks since the start"),
             total_txs: at.add("total_txs", "Transactions of all blocks since the start"),
-            left_out: at.add(
-                "left_out_blocks",
-                "Blocks that are in no figure, as too many came between two questions",
-            ),
+            left_out,
         }
     }
 }
