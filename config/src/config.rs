@@ -134,6 +134,8 @@ pub struct RpcConfig {
     pub max_open_connections: usize,
     /// `unsafe`: whether there are the routes that change what the node does.
     pub has_unsafe: bool,
+    /// `ui`: whether there is a page for people at `/ui`.
+    pub ui: bool,
     /// `max_subscription_clients`: clients that subscribe, and as many that wait in `broadcast_tx_commit`.
     pub max_subscription_clients: usize,
     /// `max_subscriptions_per_client`.
@@ -308,6 +310,7 @@ impl Default for RpcConfig {
             cors_allowed_headers: words(&headers),
             max_open_connections: 900,
             has_unsafe: false,
+            ui: true,
             max_subscription_clients: 100,
             max_subscriptions_per_client: 5,
             subscription_buffer_size: 200,

@@ -81,6 +81,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!("rpc.cors_allowed_methods", rpc.cors_allowed_methods, "Methods that they may use."),
     key!("rpc.cors_allowed_headers", rpc.cors_allowed_headers, "Headers that they may send."),
     key!("rpc.max_open_connections", rpc.max_open_connections, "Connections at a time; 0 is no limit."),
+    key!("rpc.ui", rpc.ui, "Whether there is a page for people at /ui, which shows what the RPC tells anyway."),
     key!("rpc.unsafe", rpc.has_unsafe, "Whether clients may dial peers and empty the mempool (dial_seeds, dial_peers, unsafe_flush_mempool)."),
     key!("rpc.max_subscription_clients", rpc.max_subscription_clients, "Clients that subscribe to events at a time, and as many that wait for a commit."),
     key!("rpc.max_subscriptions_per_client", rpc.max_subscriptions_per_client, "Subscriptions of one client."),

@@ -224,6 +224,7 @@ fn rpc(config: &RpcConfig) -> RpcSettings {
             websocket_write_buffer_size: config.websocket_write_buffer_size,
             close_on_slow_client: config.close_on_slow_client,
             has_unsafe: config.has_unsafe,
+            ui: config.ui,
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,
             max_request_batch_size: config.max_request_batch_size,

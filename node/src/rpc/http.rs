@@ -5,7 +5,7 @@ use super::params::{self, Args};
 use super::replies::Room;
 use super::routes::{self, Answer, Method, ROUTES, STREAM_ONLY};
 use super::server::{Api, Held};
-use super::{health, stream, uri};
+use super::{health, stream, ui, uri};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use http_body_util::{BodyExt as _, Full};
@@ -76,9 +76,17 @@ impl Handler {
         reply
     }
 
+    /// Whether there is a page for people: it needs events.
+    fn has_page(&self) -> bool {
+        self.api.limits.ui && !self.api.limits.stored_only
+    }
+
     /// The page at `/`: every route with its arguments. Links are relative, so nothing that the client sent stands in it.
     fn list(&self) -> Reply {
         let mut page = String::from("<html><body><br>Available endpoints:<br>");
+        if self.has_page() {
+            page.push_str("<a href=\"/ui\">/ui</a> (a page that shows this node)<br>");
+        }
         let mut names: Vec<_> =
             ROUTES.iter().filter(|route| routes::is_served(&self.api, route)).collect();
         names.sort_by_key(|route| (!route.params.is_empty(), route.name));
@@ -103,6 +111,9 @@ impl Handler {
             "/" | "" | "//" => self.post(request.into_body()).await,
             "/healthz" => health_reply(health::alive(&self.api).await),
             "/readyz" => health_reply(health::ready(&self.api).await),
+            _ if self.has_page() && path.starts_with(ui::PATH) => {
+                ui::file(path).unwrap_or_else(not_found)
+            }
             _ => self.by_uri(request).await,
         }
     }

@@ -25,6 +25,7 @@ pub mod sources;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
+mod ui;
 mod uri;
 mod waiters;
 

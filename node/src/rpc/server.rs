@@ -72,6 +72,8 @@ pub struct Limits {
     pub cors: Cors,
     /// Only the routes that read stored blocks and states: those of CometBFT's `inspect`, for data without a node.
     pub stored_only: bool,
+    /// Whether there is a page for people at `/ui`.
+    pub ui: bool,
 }
 
 impl Default for Limits {
@@ -91,6 +93,7 @@ impl Default for Limits {
             read_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             cors: Cors::default(),
+            ui: true,
             stored_only: false,
         }
     }

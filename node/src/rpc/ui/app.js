@@ -18,7 +18,7 @@ const state = { height: 0, seen: 0, metas: [], txs: [], commits: [], validators:
 
 function connect() {
   const url = new URL("websocket", location.href);
-  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  url.protocol = url.protocol.replace("http", "ws");
   const socket = net.socket = new WebSocket(url);
   socket.onopen = () => {
     net.pause = 500;
