@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::sync::atomic::AtomicU64;
 
 /// A figure with a fraction.
-pub(super) type Real = Gauge<f64, AtomicU64>;
+type Real = Gauge<f64, AtomicU64>;
 
 /// The shortest block interval that has a bucket of its own, in seconds, and how many buckets, each twice as wide, follow.
 const INTERVAL_FIRST: f64 = 0.002;
@@ -201,8 +201,8 @@ struct Network {
     mempool_size: Gauge,
     mempool_size_bytes: Gauge,
     peers: Gauge,
-    peer_receive_bytes: Family<OfPeer, Gauge>,
-    peer_send_bytes: Family<OfPeer, Gauge>,
+    peer_receive_bytes: Family<OfPeer, Counter>,
+    peer_send_bytes: Family<OfPeer, Counter>,
 }
 
 impl Network {
@@ -219,8 +219,8 @@ impl Network {
             mempool_size,
             mempool_size_bytes,
             peers: p2p.add("peers", "Connected peers"),
-            peer_receive_bytes: p2p.add("peer_receive_bytes_total", came),
-            peer_send_bytes: p2p.add("peer_send_bytes_total", went),
+            peer_receive_bytes: p2p.add("peer_receive_bytes", came),
+            peer_send_bytes: p2p.add("peer_send_bytes", went),
         }
     }
 
@@ -236,8 +236,8 @@ impl Network {
         self.peer_send_bytes.clear();
         for peer in peers {
             let label = OfPeer { peer_id: peer.id };
-            self.peer_receive_bytes.get_or_create(&label).set(whole(peer.received_bytes));
-            self.peer_send_bytes.get_or_create(&label).set(whole(peer.sent_bytes));
+            self.peer_receive_bytes.get_or_create(&label).inc_by(peer.received_bytes);
+            self.peer_send_bytes.get_or_create(&label).inc_by(peer.sent_bytes);
         }
     }
 }
@@ -247,7 +247,7 @@ struct Pbft {
     view: Gauge,
     start_view: Gauge,
     view_changing: Gauge,
-    view_changes: Gauge,
+    view_changes: Counter,
     primary: Gauge,
     view_change_timeout_seconds: Real,
     quorum_power: Gauge,
@@ -257,7 +257,7 @@ struct Pbft {
     held: Family<Held, Gauge>,
     clock_off_seconds: Gauge,
     fault: Gauge,
-    discarded: Family<Thrown, Gauge>,
+    discarded: Family<Thrown, Counter>,
     build: Family<Build, Gauge>,
 }
 
@@ -303,7 +303,7 @@ impl Pbft {
         for one in sources.status.discarded() {
             // Peers are summed: one that connects under ever new names is not to make ever new series.
             let label = Thrown { reason: one.reason, class: one.class.unwrap_or("none") };
-            self.discarded.get_or_create(&label).inc_by(whole(one.count));
+            self.discarded.get_or_create(&label).inc_by(one.count);
         }
         let moniker = snapshot.node.moniker.clone();
         self.build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION"), moniker }).set(1);
@@ -315,7 +315,8 @@ impl Pbft {
         self.start_view.set(whole(pbft.start_view.number()));
         let changing = pbft.promise.is_some_and(|promise| promise > pbft.view);
         self.view_changing.set(i64::from(changing));
-        self.view_changes.set(whole(pbft.view_changes));
+        let more = pbft.view_changes.saturating_sub(self.view_changes.get());
+        self.view_changes.inc_by(more);
         self.primary.set(i64::from(pbft.primary == Some(snapshot.key.address())));
         self.view_change_timeout_seconds.set(pbft.timeout.as_secs_f64());
         self.quorum_power.set(whole(pbft.quorum));

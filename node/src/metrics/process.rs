@@ -1,16 +1,18 @@
 //! Figures of the process, as Prometheus' own clients name them. Source: `proc(5)`.
 
-use super::figures::{Real, whole};
+use super::figures::whole;
 use nix::unistd::{SysconfVar, sysconf};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::fs;
+use std::sync::atomic::AtomicU64;
 
 /// Memory, files, processor time.
 pub(super) struct Process {
     resident_memory_bytes: Gauge,
     open_fds: Gauge,
-    cpu_seconds: Real,
+    cpu_seconds: Counter<f64, AtomicU64>,
 }
 
 impl Process {
@@ -18,13 +20,13 @@ impl Process {
         let process = Process {
             resident_memory_bytes: Gauge::default(),
             open_fds: Gauge::default(),
-            cpu_seconds: Real::default(),
+            cpu_seconds: Counter::default(),
         };
         let at = registry.sub_registry_with_prefix("process");
         let (memory, files) = (process.resident_memory_bytes.clone(), process.open_fds.clone());
         at.register("resident_memory_bytes", "Resident memory", memory);
         at.register("open_fds", "Open file descriptors", files);
-        at.register("cpu_seconds_total", "Processor time", process.cpu_seconds.clone());
+        at.register("cpu_seconds", "Processor time", process.cpu_seconds.clone());
         process
     }
 }
@@ -47,7 +49,8 @@ pub(super) fn read(process: &Process) {
         && let Some(second) = value(SysconfVar::CLK_TCK)
     {
         #[expect(clippy::cast_precision_loss, reason = "seconds of 285 million years")]
-        process.cpu_seconds.set(ticks as f64 / second as f64);
+        let now = ticks as f64 / second as f64;
+        process.cpu_seconds.inc_by((now - process.cpu_seconds.get()).max(0.0));
     }
 }
 
