@@ -38,6 +38,7 @@ testnet: build ## Start four validators, commit transactions, stop with Ctrl-C
 	@$(TARGET_DIR)/release/tercet-testnet up --validators $(VALIDATORS) --demo-txs $(DEMO_TXS) $(ARGS)
 
 test: prepare ## Run every test
+	@scripts/prepare.sh browser
 	@scripts/build.sh cargo test $(FLAGS)
 	@scripts/build.sh cargo build $(FLAGS)
 	@scripts/light-wasm.sh

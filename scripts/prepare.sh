@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes this machine ready to build Tercet: a C++ compiler and libclang (for RocksDB), and cargo. Installs with apt what is missing
-# and nothing else; silent where nothing is. TERCET_NO_APT=1 forbids the installation.
+# and nothing else; silent where nothing is. TERCET_NO_APT=1 forbids the installation. `prepare.sh browser` wants chromium too.
 set -euo pipefail
 
 readonly CXX="${CXX:-clang++}"
@@ -64,3 +64,8 @@ if [ "${#packages[@]}" -gt 0 ]; then
     [ "${#packages[@]}" -eq 0 ] || fail "still missing after the installation: ${packages[*]} (CXX is $CXX)"
 fi
 check_cargo
+
+# The test of the web page wants a real browser; without one it says so and is skipped.
+if [ "${1:-}" = browser ] && ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
+    (install_packages chromium) || say "without chromium the test of the web page is skipped"
+fi
