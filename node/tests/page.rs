@@ -70,12 +70,22 @@ impl Tab {
         // Or it would wait once the pipe is full.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let mut http = TcpStream::connect(&address).await.expect("it listens");
-        let put = format!("PUT /json/new HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let put = format!("PUT /json/new HTTP/1.1\r\nHost: {address}\r\n\r\n");
         http.write_all(put.as_bytes()).await.expect("sent");
-        let mut reply = String::new();
-        http.read_to_string(&mut reply).await.expect("text");
-        let (_, body) = reply.split_once("\r\n\r\n").expect("a body");
-        let made: Value = serde_json::from_str(body).expect("JSON");
+        // The browser keeps the connection open.
+        let (mut reply, mut piece) = (Vec::new(), [0; 4096]);
+        let body = loop {
+            let read = http.read(&mut piece).await.expect("an answer");
+            assert_ne!(read, 0, "the connection ended");
+            reply.extend_from_slice(&piece[..read]);
+            let text = String::from_utf8_lossy(&reply);
+            if let Some((_, body)) = text.split_once("\r\n\r\n")
+                && body.ends_with("}\n")
+            {
+                break body.to_owned();
+            }
+        };
+        let made: Value = serde_json::from_str(&body).expect("JSON");
         let url = made["webSocketDebuggerUrl"].as_str().expect("an address");
         let stream = TcpStream::connect(&address).await.expect("it listens");
         let (socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("a socket");
