@@ -248,7 +248,9 @@ impl Bus {
         if rings.is_empty() {
             return;
         }
-        self.wait_for_room(&rings, event.block_height());
+        let block = event.block_height();
+        self.wait_for_room(&rings, block);
+        event.share(&self.0.held);
         let weight = event.weight();
         self.0.held.fetch_add(weight, Ordering::AcqRel);
         let event = Arc::new(Counted { event, weight, held: Arc::clone(&self.0.held) });
@@ -256,7 +258,7 @@ impl Bus {
             ring.push(number, &event);
         }
         drop(event);
-        while self.held_bytes() > EVENTS_BYTES_MAX && lock(&self.0.all).end_slowest() {}
+        while self.held_bytes() > EVENTS_BYTES_MAX && lock(&self.0.all).end_slowest(block) {}
     }
 
     fn wait_for_room(&self, rings: &[Arc<Ring>], block: Option<Height>) {
@@ -335,10 +337,11 @@ impl All {
         }
     }
 
-    /// Ends the subscription that has the oldest event to read; false where none has any.
-    fn end_slowest(&self) -> bool {
+    /// Ends the subscription that has the oldest event to read; false where none has any. Whoever has read all but what is told of
+    /// `block` just now lags behind nothing.
+    fn end_slowest(&self, block: Option<Height>) -> bool {
         let rings = self.groups.values().flat_map(Group::all);
-        let slowest = rings.filter_map(|ring| Some((ring.oldest()?, ring)));
+        let slowest = rings.filter_map(|ring| Some((ring.oldest(block)?, ring)));
         let slowest = slowest.min_by_key(|(oldest, _)| *oldest);
         slowest.is_some_and(|(_, ring)| {
             ring.end(End::OutOfCapacity);
@@ -395,8 +398,11 @@ impl Ring {
         self.wake.notify_one();
     }
 
-    fn oldest(&self) -> Option<u64> {
-        lock(&self.state).queue.front().map(|(number, _)| *number)
+    /// The number of the oldest event, where it is not about `block`.
+    fn oldest(&self, block: Option<Height>) -> Option<u64> {
+        let state = lock(&self.state);
+        let (number, event) = state.queue.front()?;
+        (block.is_none() || event.block_height() != block).then_some(*number)
     }
 
     fn take(&self) -> Option<Result<Arc<Counted>, End>> {

@@ -18,6 +18,7 @@ use crate::store::Applied;
 use bytes::Bytes;
 use prost::Message as _;
 use query::Keys;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::{self as pb, ResponseFinalizeBlock, ValidatorUpdate};
@@ -161,19 +162,39 @@ pub struct Executed {
     /// The block.
     pub block: Arc<SealedBlock>,
     results: Results,
+    /// Counted from the first event about it that is kept on, until the last of them is gone.
+    share: OnceLock<Share>,
+}
+
+/// Bytes that somebody keeps.
+#[derive(Debug)]
+struct Share {
+    bytes: usize,
+    held: Arc<AtomicUsize>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 impl Executed {
     /// A block that was just executed.
     #[must_use]
     pub fn new(block: Arc<SealedBlock>, applied: Arc<Applied>) -> Executed {
-        Executed { block, results: Results::Applied(applied) }
+        Executed { block, results: Results::Applied(applied), share: OnceLock::new() }
     }
 
     /// A block from the store.
     #[must_use]
     pub fn stored(block: Arc<SealedBlock>, results: ResponseFinalizeBlock) -> Executed {
-        Executed { block, results: Results::Stored(Box::new(results)) }
+        Executed { block, results: Results::Stored(Box::new(results)), share: OnceLock::new() }
+    }
+
+    /// About how many bytes block and results have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.block.bytes().len() + self.results().encoded_len()
     }
 
     /// What the application answered.
@@ -255,12 +276,26 @@ impl Event {
         }
     }
 
-    /// About how many bytes it keeps in memory with its JSON.
+    /// Counts the block that it keeps, whichever part of it it tells of, once for all events about it.
+    pub(crate) fn share(&self, held: &Arc<AtomicUsize>) {
+        let (Data::Block(executed)
+        | Data::Header(executed)
+        | Data::BlockEvents(executed)
+        | Data::Tx(executed, _)) = &self.data
+        else {
+            return;
+        };
+        executed.share.get_or_init(|| {
+            let bytes = executed.bytes();
+            held.fetch_add(bytes, Ordering::AcqRel);
+            Share { bytes, held: Arc::clone(held) }
+        });
+    }
+
+    /// About how many bytes it keeps in memory with its JSON, beside the block that it shares with others.
     pub(crate) fn weight(&self) -> usize {
         let parts = match &self.data {
-            Data::Block(executed) => {
-                executed.block.bytes().len() + executed.results().encoded_len()
-            }
+            Data::Block(executed) => executed.bytes(),
             Data::BlockEvents(executed) => executed.results().encoded_len(),
             Data::Tx(executed, index) => {
                 let tx = executed.block.txs().get(*index).map_or(0, Bytes::len);

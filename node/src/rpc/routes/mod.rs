@@ -15,8 +15,12 @@ use super::params::{Args, Kind, Param};
 use super::replies::Room;
 use super::server::Api;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) use txs::broadcast_sync;
+
+/// How long a search waits for others.
+const SEARCH_WAIT: Duration = Duration::from_millis(300);
 
 /// A route.
 pub(crate) struct Route {
@@ -265,11 +269,19 @@ pub(crate) async fn call(api: &Api, method: Method, args: Args) -> Result<Answer
             asking(api, method, args).await
         }
         searching @ (Method::TxSearch | Method::BlockSearch) => {
-            blocking(api, &api.searches, (searching, args)).await
+            search_soon(api, (searching, args)).await
         }
         stored => blocking(api, &api.reads, (stored, args)).await,
     };
     answer.map_err(RpcError::internal)
+}
+
+/// Searches answer soon or not at all.
+async fn search_soon(api: &Api, call: (Method, Args)) -> Result<Answer, String> {
+    let place = Arc::clone(&api.searches).acquire_owned();
+    let place = tokio::time::timeout(SEARCH_WAIT, place).await;
+    let place = place.map_err(|_| "too many searches are under way, try again".to_owned())?;
+    in_place(api, place.map_err(|error| error.to_string())?, call).await
 }
 
 /// Routes whose answers may be large and do not come from the store: few at a time, until there is room for the answer.
@@ -294,7 +306,15 @@ async fn blocking(
 ) -> Result<Answer, String> {
     // A call that is given up keeps its place until its read is done; another until there is room for its answer.
     let place = api.bounded(Arc::clone(places).acquire_owned()).await?;
-    let place = place.map_err(|error| error.to_string())?;
+    in_place(api, place.map_err(|error| error.to_string())?, (method, args)).await
+}
+
+/// The same with a place.
+async fn in_place(
+    api: &Api,
+    place: OwnedSemaphorePermit,
+    (method, args): (Method, Args),
+) -> Result<Answer, String> {
     let reading = api.clone();
     let read = move || match method {
         Method::Status => node::status(&reading),

@@ -14,10 +14,20 @@ use super::{Answer, page, per_page};
 use crate::events::query::{Condition, Decimal, Order, QUERY_BYTES_MAX, Query, Test, date, time};
 use crate::events::{BLOCK_HEIGHT_KEY, TX_HASH_KEY, TX_HEIGHT_KEY};
 use crate::store::index::{Accepts, Found, Index, Scope, Search, TxAt};
+use prost::Message as _;
 use std::sync::Arc;
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
 use tercet_consensus::block::SealedBlock;
+
+/// The most bytes of blocks, or of transactions with their results, in a page that has more than one.
+const PAGE_BYTES_MAX: usize = 32 << 20;
+/// The most bytes of blocks that are read for one.
+const READ_BYTES_MAX: usize = 128 << 20;
+
+fn too_large() -> String {
+    "the page is too large: ask for a smaller per_page".to_owned()
+}
 
 /// How a page is asked for.
 struct Page {
@@ -95,9 +105,13 @@ pub(super) fn block_search(api: &Api, args: &Args) -> Result<Answer, String> {
     let asked = Page::new(args, 1, true)?;
     let found = searched(&index, Scope::Blocks, (&query, &asked))?;
     page(asked.number, asked.size, found.total)?;
-    let mut blocks: Vec<BlockReply> = Vec::new();
+    let (mut blocks, mut bytes): (Vec<BlockReply>, usize) = (Vec::new(), 0);
     for (height, _) in found.places {
         if let Some(block) = api.sources.blocks.block(height)? {
+            bytes += block.bytes().len();
+            if bytes > PAGE_BYTES_MAX && !blocks.is_empty() {
+                return Err(too_large());
+            }
             blocks.push(Some(&*block).into());
         }
     }
@@ -234,11 +248,13 @@ struct Records<'a> {
     api: &'a Api,
     proves: bool,
     last: Option<(Arc<SealedBlock>, ResponseFinalizeBlock)>,
+    read_bytes: usize,
+    page_bytes: usize,
 }
 
 impl<'a> Records<'a> {
     fn new(api: &'a Api, proves: bool) -> Records<'a> {
-        Records { api, proves, last: None }
+        Records { api, proves, last: None, read_bytes: 0, page_bytes: 0 }
     }
 
     /// The transaction at a place; none where its block was pruned meanwhile.
@@ -246,7 +262,11 @@ impl<'a> Records<'a> {
         let is_last = |(block, _): &(Arc<SealedBlock>, _)| block.header().height == height;
         if !self.last.as_ref().is_some_and(is_last) {
             let blocks = &self.api.sources.blocks;
+            if self.read_bytes > READ_BYTES_MAX {
+                return Err(too_large());
+            }
             self.last = blocks.block(height)?.zip(blocks.results(height)?);
+            self.read_bytes += self.last.as_ref().map_or(0, |(block, _)| block.bytes().len());
         }
         let Some((block, results)) = &self.last else { return Ok(None) };
         let at = usize::try_from(number).unwrap_or(usize::MAX);
@@ -254,6 +274,11 @@ impl<'a> Records<'a> {
         let Some(((tx, hash), result)) = found.zip(results.tx_results.get(at)) else {
             return Ok(None);
         };
+        let bytes = tx.len() + result.encoded_len();
+        if self.page_bytes > 0 && self.page_bytes + bytes > PAGE_BYTES_MAX {
+            return Err(too_large());
+        }
+        self.page_bytes += bytes;
         let proof = if self.proves { tx_proof(block.tx_hashes(), at) } else { None };
         Ok(Some(TxReply {
             hash: Hex(hash.to_vec()),

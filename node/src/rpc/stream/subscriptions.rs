@@ -19,6 +19,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+/// How often an event that waits looks whether its subscription has ended.
+const LOOK_FOR_END: Duration = Duration::from_millis(500);
 /// How long an event may wait for a place among what is written (CometBFT `rpc/core/events.go`).
 const SLOW: Duration = Duration::from_secs(10);
 /// The most bytes of events of a connection that wait to be written; one that is larger waits alone.
@@ -258,7 +260,11 @@ impl Pump {
         // Before it is copied for this client.
         let units = data.len().div_ceil(UNIT_BYTES).clamp(1, OUT_BYTES_MAX / UNIT_BYTES);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let room = self.in_time(Arc::clone(&self.room).acquire_many_owned(units)).await?;
+        // One that was ended meanwhile keeps no event any longer, and its end is told next.
+        let room = tokio::select! {
+            () = self.ended() => return Ok(()),
+            room = self.in_time(Arc::clone(&self.room).acquire_many_owned(units)) => room?,
+        };
         let room = room.map_err(|_| Stuck)?;
         let data = std::str::from_utf8(&data).ok().and_then(|data| serde_json::from_str(data).ok());
         let Some(data) = data else { return Ok(()) };
@@ -268,6 +274,13 @@ impl Pump {
         json::append(&mut out, &reply).expect("events always serialize");
         jsonrpc::end(&mut out);
         self.queue(Bytes::from_owner(Held(out, room))).await
+    }
+
+    /// Waits until the subscription has ended.
+    async fn ended(&self) {
+        while !self.subscription.is_ended() {
+            tokio::time::sleep(LOOK_FOR_END).await;
+        }
     }
 
     async fn tell_end(&self, reason: &str) -> Result<(), Stuck> {
