@@ -9,6 +9,7 @@ mod home_files;
 mod init;
 mod inspect;
 mod keys;
+mod light;
 mod logging;
 mod moved;
 mod query;
@@ -66,6 +67,8 @@ enum Command {
     Start(start::Start),
     /// Make the homes of a network.
     Testnet(testnet::Testnet),
+    /// Verify a chain from one trusted height without running a node.
+    Light(Box<light::Light>),
     /// Print what a running node says of itself, as JSON.
     Status(status::Status),
     /// Send transactions.
@@ -159,6 +162,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(replay) => return replay.run(global),
         Command::Init(init) => init.run(global),
         Command::Testnet(testnet) => testnet.run(),
+        Command::Light(light) => light.run(global),
         Command::Status(status) => status.run(),
         Command::Keys(keys) => keys.run(global),
         Command::ShowNodeId(show) => show.run(global),
