@@ -20,6 +20,8 @@ use tokio::sync::watch;
 
 /// How often progress is told while headers are missing.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+/// The same where everything is there.
+const SYNCED_EVERY: Duration = Duration::from_secs(30);
 
 /// Flags of `light`.
 #[derive(Debug, Args)]
@@ -244,7 +246,7 @@ async fn watch_progress(mut progress: watch::Receiver<Progress>, root: u64) -> a
                 told.changes(&now)?;
                 check(&now, root)?;
             }
-            _ = ticks.tick() => told.rate(&progress.borrow().clone())?,
+            _ = ticks.tick() => told.tick(&progress.borrow().clone())?,
         }
     }
 }
@@ -295,6 +297,15 @@ impl Told {
         use Condition::{Synced, Syncing, Unconfirmed};
         let follows = |condition| matches!(condition, Synced | Syncing | Unconfirmed);
         !(self.condition.is_some_and(follows) && follows(condition))
+    }
+
+    /// Time passes.
+    fn tick(&mut self, progress: &Progress) -> anyhow::Result<()> {
+        let follows = progress.status.condition == Condition::Synced;
+        if follows && self.at.elapsed() < SYNCED_EVERY {
+            return Ok(());
+        }
+        self.rate(progress)
     }
 
     fn rate(&mut self, progress: &Progress) -> anyhow::Result<()> {

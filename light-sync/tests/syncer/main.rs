@@ -1,0 +1,7 @@
+//! The syncer against nodes that are served here, over HTTP: honest ones and others.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod node;
+mod providers;
+mod store;
+mod sync;
