@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use tercet_light_core::header::Height;
 use tercet_light_core::options::OptionsError;
 use tercet_light_core::planner::{
-    Answer, Condition, Config, Event, Failure, Fault, Finished, Fork, Planner, ProviderId, Request,
-    RequestId, Role, Status,
+    Answer, Config, Event, Failure, Fault, Finished, Fork, Planner, ProviderId, Request, RequestId,
+    Role, Status,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -36,6 +36,8 @@ pub struct Progress {
     pub anchors: u64,
     /// Who is not asked any more and why, by name.
     pub refused: Vec<(String, Fault)>,
+    /// How many are left to fetch from; witnesses are only compared with.
+    pub providers: usize,
 }
 
 /// How it ended.
@@ -69,7 +71,7 @@ type Reply = (RequestId, Result<Answer, Failure>);
 /// See the [module](self).
 pub struct Syncer {
     planner: Planner,
-    providers: BTreeMap<ProviderId, Arc<dyn Provider>>,
+    providers: BTreeMap<ProviderId, Source>,
     store: Arc<Mutex<Store>>,
     /// At most [`tercet_light_core::planner::REQUESTS_MAX`]: each ends at its deadline, with which the planner forgets it.
     requests: JoinSet<Reply>,
@@ -91,12 +93,14 @@ impl Syncer {
             if !planner.add_provider(id, source.role) {
                 return Err(SyncError::Providers);
             }
-            providers.insert(id, source.provider);
+            providers.insert(id, source);
         }
         let top = restored.anchors.last().map(|(block, _)| block.height());
         planner.restore(restored.anchors, restored.edges);
         let status = planner.status();
-        let progress = Progress { status, headers: 0, anchors: 0, refused: vec![] };
+        let left = count_providers(&providers, &status);
+        let progress =
+            Progress { status, headers: 0, anchors: 0, refused: vec![], providers: left };
         Ok(Syncer {
             planner,
             providers,
@@ -144,8 +148,8 @@ impl Syncer {
     }
 
     fn send(&mut self, request: Request) {
-        let Some(provider) = self.providers.get(&request.provider) else { return };
-        let reply = provider.ask(&request.what, request.bytes_max);
+        let Some(source) = self.providers.get(&request.provider) else { return };
+        let reply = source.provider.ask(&request.what, request.bytes_max);
         let wait = request.deadline.since(clock::now());
         self.requests.spawn(async move {
             let reply = tokio::time::timeout(wait, reply).await;
@@ -225,6 +229,7 @@ impl Syncer {
                     .iter()
                     .map(|(id, fault)| (self.name(*id), fault.clone()))
                     .collect();
+                progress.providers = count_providers(&self.providers, &status);
                 progress.status = status;
                 progress.headers += headers;
                 progress.anchors += anchors;
@@ -234,14 +239,13 @@ impl Syncer {
     }
 
     fn name(&self, id: ProviderId) -> String {
-        self.providers.get(&id).map_or(String::new(), |provider| provider.name().to_owned())
+        let name = |source: &Source| source.provider.name().to_owned();
+        self.providers.get(&id).map_or(String::new(), name)
     }
 }
 
-impl Progress {
-    /// Whether it can go on by itself no more: the root is wrong or too old.
-    #[must_use]
-    pub fn needs_root(&self) -> bool {
-        matches!(self.status.condition, Condition::RootRefuted | Condition::Expired)
-    }
+/// How many are left to fetch from.
+fn count_providers(all: &BTreeMap<ProviderId, Source>, status: &Status) -> usize {
+    let refused = |id: &ProviderId| status.refused.iter().any(|(other, _)| other == id);
+    all.iter().filter(|(id, source)| source.role == Role::Provider && !refused(id)).count()
 }

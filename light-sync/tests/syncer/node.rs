@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 /// How a node behaves.
 #[derive(Clone, Debug)]
-pub enum Manner {
+pub(crate) enum Manner {
     Honest,
     /// Of this height it serves another header.
     Lies(Height),
@@ -55,8 +55,8 @@ struct State {
 }
 
 /// A node that serves until it is dropped.
-pub struct Node {
-    pub url: String,
+pub(crate) struct Node {
+    pub(crate) url: String,
     state: Arc<State>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -68,7 +68,7 @@ impl Drop for Node {
 }
 
 /// A chain whose last block is some minutes old.
-pub fn chain(last: Height) -> Chain {
+pub(crate) fn chain(last: Height) -> Chain {
     let start = Time::from_unix(clock::now().unix_seconds() - 3_600, 5).unwrap();
     Chain::new(Spec { last, start, rotate_every: 50, rotate_count: 1, ..Spec::default() })
 }
@@ -76,7 +76,7 @@ pub fn chain(last: Height) -> Chain {
 type Body = BoxBody<Bytes, Infallible>;
 
 impl Node {
-    pub async fn new(chain: &Chain, manner: Manner) -> Node {
+    pub(crate) async fn new(chain: &Chain, manner: Manner) -> Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(State {
@@ -100,25 +100,25 @@ impl Node {
         Node { url, state, task }
     }
 
-    pub fn provider(&self) -> RpcProvider {
+    pub(crate) fn provider(&self) -> RpcProvider {
         RpcProvider::new(self.url.parse().unwrap())
     }
 
     /// Heights of each `blockchain` so far.
-    pub fn runs(&self) -> Vec<(Height, Height)> {
+    pub(crate) fn runs(&self) -> Vec<(Height, Height)> {
         self.state.runs.lock().unwrap().clone()
     }
 
-    pub fn posts(&self) -> usize {
+    pub(crate) fn posts(&self) -> usize {
         self.state.posts.load(Ordering::SeqCst)
     }
 
     /// Serves so many runs of headers and no more.
-    pub fn limit_runs(&self, count: usize) {
+    pub(crate) fn limit_runs(&self, count: usize) {
         self.state.runs_left.store(count, Ordering::SeqCst);
     }
 
-    pub fn grow(&self, last: Height) {
+    pub(crate) fn grow(&self, last: Height) {
         self.state.chain.lock().unwrap().grow(last);
     }
 }
@@ -160,20 +160,10 @@ async fn serve(
 
 fn endless() -> Body {
     let start = Bytes::from_static(b"{\"result\":\"");
-    let frames = tokio_stream(start);
-    StreamBody::new(frames).boxed()
-}
-
-/// Frames without end.
-fn tokio_stream(
-    start: Bytes,
-) -> impl futures::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + Sync {
     let more = Bytes::from(vec![b'a'; 16 << 10]);
-    futures::stream::iter(std::iter::once(start).chain(std::iter::repeat(more)))
-        .map(|bytes| Ok(Frame::data(bytes)))
+    let all = std::iter::once(start).chain(std::iter::repeat(more));
+    StreamBody::new(futures::stream::iter(all.map(|part| Ok(Frame::data(part))))).boxed()
 }
-
-use futures::StreamExt as _;
 
 fn replies(state: &State, body: &Value) -> Option<Value> {
     let Some(calls) = body.as_array() else { return reply(state, body) };
@@ -264,4 +254,4 @@ fn validators(chain: &mut Chain, height: Height, page: u64) -> Value {
 }
 
 /// Longer than anything here takes.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);

@@ -109,7 +109,8 @@ async fn a_dropped_sync_goes_on_where_it_was() {
     let nodes = [honest(&chain).await, honest(&chain).await, honest(&chain).await];
     nodes.iter().for_each(|node| node.limit_runs(8));
     let all: Vec<&Node> = nodes.iter().collect();
-    let first = sync(folder.path(), &config, &all, |now| now.headers >= 200).await;
+    let climbed = |now: &Progress| now.status.verified.is_some_and(|top| top.height == 900);
+    let first = sync(folder.path(), &config, &all, |now| climbed(now) && now.headers >= 200).await;
     assert!(first.status.missing > 0);
     let kept = summary(folder.path()).unwrap();
     assert!(kept.missing > 0);
@@ -121,6 +122,18 @@ async fn a_dropped_sync_goes_on_where_it_was() {
     assert_whole(folder.path(), &chain, 1);
     let third = sync(folder.path(), &config, &all, is_synced).await;
     assert_eq!((third.anchors, third.headers), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_root_leaves_nobody_to_fetch_from() {
+    let (folder, chain) = (tempfile::tempdir().unwrap(), chain(50));
+    let nodes = [&honest(&chain).await, &honest(&chain).await];
+    let mut config = config(&chain, 7);
+    config.root.hash = chain.hash(8);
+    let progress = sync(folder.path(), &config, &nodes, |now| now.providers == 0).await;
+    let other = |(_, fault): &(String, Fault)| *fault == Fault::OtherRoot(7);
+    assert!(progress.refused.iter().all(other), "{:?}", progress.refused);
+    assert_eq!((progress.headers, progress.status.trusted), (0, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

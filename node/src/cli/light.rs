@@ -260,7 +260,16 @@ fn check(progress: &Progress, root: u64) -> anyhow::Result<()> {
         Condition::Expired => bail!(
             "what is trusted is older than the trusting period: choose a newer --trust-height and --trust-hash, and another --dir"
         ),
-        _ => Ok(()),
+        // A fork ends it in a better way.
+        Condition::Frozen => Ok(()),
+        _ if progress.providers > 0 => Ok(()),
+        _ => {
+            let why = progress.refused.last();
+            let why = why.map_or(String::new(), |(name, fault)| format!(" ({name}: {fault})"));
+            bail!(
+                "nobody is left to fetch from{why}: is the root right, and the chain? Name other nodes with --provider"
+            )
+        }
     }
 }
 
