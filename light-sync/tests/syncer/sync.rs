@@ -1,6 +1,7 @@
 //! Whole syncs.
 
 use crate::node::{LONG, Manner, Node, chain};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tercet_light_core::header::Height;
@@ -114,11 +115,20 @@ async fn a_dropped_sync_goes_on_where_it_was() {
     assert!(first.status.missing > 0);
     let kept = summary(folder.path()).unwrap();
     assert!(kept.missing > 0);
+    let store = Store::open(folder.path(), &config.root).unwrap();
+    let kept_heights: BTreeSet<Height> =
+        (1..=900).filter(|height| store.header(*height).unwrap().is_some()).collect();
+    drop(store);
     let fresh = [honest(&chain).await, honest(&chain).await, honest(&chain).await];
     let all: Vec<&Node> = fresh.iter().collect();
     let second = sync(folder.path(), &config, &all, is_synced).await;
     // Not one anchor is new, and as many headers as were missing.
     assert_eq!((second.anchors, second.headers), (0, kept.missing));
+    let runs: Vec<_> = fresh.iter().flat_map(Node::runs).filter(|(low, high)| low < high).collect();
+    assert!(!runs.is_empty());
+    for (low, high) in runs {
+        assert_eq!(kept_heights.range(low..=high).next(), None, "{low} to {high}");
+    }
     assert_whole(folder.path(), &chain, 1);
     let third = sync(folder.path(), &config, &all, is_synced).await;
     assert_eq!((third.anchors, third.headers), (0, 0));
