@@ -276,6 +276,8 @@ fn check(progress: &Progress, root: u64) -> anyhow::Result<()> {
 /// What was told last.
 struct Told {
     condition: Option<Condition>,
+    /// Whether it was told that everything is there.
+    synced: bool,
     refused: usize,
     headers: u64,
     at: Instant,
@@ -284,7 +286,7 @@ struct Told {
 impl Told {
     fn new(progress: &Progress) -> Told {
         let headers = progress.headers;
-        Told { condition: None, refused: 0, headers, at: Instant::now() }
+        Told { condition: None, synced: false, refused: 0, headers, at: Instant::now() }
     }
 
     /// What changed other than numbers.
@@ -298,6 +300,7 @@ impl Told {
             self.rate(progress)?;
         }
         self.condition = Some(condition);
+        self.synced |= condition == Condition::Synced;
         Ok(())
     }
 
@@ -305,7 +308,8 @@ impl Told {
     fn is_worth_telling(&self, condition: Condition) -> bool {
         use Condition::{Synced, Syncing, Unconfirmed};
         let follows = |condition| matches!(condition, Synced | Syncing | Unconfirmed);
-        !(self.condition.is_some_and(follows) && follows(condition))
+        let first = condition == Synced && !self.synced;
+        first || !(self.condition.is_some_and(follows) && follows(condition))
     }
 
     /// Time passes.
