@@ -120,7 +120,7 @@ fn a_wrong_value_names_its_line_its_key_and_what_is_right() {
         ("[p2p]\ntransport = \"udp\"", ["p2p.transport", "\"tcp\" or \"quic\""]),
         ("log_level = \"loud\"", ["log_level", "debug"]),
         ("moniker = 1979-05-27", ["moniker", "a string"]),
-        ("rpc = 5", ["unknown key \"rpc\"", "rpc.laddr"]),
+        ("rpc = 5", ["unknown key \"rpc\"", "did you mean \"rpc."]),
         ("moniker = \"a", ["config.toml line 1", ""]),
         ("moniker = \"a\"\nmoniker = \"b\"", ["config.toml line 2", "duplicate"]),
     ] {
