@@ -71,6 +71,8 @@ pub struct Engine {
     pub(super) clock: ClockWatch,
     /// The clocks at the start of this turn.
     pub(super) now: Now,
+    /// When votes were published last.
+    pub(super) votes_at: Instant,
 }
 
 impl Engine {
@@ -78,7 +80,7 @@ impl Engine {
     #[must_use]
     pub fn new(parts: Parts, me: Option<Address>, applied: Option<Height>, at: Now) -> Engine {
         let now = at.instant;
-        let engine = Engine {
+        let mut engine = Engine {
             now: at,
             work: Work::new(parts.work.clone(), now),
             me,
@@ -98,6 +100,7 @@ impl Engine {
             failure: None,
             recent: VecDeque::new(),
             clock: ClockWatch::default(),
+            votes_at: now,
             parts,
         };
         engine.publish();
@@ -162,7 +165,11 @@ impl Engine {
         if self.height() != before {
             self.moved();
         }
-        while self.try_advance()? {}
+        // What happened at a height is told before the replica leaves it.
+        self.publish();
+        while self.try_advance()? {
+            self.publish();
+        }
         self.look();
         self.publish();
         self.failure.take().map_or(Ok(Turn::Continue), Err)

@@ -3,6 +3,7 @@
 use super::run::Engine;
 use crate::events::{Step, VoteSeen};
 use std::sync::Arc;
+use std::time::Duration;
 use tendermint::{Hash, Time};
 use tercet_consensus::block::BlockId;
 use tercet_consensus::key::Address;
@@ -11,6 +12,8 @@ use tercet_consensus::view::View;
 
 /// The phases of votes, in the order in which a snapshot has them.
 const PHASES: [Phase; 2] = [Phase::Prepare, Phase::Commit];
+/// Votes alone are published so often: all of them are written anew each time, and there are twice as many as validators.
+const VOTES_EVERY: Duration = Duration::from_millis(50);
 
 /// The state.
 #[derive(Clone, Debug, Default)]
@@ -47,14 +50,14 @@ pub struct Snapshot {
     pub step: Option<Step>,
     /// The block that is accepted in the view.
     pub accepted: Option<BlockId>,
-    /// The votes of the view: PREPARE, COMMIT.
+    /// The votes of the view: PREPARE, COMMIT; as they were when anything else changed last, or a moment ago.
     pub votes: [Arc<Vec<VoteSeen>>; 2],
 }
 
 impl Engine {
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
         let replica = self.parts.core.replica();
-        let last = self.parts.snapshot.load();
+        let last = self.parts.snapshot.load_full();
         let view_now = (replica.height().value(), replica.view().number(), self.view_changes);
         let promise = replica.promise().map(View::number);
         let prepared = replica.prepared().map(|(view, id)| (view.number(), id.hash));
@@ -65,9 +68,10 @@ impl Engine {
             && last.clock_off_secs == self.clock.off_secs()
             && last.behind == self.parts.sync.is_behind()
             && (last.step, last.accepted) == (Some(self.phase()), replica.accepted())
-            && PHASES.map(|phase| replica.votes(phase)) == [0, 1].map(|at| last.counted(at))
             && last.connected.iter().copied().eq(self.peers.direct());
-        if same {
+        let counted = PHASES.map(|phase| replica.votes(phase)) == [0, 1].map(|at| last.counted(at));
+        let soon = self.now.instant.duration_since(self.votes_at) < VOTES_EVERY;
+        if same && (counted || soon) {
             return;
         }
         let anew = last.height != view_now.0;
@@ -92,6 +96,7 @@ impl Engine {
         };
         self.tell_moves(&last, &now);
         self.parts.snapshot.store(Arc::new(now));
+        self.votes_at = self.now.instant;
     }
 
     /// How far the view is.

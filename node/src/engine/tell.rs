@@ -54,8 +54,12 @@ impl Engine {
         }
     }
 
-    /// A prepare certificate is a polka, and locks: on the block of an earlier one again, or on another.
+    /// A prepare certificate is a polka, and locks: on the block of an earlier one again, or on another. What is decided without one here
+    /// was prepared elsewhere.
     fn tell_prepared(&self, (last, now): (&Snapshot, &Snapshot), at: Where) {
+        if now.prepared.is_none_or(|(view, _)| view != now.view) {
+            return;
+        }
         self.tell_round(Kind::Polka, at);
         let block = |snapshot: &Snapshot| snapshot.prepared.map(|(_, hash)| hash);
         match block(last).filter(|_| last.height == now.height) {

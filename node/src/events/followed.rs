@@ -15,6 +15,9 @@ use tercet_consensus::block::SealedBlock;
 
 /// Executed blocks that wait; further ones are read from the store when it is their turn.
 const EXECUTED_MAX: usize = 8;
+/// Blocks that are indexed before the events of one are published, where the index is behind: it gains on the chain, and events do not wait
+/// for all of it.
+const INDEXED_BEFORE: usize = 16;
 /// How long nothing is indexed after a failure, while no block comes.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -88,9 +91,12 @@ impl Follower {
 
     /// One step; false where there is no handle any more.
     fn turn(&mut self) -> bool {
+        // Events come without end while somebody listens to them: they must not keep the index from going on.
+        let indexed = self.executed.is_empty() && self.index_to(u64::MAX, 1);
         let never = crossbeam_channel::never();
         let told = if self.is_silent { &never } else { &self.parts.told };
         let pause = match (self.backlog().is_some(), self.has_failed) {
+            _ if indexed => Duration::ZERO,
             (true, false) => Duration::ZERO,
             (true, true) => RETRY,
             (false, _) => Duration::MAX,
@@ -105,7 +111,7 @@ impl Follower {
                 Err(_) => self.is_silent = true,
             },
             recv(self.woken) -> _ => self.catch_up_events(),
-            default(pause) => self.index_next(),
+            default(pause) => if !indexed { self.index_next() },
         }
         true
     }
@@ -122,6 +128,7 @@ impl Follower {
     fn executed(&mut self, executed: &Arc<Executed>) {
         let height = executed.height().value();
         self.has_failed = false;
+        self.index_to(height.saturating_sub(1), INDEXED_BEFORE);
         if self.backlog() == Some(height)
             && let Some(index) = &self.parts.index
         {
@@ -148,6 +155,7 @@ impl Follower {
     /// The events of the block after the last, read from the store where somebody listens.
     fn publish_stored(&mut self) {
         let height = self.published.saturating_add(1);
+        self.index_to(height, INDEXED_BEFORE);
         let is_heard = self.parts.bus.wanted() != Default::default();
         let stored = if is_heard { self.stored(height) } else { None };
         match stored {
@@ -161,6 +169,18 @@ impl Follower {
             self.parts.bus.publish(event);
         }
         self.published = executed.height().value();
+    }
+
+    /// Indexes what waits up to a height, but at most so many blocks; whether there was any.
+    fn index_to(&mut self, height: u64, most: usize) -> bool {
+        for nth in 0..most {
+            let waits = self.backlog().is_some_and(|next| next <= height);
+            if self.has_failed || !waits {
+                return nth > 0;
+            }
+            self.index_next();
+        }
+        true
     }
 
     /// Indexes a block that was executed before its turn could come.
@@ -245,6 +265,51 @@ mod tests {
         assert_eq!(found.is_some(), !results.tx_results.is_empty(), "{found:?}");
         drop(follow);
         while follower.turn() {}
+    }
+
+    fn subscribed(parts: &FollowParts, query: &str) -> crate::events::Subscription {
+        let most = Most { clients: 1, per_client: 1, events: 10_000 };
+        parts.bus.subscribe(1, Query::parse(query).unwrap(), most).unwrap()
+    }
+
+    fn round() -> Event {
+        use crate::events::{Data, Kind, Step, Where};
+        let view = tercet_consensus::view::View::ZERO;
+        let at = Where { height: height(5), view, step: Step::Propose };
+        Event::new(Kind::NewRound, Data::Round(at))
+    }
+
+    #[test]
+    fn the_index_goes_on_while_events_of_consensus_come_without_end() {
+        let (_folder, chain) = chain_of(BLOCKS);
+        let index = Index::open(&_folder.path().join("index"), &chain).unwrap();
+        let (sender, told) = bounded(1_000);
+        let parts = FollowParts { chain, index: Some(index.clone()), bus: Bus::default(), told };
+        let _subscription = subscribed(&parts, "tm.event = 'NewRound'");
+        (0..1_000).for_each(|_| sender.send(round()).unwrap());
+        let (_follow, mut follower) = Follow::new(parts, Some(height(BLOCKS)));
+        (0..BLOCKS).for_each(|_| assert!(follower.turn()));
+        assert_eq!(index.next(), Some(BLOCKS + 1));
+    }
+
+    #[tokio::test]
+    async fn who_hears_of_a_transaction_finds_it_though_the_index_was_behind() {
+        let (_folder, parts, follow, mut follower) = follower(None);
+        let subscription = subscribed(&parts, "tm.event = 'NewBlock'");
+        let block = parts.chain.block(height(7)).unwrap().unwrap();
+        let results = parts.chain.results(height(7)).unwrap().unwrap();
+        let state = parts.chain.state().unwrap().unwrap();
+        let applied = Applied { height: height(7), results, state, offences: Default::default() };
+        follow.executed(&block, &Arc::new(applied));
+        // It may take the wake-up first.
+        let heard = loop {
+            assert!(follower.turn());
+            if follower.published == 7 {
+                break subscription.next().await.unwrap();
+            }
+        };
+        assert_eq!(heard.block_height(), Some(height(1)));
+        assert_eq!(parts.index.unwrap().next(), Some(8));
     }
 
     #[tokio::test]

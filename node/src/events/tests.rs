@@ -23,7 +23,8 @@ fn attribute(key: &str, value: &str, index: bool) -> pb::EventAttribute {
     pb::EventAttribute { key: key.into(), value: value.into(), index }
 }
 
-fn executed() -> Arc<Executed> {
+/// A block with events of its own and transactions with theirs.
+pub(super) fn executed() -> Arc<Executed> {
     let (_folder, chain) = chain_of(3);
     let block = chain.block(Height::from(3u32)).unwrap().unwrap();
     let event = |kind: &str| pb::Event {

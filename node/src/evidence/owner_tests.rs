@@ -89,6 +89,11 @@ impl Rig {
 
     /// A block at `height` with this evidence is executed.
     fn grow(&mut self, height: u32, evidence: &[&pb::Evidence]) {
+        self.grow_from(height, evidence, 0);
+    }
+
+    /// The same; evidence of heights below `floor` is too old for ever after it.
+    fn grow_from(&mut self, height: u32, evidence: &[&pb::Evidence], floor: u64) {
         let validators = Arc::new(signers(1).validators);
         let proposer = validators.at(0).expect("four").address;
         let evidence = evidence.iter().map(|raw| (*raw).clone()).collect();
@@ -104,7 +109,7 @@ impl Rig {
         let applied = Applied {
             height: Height::from(height),
             results: Default::default(),
-            state: state(height, &validators),
+            state: State { evidence_floor: floor, ..state(height, &validators) },
             offences: offences.iter().map(super::super::Key::to_bytes).collect(),
         };
         self.chain.apply(&applied).expect("a disk");
@@ -226,6 +231,19 @@ fn what_is_too_old_goes() {
     assert!(rig.chain.pending_evidence().expect("a disk").is_empty());
     let peer = rig.offer(bytes(&piece(5, 1, 0)));
     assert_eq!((rig.pending(), rig.counted("stale", peer)), (0, 1));
+}
+
+/// The application may raise the age: what was too old before it stays so.
+#[test]
+fn what_is_below_the_lowest_height_of_evidence_goes_however_young_it_is() {
+    let mut rig = Rig::new(5);
+    rig.evidence.votes(pair(4, 1, 0));
+    rig.evidence.votes(pair(5, 1, 0));
+    rig.run();
+    assert_eq!(rig.pending(), 2);
+    rig.grow_from(6, &[], 5);
+    assert_eq!(*rig.evidence.pending()[0], piece(5, 1, 0));
+    assert_eq!((rig.pending(), rig.chain.pending_evidence().expect("a disk").len()), (1, 1));
 }
 
 #[test]

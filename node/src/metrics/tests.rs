@@ -48,6 +48,121 @@ fn blocks_count_once_and_what_is_so_now_is_told_each_time() {
     assert_eq!(value(&again, "cometbft_consensus_total_txs"), txs as f64, "no block counts twice");
 }
 
+/// A series without its label of the chain, as it is written.
+fn of(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let has = |series: &str| {
+        let label = |(key, value): &(&str, &str)| series.contains(&format!("{key}=\"{value}\""));
+        series.split('{').next() == Some(name) && labels.iter().all(label)
+    };
+    series(text).into_iter().find(|(series, _)| has(series)).map(|(_, value)| value)
+}
+
+/// The chain of the fakes: heights 2 to 25, a second apart; the fourth of four validators, of power 10 each, signs nothing.
+#[test]
+fn every_figure_says_what_the_chain_and_the_replica_are() {
+    let sources = fake::sources();
+    let mut metrics = Metrics::new("cometbft", sources.clone());
+    metrics.walk = Walk::from(None);
+    let text = metrics.text().expect("readable");
+    let sizes: usize = (2..=25)
+        .filter_map(|at| sources.blocks.meta(fake::height(at)).expect("stored"))
+        .map(|meta| meta.size_bytes)
+        .sum();
+    let last = sources.blocks.meta(fake::height(25)).expect("stored").expect("there");
+    let me = sources.status.snapshot().expect("readable").key.address().to_string();
+    let (me, peer) = (me.as_str(), "cf4a66aa29e5123abfdfbdf485da6788bb8e46d1");
+    let expected: &[(&str, &[(&str, &str)], f64)] = &[
+        ("cometbft_consensus_height", &[], 26.0),
+        ("cometbft_consensus_rounds", &[], 0.0),
+        ("cometbft_consensus_num_txs", &[], 0.0),
+        ("cometbft_consensus_block_size_bytes", &[], last.size_bytes as f64),
+        ("cometbft_consensus_chain_size_bytes_total", &[], sizes as f64),
+        ("cometbft_consensus_block_interval_seconds_count", &[], 23.0),
+        ("cometbft_consensus_block_interval_seconds_sum", &[], 23.0),
+        ("cometbft_consensus_validators", &[], 4.0),
+        ("cometbft_consensus_validators_power", &[], 40.0),
+        ("cometbft_consensus_missing_validators", &[], 1.0),
+        ("cometbft_consensus_missing_validators_power", &[], 10.0),
+        ("cometbft_consensus_validator_power", &[("validator_address", me)], 10.0),
+        ("cometbft_consensus_validator_last_signed_height", &[("validator_address", me)], 24.0),
+        ("cometbft_blocksync_syncing", &[], 0.0),
+        ("cometbft_mempool_size", &[], 2.0),
+        ("cometbft_mempool_size_bytes", &[], 6.0),
+        ("cometbft_p2p_peers", &[], 1.0),
+        ("cometbft_p2p_peer_receive_bytes_total", &[("peer_id", peer)], 200.0),
+        ("cometbft_p2p_peer_send_bytes_total", &[("peer_id", peer)], 100.0),
+        ("tercet_view", &[], 0.0),
+        ("tercet_start_view", &[], 0.0),
+        ("tercet_view_changing", &[], 0.0),
+        ("tercet_view_changes_total", &[], 0.0),
+        ("tercet_primary", &[], 1.0),
+        ("tercet_view_change_timeout_seconds", &[], 0.3),
+        ("tercet_quorum_power", &[], 27.0),
+        ("tercet_faulty_power_max", &[], 13.0),
+        ("tercet_connected_validators", &[], 4.0),
+        ("tercet_connected_validators_power", &[], 40.0),
+        ("tercet_clock_off_seconds", &[], -3_600.0),
+        ("tercet_fault", &[], 0.0),
+        ("tercet_blocks_left_out_total", &[], 0.0),
+        ("tercet_build", &[("version", env!("CARGO_PKG_VERSION")), ("moniker", "a<b")], 1.0),
+    ];
+    let wrong = expected.iter().filter_map(|(name, labels, right)| {
+        let found = of(&text, name, labels);
+        (found != Some(*right)).then_some((name, found, right))
+    });
+    assert_eq!(wrong.collect::<Vec<_>>(), []);
+    for absent in ["tercet_held", "cometbft_consensus_validator_missed_blocks"] {
+        assert_eq!(of(&text, absent, &[]), None, "{absent}");
+    }
+}
+
+#[test]
+fn figures_follow_the_replica_and_the_peers() {
+    use tercet_consensus::view::View;
+    let (sources, status) = fake::sources_to_change();
+    let mut metrics = Metrics::new("cometbft", sources);
+    metrics.walk = Walk::from(None);
+    let held = |text: &str| of(text, "tercet_held", &[("reason", "stale")]);
+    let mut snapshot = (**status.load()).clone();
+    let absent = snapshot.pbft.validators[3].address;
+    snapshot.pbft.hold = Some("stale");
+    snapshot.pbft.view_changes = 3;
+    snapshot.pbft.promise = Some(View::ZERO.next());
+    snapshot.pbft.primary = Some(snapshot.pbft.validators[1].address);
+    snapshot.pbft.validators[3].connected = false;
+    snapshot.fault = Some("gone".to_owned());
+    snapshot.catching_up = true;
+    // This node is the validator that signs nothing, and has no power any more.
+    (snapshot.key, snapshot.power) = (fake::validators().list()[3].key, 0);
+    status.store(std::sync::Arc::new(snapshot.clone()));
+    let text = metrics.text().expect("readable");
+    assert_eq!(held(&text), Some(1.0), "{text}");
+    let missed = [("validator_address", &absent.to_string()[..])];
+    let expected = [
+        ("tercet_view_changes_total", &[][..], Some(3.0)),
+        ("tercet_view_changing", &[], Some(1.0)),
+        ("tercet_primary", &[], Some(0.0)),
+        ("tercet_fault", &[], Some(1.0)),
+        ("tercet_connected_validators", &[], Some(3.0)),
+        ("tercet_connected_validators_power", &[], Some(30.0)),
+        ("cometbft_blocksync_syncing", &[], Some(1.0)),
+        ("cometbft_consensus_validator_power", &[], None),
+        // Blocks 2 to 25 hold the commits of heights 1 to 24.
+        ("cometbft_consensus_validator_missed_blocks", &missed[..], Some(24.0)),
+    ];
+    let wrong = expected.iter().filter(|(name, labels, right)| of(&text, name, labels) != *right);
+    assert_eq!(wrong.collect::<Vec<_>>(), Vec::<&(&str, &[(&str, &str)], Option<f64>)>::new());
+    snapshot.pbft.hold = None;
+    snapshot.pbft.view_changes = 5;
+    snapshot.pbft.promise = Some(View::ZERO);
+    status.store(std::sync::Arc::new(snapshot));
+    let text = metrics.text().expect("readable");
+    assert_eq!(held(&text), None, "it signs again");
+    assert_eq!(of(&text, "tercet_view_changes_total", &[]), Some(5.0), "counted once");
+    assert_eq!(of(&text, "tercet_view_changing", &[]), Some(0.0), "it is there");
+    assert_eq!(of(&text, "cometbft_consensus_validator_missed_blocks", &missed), Some(24.0));
+}
+
 #[test]
 fn the_namespace_is_that_of_the_configuration() {
     let text = Metrics::new("chain", fake::sources()).text().expect("readable");

@@ -29,6 +29,25 @@ pub(crate) fn chain_of(blocks: u64) -> (TempDir, Chain) {
     (dir, chain)
 }
 
+/// The same with what the application answered to each block.
+pub(crate) fn chain_with(
+    folder: &std::path::Path,
+    blocks: u64,
+    results: impl Fn(&SealedBlock) -> ResponseFinalizeBlock,
+) -> Chain {
+    let chain = Chain::open(&folder.join("chain")).unwrap();
+    let mut state = genesis(1);
+    chain.init(&state).unwrap();
+    for at in 1..=blocks {
+        save(&chain, at..=at);
+        let applied = after(&state, at, state.next_validators.clone(), state.params.clone());
+        let applied = Applied { results: results(&block(at, 2).0), ..applied };
+        chain.apply(&applied).unwrap();
+        state = applied.state;
+    }
+    chain
+}
+
 /// Block `at` with the commit of the block before it, and its own commit.
 fn block(at: u64, txs: u8) -> (Arc<SealedBlock>, Commit) {
     let last = (at > 1).then(|| samples::commit(at - 1, samples::block_id(), false));

@@ -350,3 +350,71 @@ fn a_suspicion_between_two_heights_counts_in_the_view_of_the_new_one() {
     rig.turn(Vec::new());
     assert_eq!(rig.view_changes(), [2]);
 }
+
+/// The votes of all others for `block`.
+fn votes_for(rig: &Rig, phase: Phase, block: &SealedBlock) -> Vec<Event> {
+    let vote = |index: &u32| {
+        let vote = rig.s.vote(phase, *index, 0, block.id());
+        let vote = rig.s.context().vote(vote, &Direct).expect("valid");
+        input(Input::Vote(vote))
+    };
+    let me = rig.me;
+    (0..4).filter(|index| *index != me).collect::<Vec<_>>().iter().map(vote).collect()
+}
+
+/// PREPAREs and COMMITs that come together decide in one turn, and the next height begins in it.
+#[test]
+fn all_steps_that_a_turn_passes_are_told() {
+    use crate::events::Data;
+    use crate::events::bus::Most;
+    use crate::events::query::Query;
+    let mut rig = Rig::new(backup());
+    rig.knows_rules();
+    let query = Query::parse("tm.event EXISTS").expect("a query");
+    let most = Most { clients: 1, per_client: 1, events: 100 };
+    let _subscription = rig.bus.subscribe(1, query, most).expect("room");
+    let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    rig.propose(&block);
+    assert!(rig.told.try_iter().count() > 0);
+    let prepares = votes_for(&rig, Phase::Prepare, &block);
+    let commits = votes_for(&rig, Phase::Commit, &block);
+    rig.turn(prepares.into_iter().chain(commits).collect());
+    assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1));
+    let told = rig.told.try_iter().filter_map(|event| match &event.data {
+        Data::Round(at) | Data::NewRound(at, ..) => {
+            Some((event.kind.name(), at.height.value(), at.step.number()))
+        }
+        _ => None,
+    });
+    let (here, next) = (u64::from(HEIGHT), u64::from(HEIGHT) + 1);
+    let expected = [
+        ("Polka", here, 4),
+        ("Lock", here, 4),
+        ("ValidBlock", here, 4),
+        ("NewRoundStep", here, 6),
+        ("NewRoundStep", here, 8),
+        ("NewRound", next, 2),
+        ("NewRoundStep", next, 3),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+/// All votes are written anew for those who look: not for each of them.
+#[test]
+fn votes_alone_are_shown_a_moment_later_and_with_whatever_else_changes_at_once() {
+    let mut rig = Rig::new(backup());
+    let block = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    rig.propose(&block);
+    let shown = |rig: &Rig| rig.snapshot.load().votes.each_ref().map(|votes| votes.len());
+    let before = shown(&rig);
+    let mut commits = votes_for(&rig, Phase::Commit, &block).into_iter();
+    rig.turn(commits.by_ref().take(1).collect());
+    assert_eq!(shown(&rig), before);
+    rig.after(Duration::from_millis(49));
+    assert_eq!(shown(&rig), before);
+    rig.after(Duration::from_millis(1));
+    assert_eq!(shown(&rig), [before[0], before[1] + 1]);
+    // A quorum of PREPAREs changes the step.
+    rig.turn(votes_for(&rig, Phase::Prepare, &block));
+    assert!(shown(&rig)[0] > before[0], "{:?}", shown(&rig));
+}

@@ -10,6 +10,7 @@ use crate::engine::run::{Engine, Parts, Pool, Primary, Snapshot};
 use crate::engine::signer::LocalSigner;
 use crate::engine::work::WorkSettings;
 use crate::engine::{EngineError, Event};
+use crate::events::{Bus, Tell};
 use crate::execution::{Done, Job, Outcome};
 use crate::mempool::RelayMap;
 use crate::network::{Class, PeerId};
@@ -168,6 +169,9 @@ pub(super) struct Rig {
     /// The peer of each validator; that of `me` is not used.
     pub(super) peers: Vec<PeerId>,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where events of consensus go, and what is on its way there.
+    pub(super) bus: Bus,
+    pub(super) told: Receiver<crate::events::Event>,
     /// The clock.
     pub(super) now: Instant,
 }
@@ -220,6 +224,8 @@ impl Rig {
         let address = s.validators.at(me).expect("four").address;
         let (jobs, queue) = crossbeam_channel::unbounded();
         let snapshot = Arc::<ArcSwap<Snapshot>>::default();
+        let bus = Bus::default();
+        let (tell, told) = Tell::new(&bus);
         let parts = Parts {
             core: core(&s, address, &outside),
             sets,
@@ -243,7 +249,7 @@ impl Rig {
             },
             stale_until,
             relay: RelayMap::default(),
-            tell: Default::default(),
+            tell,
             snapshot: snapshot.clone(),
         };
         let now = Instant::now();
@@ -252,7 +258,7 @@ impl Rig {
         let mut engine = Engine::new(parts, Some(address), applied, at);
         engine.start(at).expect("a sound disk");
         let peers = (0..4).map(|_| PeerId::random()).collect();
-        let mut rig = Rig { s, me, engine, outside, jobs: queue, peers, snapshot, now };
+        let mut rig = Rig { s, me, engine, outside, jobs: queue, peers, snapshot, bus, told, now };
         rig.turn(Vec::new());
         rig
     }

@@ -308,3 +308,29 @@ fn the_version_of_the_application_after_an_update_is_that_of_the_parameters() {
         assert_eq!(rig.chain.state().expect("read").expect("there").app_version, right);
     }
 }
+
+/// The version is compared before what says whether a block belongs here: one of another place or chain says nothing of the application.
+#[test]
+fn another_version_is_the_applications_fault_in_the_next_block_of_this_chain_alone() {
+    use tercet_consensus::block::Block;
+    let applied = |change: &dyn Fn(&mut Block)| {
+        let mut rig = Rig::new();
+        let (_, last) = rig.advance(1, &[], None);
+        let next = rig.propose(2, &[], Some(last));
+        let mut block = next.block().clone();
+        block.header.version.app = 12;
+        change(&mut block);
+        let block = std::sync::Arc::new(tercet_consensus::block::SealedBlock::seal(block));
+        rig.apply(&block).expect_err("another version")
+    };
+    let error = applied(&|_| {});
+    assert!(matches!(error, ExecutionError::Diverged { field: "version.app", .. }), "{error}");
+    let changes: [&dyn Fn(&mut Block); 2] =
+        [&|block| block.header.chain_id = "another-chain".parse().expect("a name"), &|block| {
+            block.header.last_block_id = None
+        }];
+    for change in changes {
+        let error = applied(change);
+        assert!(matches!(error, ExecutionError::Sequence { .. }), "{error}");
+    }
+}

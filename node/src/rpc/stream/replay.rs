@@ -73,3 +73,35 @@ impl Replay {
         read.await.map_err(|_| "the node stops".to_owned())?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::Limits;
+    use crate::rpc::sources::Sources;
+    use crate::rpc::tests::fake;
+
+    const TX_BYTES: usize = 200_000;
+
+    /// A clock that goes on only while everything waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_block_that_is_told_again_takes_room_until_the_next_is_read() {
+        let same = fake::Same::new(vec![vec![7; TX_BYTES].into()]);
+        let sources = Sources { blocks: Arc::new(same), ..fake::sources() };
+        let api = Api::new(sources, Limits::default()).unwrap();
+        let query = Query::parse("tm.event = 'Tx'").unwrap();
+        let mut replay = Replay::new(&api, &query, 5);
+        let all = api.replies.available_permits();
+        let busy = api.replies.acquire_many(u32::try_from(all).unwrap()).await.unwrap();
+        let refused = replay.next().await.unwrap_err();
+        assert_eq!(refused, "too many large replies are on their way, try again");
+        drop(busy);
+        assert!(replay.next().await.unwrap().is_some());
+        let taken = all - api.replies.available_permits();
+        assert!(taken * 1024 > TX_BYTES, "{taken}");
+        assert!(replay.next().await.unwrap().is_some());
+        assert_eq!(all - api.replies.available_permits(), taken, "one block at a time");
+        drop(replay);
+        assert_eq!(api.replies.available_permits(), all);
+    }
+}

@@ -35,7 +35,7 @@ fn key(seed: u8) -> PublicKey {
     PublicKey::ed25519(secret.verifying_key().as_bytes()).unwrap()
 }
 
-pub(super) fn validators() -> Validators {
+pub(crate) fn validators() -> Validators {
     Validators::new((1..=4).map(|seed| (key(seed), 10))).unwrap()
 }
 
@@ -100,7 +100,7 @@ pub(super) fn block(number: u64, last: Option<&SealedBlock>, txs: Vec<Bytes>) ->
     SealedBlock::seal(Block { header, txs, evidence: Default::default(), last_commit })
 }
 
-pub(super) struct Chain(Vec<Arc<SealedBlock>>);
+pub(crate) struct Chain(Vec<Arc<SealedBlock>>);
 
 impl Chain {
     pub(super) fn new() -> Chain {
@@ -170,6 +170,49 @@ impl Blocks for Chain {
     }
     fn params(&self, _: Height) -> Found<Params> {
         Ok(Some(params()))
+    }
+}
+
+/// The chain of this file, but the block of every height is this one, with a result for each of its transactions.
+pub(crate) struct Same(Chain, Arc<SealedBlock>);
+
+impl Same {
+    pub(crate) fn new(txs: Vec<Bytes>) -> Same {
+        Same(Chain::new(), Arc::new(block(1, None, txs)))
+    }
+}
+
+impl Blocks for Same {
+    fn base(&self) -> Option<Height> {
+        self.0.base()
+    }
+    fn height(&self) -> Option<Height> {
+        self.0.height()
+    }
+    fn block(&self, _: Height) -> Found<Arc<SealedBlock>> {
+        Ok(Some(Arc::clone(&self.1)))
+    }
+    fn meta(&self, height: Height) -> Found<Meta> {
+        self.0.meta(height)
+    }
+    fn height_of(&self, hash: &Hash) -> Found<Height> {
+        self.0.height_of(hash)
+    }
+    fn seen_commit(&self, height: Height) -> Found<Commit> {
+        self.0.seen_commit(height)
+    }
+    fn canonical_commit(&self, height: Height) -> Found<Commit> {
+        self.0.canonical_commit(height)
+    }
+    fn results(&self, _: Height) -> Found<ResponseFinalizeBlock> {
+        let tx_results = vec![ExecTxResult::default(); self.1.txs().len()];
+        Ok(Some(ResponseFinalizeBlock { tx_results, ..Default::default() }))
+    }
+    fn validators(&self, height: Height) -> Found<Arc<Validators>> {
+        self.0.validators(height)
+    }
+    fn params(&self, height: Height) -> Found<Params> {
+        self.0.params(height)
     }
 }
 
@@ -373,8 +416,13 @@ impl Evidence for FakeEvidence {
 }
 
 pub(crate) fn sources() -> Sources {
-    let snapshot = snapshot(&Chain::new());
-    sources_with(Arc::new(ArcSwap::from_pointee(snapshot)))
+    sources_to_change().0
+}
+
+/// The same with the snapshot that they read.
+pub(crate) fn sources_to_change() -> (Sources, Arc<ArcSwap<Snapshot>>) {
+    let status = Arc::new(ArcSwap::from_pointee(snapshot(&Chain::new())));
+    (sources_with(Arc::clone(&status)), status)
 }
 
 fn sources_with(status: Arc<ArcSwap<Snapshot>>) -> Sources {
@@ -423,6 +471,20 @@ impl Drop for Running {
 
 /// A server with an index of what its blocks hold.
 pub(super) async fn start_indexed(limits: Limits) -> (tempfile::TempDir, Running) {
+    let (folder, index) = index();
+    (folder, start_with(limits, Some(index)).await)
+}
+
+/// The same index over a chain that has this block at every height.
+pub(super) async fn start_same(same: Same) -> (tempfile::TempDir, Running) {
+    let (folder, index) = index();
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&Chain::new())));
+    let sources = sources_with(snapshot.clone());
+    let sources = Sources { index: Some(index), blocks: Arc::new(same), ..sources };
+    (folder, start_on(Limits::default(), (sources, snapshot)).await)
+}
+
+fn index() -> (tempfile::TempDir, crate::store::index::Index) {
     let folder = tempfile::tempdir().unwrap();
     let index = crate::store::index::Index::open_alone(&folder.path().join("index")).unwrap();
     let chain = Chain::new();
@@ -430,7 +492,7 @@ pub(super) async fn start_indexed(limits: Limits) -> (tempfile::TempDir, Running
         let results = chain.results(height(at)).unwrap().unwrap();
         index.add(chain.at(height(at)).unwrap(), &results).unwrap();
     }
-    (folder, start_with(limits, Some(index)).await)
+    (folder, index)
 }
 
 pub(super) async fn start(limits: Limits) -> Running {
@@ -440,6 +502,13 @@ pub(super) async fn start(limits: Limits) -> Running {
 async fn start_with(limits: Limits, index: Option<crate::store::index::Index>) -> Running {
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&Chain::new())));
     let sources = Sources { index, ..sources_with(snapshot.clone()) };
+    start_on(limits, (sources, snapshot)).await
+}
+
+async fn start_on(
+    limits: Limits,
+    (sources, snapshot): (Sources, Arc<ArcSwap<Snapshot>>),
+) -> Running {
     let server = Server::bind("tcp://127.0.0.1:0", sources.clone(), limits).await.unwrap();
     let address = server.local_addr().unwrap();
     let stop = CancellationToken::new();

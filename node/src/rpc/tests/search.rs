@@ -1,8 +1,12 @@
 //! `tx`, `tx_search` and `block_search` over a small index.
 
 use super::fake::*;
-use crate::rpc::Limits;
+use crate::rpc::routes::{Method, call, find};
+use crate::rpc::server::Api;
+use crate::rpc::{Limits, params};
+use bytes::Bytes;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Blocks 2 to 25; those of even heights hold the transaction `a=<b>` with one event each, and their block another.
 async fn running() -> (tempfile::TempDir, Running) {
@@ -90,6 +94,60 @@ async fn blocks_are_found_by_their_own_events_the_last_first() {
     let heights: Vec<&Value> =
         blocks.iter().map(|block| &block["block"]["header"]["height"]).collect();
     assert_eq!(heights, ["8", "6", "4", "2"]);
+}
+
+const MIB: usize = 1 << 20;
+const TOO_LARGE: &str = "the page is too large: ask for a smaller per_page";
+
+fn bytes(mib: usize) -> Bytes {
+    vec![7; mib * MIB].into()
+}
+
+async fn page(running: &Running, method: &str, size: usize) -> Result<usize, String> {
+    let query = json!({"query": "app.key = '<v>'", "per_page": size.to_string()});
+    let reply = ask(running, method, query).await;
+    let list = if method == "tx_search" { "txs" } else { "blocks" };
+    match reply["error"]["data"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None => Ok(reply["result"][list].as_array().unwrap().len()),
+    }
+}
+
+#[tokio::test]
+async fn a_page_has_at_most_32_mib_and_is_asked_for_in_smaller_ones() {
+    let (_folder, running) = start_same(Same::new(vec![bytes(12)])).await;
+    for method in ["tx_search", "block_search"] {
+        assert_eq!(page(&running, method, 2).await, Ok(2), "{method}");
+        assert_eq!(page(&running, method, 3).await, Err(TOO_LARGE.to_owned()), "{method}");
+    }
+    // A page of one is never too large.
+    let (_folder, running) = start_same(Same::new(vec![bytes(33)])).await;
+    for method in ["tx_search", "block_search"] {
+        assert_eq!(page(&running, method, 1).await, Ok(1), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn small_transactions_in_large_blocks_are_not_read_without_end() {
+    let (_folder, running) = start_same(Same::new(vec![Bytes::from_static(b"a"), bytes(33)])).await;
+    assert_eq!(page(&running, "tx_search", 4).await, Ok(4));
+    assert_eq!(page(&running, "tx_search", 5).await, Err(TOO_LARGE.to_owned()));
+}
+
+/// Its clock goes on only while everything waits.
+#[tokio::test(start_paused = true)]
+async fn a_search_that_finds_no_place_is_refused_soon() {
+    let api = Api::new(sources(), Limits::default()).unwrap();
+    let all = u32::try_from(api.searches.available_permits()).unwrap();
+    let _busy = api.searches.acquire_many(all).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let args = params::from_json(find("tx_search").unwrap().params, None).unwrap();
+    let refused = call(&api, Method::TxSearch, args).await.err().unwrap();
+    let mut text = Vec::new();
+    crate::rpc::jsonrpc::error(&mut text, None, &refused);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("too many searches are under way, try again"), "{text}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use super::{Family, Index, Span};
 use crate::store::StoreError;
 use rocksdb::{DBRawIterator, ReadOptions};
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
 
@@ -97,12 +98,32 @@ struct Run<'a> {
     looked: HashMap<Prefix, Looked>,
 }
 
-/// The postings of one block.
+/// The postings of one block. What they take is used again for those of the next.
+#[derive(Default)]
 struct Looked {
-    height: u64,
+    height: Option<u64>,
     bytes: Vec<u8>,
-    /// Where in it the values of a spot are; empty for `is`.
-    values: HashMap<Spot, Vec<std::ops::Range<usize>>>,
+    /// Spots, in order, and where in it their values are; empty for `is`.
+    values: Vec<(Spot, Range<usize>)>,
+}
+
+impl Looked {
+    fn read(&mut self, family: Family, height: u64, bytes: &[u8]) {
+        self.height = Some(height);
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+        self.values.clear();
+        if matches!(family, Family::Has) {
+            self.values.extend(place::ranges(bytes));
+        }
+    }
+
+    /// The values of a spot.
+    fn values_at(&self, spot: Spot) -> impl Iterator<Item = &[u8]> {
+        let from = self.values.partition_point(|(at, _)| *at < spot);
+        let of_spot = self.values.iter().skip(from).take_while(move |(at, _)| *at == spot);
+        of_spot.filter_map(|(_, range)| self.bytes.get(range.clone()))
+    }
 }
 
 impl Index {
@@ -114,13 +135,30 @@ impl Index {
         self.search_within(search, SEARCH_MAX)
     }
 
-    /// [`Index::search`] with another limit.
+    /// [`Index::search`] with another limit. Where heights were pruned meanwhile, what was counted may be half of what was there and half
+    /// of what is left: it is searched again.
     pub(super) fn search_within(
         &self,
         search: &Search<'_>,
         limit: Duration,
     ) -> Result<Found, SearchError> {
-        let Some(span) = self.span() else { return Ok(Found::default()) };
+        let until = Instant::now() + limit;
+        loop {
+            let Some(span) = self.span() else { return Ok(Found::default()) };
+            let found = self.search_in(span, search, until)?;
+            if self.span().is_some_and(|now| now.base == span.base) {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Searches what is indexed.
+    pub(super) fn search_in(
+        &self,
+        span: Span,
+        search: &Search<'_>,
+        until: Instant,
+    ) -> Result<Found, SearchError> {
         let span = Span {
             base: span.base.max(search.heights.0),
             next: span.next.min(search.heights.1.saturating_add(1)),
@@ -128,8 +166,7 @@ impl Index {
         if span.base >= span.next {
             return Ok(Found::default());
         }
-        let (until, found) = (Instant::now() + limit, Found::default());
-        let (last, looked) = (None, HashMap::new());
+        let (last, looked, found) = (None, HashMap::new(), Found::default());
         let mut run = Run { index: self, search, span, until, steps: 0, found, last, looked };
         if !search.is.is_empty() {
             run.by_value()?;
@@ -179,8 +216,8 @@ impl<'a> Run<'a> {
     fn by_tag(&mut self, tag: &str, accepts: &dyn Fn(&str) -> bool) -> Result<(), SearchError> {
         let prefix = has_prefix(self.search.scope, tag);
         let mut list = self.list(Family::Has, &prefix);
-        while let Some((place, value)) = self.step(&mut list)? {
-            let fits = std::str::from_utf8(&value).is_ok_and(accepts);
+        while let Some((place, at)) = self.step(&mut list)? {
+            let fits = std::str::from_utf8(list.value(at)).is_ok_and(accepts);
             if fits && self.has_all(place, 1)? {
                 self.keep(place);
             }
@@ -204,12 +241,8 @@ impl<'a> Run<'a> {
             self.count()?;
             let prefix = has_prefix(search.scope, tag);
             let looked = self.look(Family::Has, &prefix, place.height)?;
-            let value = |at: &std::ops::Range<usize>| {
-                let bytes = looked.bytes.get(at.clone()).unwrap_or_default();
-                std::str::from_utf8(bytes).is_ok_and(accepts)
-            };
-            let values = looked.values.get(&place.spot);
-            if !values.is_some_and(|values| values.iter().any(value)) {
+            let fits = |value: &[u8]| std::str::from_utf8(value).is_ok_and(accepts);
+            if !looked.values_at(place.spot).any(fits) {
                 return Ok(false);
             }
         }
@@ -223,21 +256,12 @@ impl<'a> Run<'a> {
         prefix: &Prefix,
         height: u64,
     ) -> Result<&Looked, SearchError> {
-        let known = self.looked.get(prefix).is_some_and(|looked| looked.height == height);
-        if !known {
+        let looked = self.looked.entry(*prefix).or_default();
+        if looked.height != Some(height) {
             let found = self.index.get(family, &place::key(prefix, height))?;
-            let bytes = found.map_or_else(Vec::new, |bytes| bytes.to_vec());
-            let mut values: HashMap<Spot, Vec<std::ops::Range<usize>>> = HashMap::new();
-            if matches!(family, Family::Has) {
-                let mut end = 0;
-                for (spot, value) in place::values(&bytes) {
-                    end += place::VALUE_HEAD_BYTES + value.len();
-                    values.entry(spot).or_default().push(end - value.len()..end);
-                }
-            }
-            self.looked.insert(*prefix, Looked { height, bytes, values });
+            looked.read(family, height, found.as_deref().unwrap_or_default());
         }
-        Ok(self.looked.get(prefix).expect("it was put there above"))
+        Ok(looked)
     }
 
     /// Every height is looked at: those that are accepted are kept with all that is in them.
@@ -318,12 +342,13 @@ impl<'a> Run<'a> {
         let index = self.index;
         let entries = index.0.db.raw_iterator_cf_opt(index.family(family), options);
         let has_values = matches!(family, Family::Has);
-        let (descending, ready) = (self.search.descending, VecDeque::new());
-        List { entries, begun: false, descending, has_values, ready }
+        let (descending, begun, height) = (self.search.descending, false, 0);
+        let (bytes, ready) = (Vec::new(), VecDeque::new());
+        List { entries, begun, descending, has_values, height, bytes, ready }
     }
 
     /// The next entry of a list.
-    fn step(&mut self, list: &mut List<'_>) -> Result<Option<(Place, Vec<u8>)>, SearchError> {
+    fn step(&mut self, list: &mut List<'_>) -> Result<Option<(Place, Range<usize>)>, SearchError> {
         self.count()?;
         let entry = list.next();
         if entry.is_none() {
@@ -378,12 +403,15 @@ struct List<'a> {
     descending: bool,
     /// Whether values stand with the places.
     has_values: bool,
-    /// Those of the block that was read last.
-    ready: VecDeque<(Place, Vec<u8>)>,
+    /// Those of the block that was read last: its height, its bytes, and where in them values are.
+    height: u64,
+    bytes: Vec<u8>,
+    ready: VecDeque<(Spot, Range<usize>)>,
 }
 
 impl List<'_> {
-    fn next(&mut self) -> Option<(Place, Vec<u8>)> {
+    /// The next place, and where its value is until the next call.
+    fn next(&mut self) -> Option<(Place, Range<usize>)> {
         while self.ready.is_empty() {
             match (std::mem::replace(&mut self.begun, true), self.descending) {
                 (false, false) => self.entries.seek_to_first(),
@@ -392,13 +420,23 @@ impl List<'_> {
                 (true, true) => self.entries.prev(),
             }
             let (key, value) = self.entries.item()?;
-            let height = place::height_of(key)?;
-            let at = |spot| Place { height, spot };
-            self.ready = match self.has_values {
-                true => place::values(value).map(|(spot, v)| (at(spot), v.to_vec())).collect(),
-                false => place::spots(value).map(|spot| (at(spot), Vec::new())).collect(),
-            };
+            self.height = place::height_of(key)?;
+            if self.has_values {
+                self.bytes.clear();
+                self.bytes.extend_from_slice(value);
+                self.ready.extend(place::ranges(value));
+            } else {
+                self.ready.extend(place::spots(value).map(|spot| (spot, 0..0)));
+            }
         }
-        if self.descending { self.ready.pop_back() } else { self.ready.pop_front() }
+        let next = match self.descending {
+            true => self.ready.pop_back(),
+            false => self.ready.pop_front(),
+        };
+        next.map(|(spot, value)| (Place { height: self.height, spot }, value))
+    }
+
+    fn value(&self, at: Range<usize>) -> &[u8] {
+        self.bytes.get(at).unwrap_or_default()
     }
 }

@@ -181,6 +181,141 @@ fn pruned_heights_leave_nothing_behind() {
     drop(index);
 }
 
+fn entries(index: &Index, family: Family) -> usize {
+    index.0.db.iterator_cf(index.family(family), rocksdb::IteratorMode::Start).count()
+}
+
+/// A chain whose blocks have the events of [`results`], but for every third, which has none.
+fn chain_with_events(folder: &TempDir) -> (Chain, Index) {
+    let chain = crate::store::chain_tests::chain_with(folder.path(), BLOCKS, |block| {
+        match block.header().height.value() % 3 {
+            0 => ResponseFinalizeBlock { events: Vec::new(), ..without_events(block) },
+            _ => results(block),
+        }
+    });
+    let index = Index::open(&folder.path().join("index"), &chain).unwrap();
+    for at in 1..=BLOCKS {
+        let block = chain.block(height(at)).unwrap().unwrap();
+        index.add(&block, &chain.results(height(at)).unwrap().unwrap()).unwrap();
+    }
+    (chain, index)
+}
+
+fn without_events(block: &SealedBlock) -> ResponseFinalizeBlock {
+    let tx_results = vec![ExecTxResult::default(); block.txs().len()];
+    ResponseFinalizeBlock { tx_results, ..ResponseFinalizeBlock::default() }
+}
+
+#[test]
+fn nothing_is_left_of_pruned_heights_whether_they_have_events_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, index) = chain_with_events(&folder);
+    let of_heights = |family, from: u64| {
+        let heights = (from..=BLOCKS).map(|at| chain.results(height(at)).unwrap().unwrap());
+        let postings = heights.map(|results| postings(&results));
+        let count = |one: Postings| if family == "is" { one.is.len() } else { one.has.len() };
+        postings.map(count).sum::<usize>()
+    };
+    assert_eq!(entries(&index, Family::Is), of_heights("is", 1));
+    assert!(of_heights("is", 31) > 0);
+    while index.prune(&chain, 31).unwrap() {}
+    assert_eq!(entries(&index, Family::Is), of_heights("is", 31));
+    assert_eq!(entries(&index, Family::Has), of_heights("has", 31));
+    let search = Search { has: vec![("a.n", Box::new(|_| true))], ..all(Scope::Txs) };
+    let found = places(&index.search(&search).unwrap());
+    assert_eq!(found.first().map(|(at, _)| *at), Some(31));
+    // The index follows from what is left alone: of all that there was nothing stays.
+    while index.prune(&chain, BLOCKS + 1).unwrap() {}
+    let left = [Family::Is, Family::Has, Family::Tx].map(|family| entries(&index, family));
+    assert_eq!((left, index.search(&search).unwrap().total), ([0, 0, 0], 0));
+}
+
+/// CometBFT's `AddBatch`, which its indexer calls, writes over what was there.
+#[test]
+fn a_transaction_that_is_repeated_stands_where_it_was_last_whatever_became_of_it() {
+    let (_folder, chain) = chain_of(4);
+    let folder = tempfile::tempdir().unwrap();
+    let index = Index::open(&folder.path().join("index"), &chain).unwrap();
+    let block = |at: u64| chain.block(height(at)).unwrap().unwrap();
+    let hash = block(1).tx_hashes()[0];
+    let repeated = |at: u64, code: u32| {
+        let mut inner = block(at).block().clone();
+        inner.txs = vec![block(1).txs()[0].clone(); 2];
+        let result = ExecTxResult { code, ..ExecTxResult::default() };
+        let results = ResponseFinalizeBlock { tx_results: vec![result; 2], ..Default::default() };
+        index.add(&SealedBlock::seal(inner), &results).unwrap();
+        index.tx(&hash).unwrap().unwrap()
+    };
+    for (at, code) in [(1, 1), (2, 0), (3, 5), (4, 0)] {
+        assert_eq!(repeated(at, code), TxAt { height: height(at), index: 1 });
+    }
+}
+
+/// What a search counts below the lowest height is removed with the heights.
+#[test]
+fn a_search_that_pruning_overtakes_counts_again() {
+    let (_folder, chain, index) = filled();
+    let before = index.span().unwrap();
+    while index.prune(&chain, 21).unwrap() {}
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let search = Search { heights: (11, u64::MAX), ..all(Scope::Txs) };
+    let stale = index.search_in(before, &search, until).unwrap();
+    let txs = |at: u64| chain.block(height(at)).unwrap().unwrap().txs().len();
+    let right: usize = (21..=BLOCKS).map(txs).sum();
+    assert_ne!(stale.total, right, "it counted from a height that is gone");
+    // The height that is accepted last is looked at once all others were: pruned meanwhile, once.
+    let meanwhile = std::cell::Cell::new(0);
+    let accepts = |text: &str| {
+        if text == "40" && meanwhile.replace(meanwhile.get() + 1) == 0 {
+            while index.prune(&chain, 31).unwrap() {}
+        }
+        true
+    };
+    let search = Search { height_accepts: Some(Box::new(accepts)), ..all(Scope::Txs) };
+    let found = index.search(&search).unwrap();
+    assert_eq!(found.total, (31..=BLOCKS).map(txs).sum::<usize>());
+    assert_eq!((places(&found)[0].0, meanwhile.get()), (31, 2));
+}
+
+#[test]
+fn an_index_that_pruning_overtakes_begins_at_the_lowest_height_that_is_left() {
+    let (folder, chain) = chain_of(BLOCKS);
+    let path = folder.path().join("index");
+    let index = Index::open(&path, &chain).unwrap();
+    let add = |index: &Index, at: u64| {
+        let block = chain.block(height(at)).unwrap().unwrap();
+        index.add(&block, &results(&block)).unwrap();
+    };
+    (1..=10).for_each(|at| add(&index, at));
+    while index.prune(&chain, 31).unwrap() {}
+    assert_eq!(index.span(), Some(Span { base: 31, next: 31 }));
+    while chain.prune_batch(height(31)).unwrap().more {}
+    add(&index, 31);
+    add(&index, 32);
+    drop(index);
+    // It fits the chain and is not made again.
+    let index = Index::open(&path, &chain).unwrap();
+    assert_eq!(index.span(), Some(Span { base: 31, next: 33 }));
+    let txs = |at: u64| chain.block(height(at)).unwrap().unwrap().txs().len();
+    let found = index.search(&all(Scope::Txs)).unwrap();
+    assert_eq!((found.total, places(&found)[0].0), (txs(31) + txs(32), 31));
+}
+
+#[test]
+fn an_index_of_another_format_is_made_anew_and_no_other_folder_is_touched() {
+    let (folder, chain, index) = filled();
+    let path = folder.path().join("index");
+    drop(index);
+    let format = path.join(crate::store::folder::FILE);
+    std::fs::write(&format, "tercet index 1\n").unwrap();
+    assert_eq!(Index::open(&path, &chain).unwrap().next(), None);
+    assert_eq!(std::fs::read_to_string(&format).unwrap().trim_end(), FORMAT);
+    std::fs::write(&format, "something else\n").unwrap();
+    let refused = Index::open(&path, &chain).unwrap_err();
+    assert!(matches!(refused, StoreError::Format { .. }), "{refused}");
+    assert!(path.exists());
+}
+
 #[test]
 fn an_index_goes_on_where_it_was_and_begins_anew_where_the_chain_was_rolled_back() {
     let (folder, chain, index) = filled();
