@@ -179,6 +179,19 @@ fn a_browser_shows_the_chain_and_finds_what_is_in_it() {
         tab.until(&format!("!!document.querySelector('#txs button[title=\"{hash}\"]')")).await;
         let shown = tab.text("txs").await;
         assert!(shown.contains("name=<b>satoshi</b>"), "{shown}");
+        // Of all that was decided in the last seconds something is a second's.
+        tab.until("parseFloat(document.getElementById('tps').textContent) > 0").await;
+        let mempool = "/^\\d+ · \\d+ B$/.test(document.getElementById('mempool').textContent)";
+        tab.until(mempool).await;
+        // Three of four sign each block at least, and one of them is primary.
+        let marks = "document.querySelectorAll('#validators .signed i";
+        tab.until(&format!("4 * {marks}.yes').length >= 3 * {marks}').length")).await;
+        tab.until(&format!("{marks}').length >= 8")).await;
+        let row = "document.querySelector('#validators .badge').closest('td').title";
+        tab.until(&format!("{row} === document.getElementById('primary').title")).await;
+        let bars = "Array.from(document.querySelectorAll('#validators .bar'), b => b.style.width)";
+        let widths = tab.value(bars).await;
+        assert_eq!(widths, json!(["3rem", "3rem", "3rem", "3rem"]), "their power is the same");
         let found = "document.getElementById('found-text').textContent";
         tab.search(&hash).await;
         tab.until(&format!("{found}.includes('\"height\": \"{height}\"')")).await;
@@ -188,8 +201,22 @@ fn a_browser_shows_the_chain_and_finds_what_is_in_it() {
         tab.until(&format!("{found}.includes('\"block_id\"')")).await;
         tab.search("9999999").await;
         tab.until(&format!("{found}.includes('9999999')")).await;
+        let block = tab.value("document.querySelector('#blocks td.hash[title]').title").await;
+        tab.search(block.as_str().expect("a hash")).await;
+        tab.until(&format!("{found}.includes('\"block_id\"') && {found}.includes({block})")).await;
+        tab.search(&"ab".repeat(32)).await;
+        tab.until(&format!("{found}.includes('no transaction and no block')")).await;
         tab.search("no query").await;
         tab.until(&format!("{found}.length > 1 && !{found}.includes('9999999')")).await;
+        tab.value("document.getElementById('close').click()").await;
+        tab.until("document.getElementById('found').hidden").await;
+        // A connection that breaks comes back, and what happens is told again.
+        tab.value("net.socket.close()").await;
+        tab.until("document.getElementById('link').textContent.startsWith('no connection')").await;
+        tab.until("document.getElementById('link').textContent === 'live'").await;
+        let sent = client.broadcast_tx_commit(b"again=1".to_vec()).await.expect("in a block");
+        let hash = sent.hash.to_string();
+        tab.until(&format!("!!document.querySelector('#txs button[title=\"{hash}\"]')")).await;
         assert_eq!(tab.complaints, Vec::<Value>::new());
     });
 }
