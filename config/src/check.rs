@@ -21,6 +21,7 @@ pub(crate) fn check(config: &Config) -> Result<(), String> {
     at_least_one("rpc.max_body_bytes", config.rpc.max_body_bytes)?;
     at_least_one("rpc.max_header_bytes", config.rpc.max_header_bytes)?;
     buffers(&config.rpc)?;
+    tls(&config.rpc)?;
     let (one, all) = (config.mempool.max_tx_bytes, config.mempool.max_txs_bytes);
     if u64::try_from(one).unwrap_or(u64::MAX) > all {
         return Err(format!("mempool.max_tx_bytes ({one}) is above mempool.max_txs_bytes ({all})"));
@@ -53,6 +54,16 @@ fn buffers(rpc: &RpcConfig) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// CometBFT speaks plain HTTP where one of the two is missing, which nobody means.
+fn tls(rpc: &RpcConfig) -> Result<(), String> {
+    let given = |path: &std::path::Path| !path.as_os_str().is_empty();
+    match (given(&rpc.tls_cert_file), given(&rpc.tls_key_file)) {
+        (true, false) => Err("rpc.tls_cert_file needs rpc.tls_key_file too".into()),
+        (false, true) => Err("rpc.tls_key_file needs rpc.tls_cert_file too".into()),
+        _ => Ok(()),
+    }
 }
 
 fn at_least_one(key: &str, value: usize) -> Result<(), String> {

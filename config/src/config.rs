@@ -75,6 +75,15 @@ pub enum Indexer {
     Null,
 }
 
+/// Who keeps the transactions that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MempoolKind {
+    /// The node, which passes them on to its peers.
+    Flood,
+    /// The application alone: the node takes none.
+    Nop,
+}
+
 /// How an application in another process is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AbciProtocol {
@@ -154,6 +163,18 @@ pub struct RpcConfig {
     pub max_body_bytes: usize,
     /// `max_header_bytes`.
     pub max_header_bytes: usize,
+    /// `requests_per_second`: of one address, Tercet's own; 0 is no limit.
+    pub requests_per_second: u64,
+    /// `requests_burst`: of one address at once; 0: as many as in a second.
+    pub requests_burst: u64,
+    /// `tls_cert_file`, see [`Home::tls_files`](crate::Home::tls_files).
+    pub tls_cert_file: PathBuf,
+    /// `tls_key_file`.
+    pub tls_key_file: PathBuf,
+    /// `grpc_laddr`: where CometBFT's gRPC `BroadcastAPI` listens; none: it does not.
+    pub grpc_laddr: Option<Listen>,
+    /// `grpc_max_open_connections`; 0 is no limit.
+    pub grpc_max_open_connections: usize,
 }
 
 /// `[p2p]`.
@@ -190,6 +211,8 @@ pub struct P2pConfig {
 /// `[mempool]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MempoolConfig {
+    /// `type`.
+    pub kind: MempoolKind,
     /// `recheck`.
     pub recheck: bool,
     /// `broadcast`.
@@ -204,6 +227,10 @@ pub struct MempoolConfig {
     pub cache_size: usize,
     /// `keep-invalid-txs-in-cache`.
     pub keep_invalid_txs_in_cache: bool,
+    /// `ttl-duration`: how long a transaction may wait; 0 is for ever.
+    pub ttl_duration: Duration,
+    /// `ttl-num-blocks`: for how many blocks; 0 is for ever.
+    pub ttl_num_blocks: u64,
 }
 
 /// `[consensus]`.
@@ -320,6 +347,12 @@ impl Default for RpcConfig {
             max_request_batch_size: 10,
             max_body_bytes: 1_000_000,
             max_header_bytes: 1 << 20,
+            requests_per_second: 0,
+            requests_burst: 0,
+            tls_cert_file: PathBuf::new(),
+            tls_key_file: PathBuf::new(),
+            grpc_laddr: None,
+            grpc_max_open_connections: 900,
         }
     }
 }
@@ -347,6 +380,7 @@ impl Default for P2pConfig {
 impl Default for MempoolConfig {
     fn default() -> MempoolConfig {
         MempoolConfig {
+            kind: MempoolKind::Flood,
             recheck: true,
             broadcast: true,
             size: 5_000,
@@ -354,6 +388,8 @@ impl Default for MempoolConfig {
             max_tx_bytes: 1 << 20,
             cache_size: 10_000,
             keep_invalid_txs_in_cache: false,
+            ttl_duration: Duration::ZERO,
+            ttl_num_blocks: 0,
         }
     }
 }

@@ -113,6 +113,14 @@ impl Home {
         self.join(&config.priv_validator_state_file)
     }
 
+    /// Certificate and key of the RPC, where it speaks TLS: from `config/`, as in CometBFT.
+    #[must_use]
+    pub fn tls_files(&self, config: &Config) -> Option<(PathBuf, PathBuf)> {
+        let (cert, key) = (&config.rpc.tls_cert_file, &config.rpc.tls_key_file);
+        let given = !cert.as_os_str().is_empty() && !key.as_os_str().is_empty();
+        given.then(|| (self.config_dir().join(cert), self.config_dir().join(key)))
+    }
+
     /// The audit log, where it has a file of its own.
     #[must_use]
     pub fn audit_log(&self, config: &Config) -> Option<PathBuf> {

@@ -92,6 +92,12 @@ pub(crate) const KEYS: &[Key] = &[
     key!("rpc.max_request_batch_size", rpc.max_request_batch_size, "Requests in one JSON-RPC batch; 0 is no limit."),
     key!("rpc.max_body_bytes", rpc.max_body_bytes, "Bytes of a request's body."),
     key!("rpc.max_header_bytes", rpc.max_header_bytes, "Bytes of a request's head."),
+    key!("rpc.requests_per_second", rpc.requests_per_second, "Requests a second of one address, each call of a batch counted; more are refused with 429 and Retry-After. 0 is no limit."),
+    key!("rpc.requests_burst", rpc.requests_burst, "Requests of one address that may come at once; 0: as many as in a second."),
+    key!("rpc.tls_cert_file", rpc.tls_cert_file, "The certificate (PEM, with those of its issuers) of an RPC over TLS, absolute or from the folder config; \"\": plain HTTP. Read at the start."),
+    key!("rpc.tls_key_file", rpc.tls_key_file, "Its private key (PEM). Both files, or none."),
+    key!("rpc.grpc_laddr", rpc.grpc_laddr, "Where CometBFT's gRPC BroadcastAPI (Ping, BroadcastTx) listens; \"\" turns it off."),
+    key!("rpc.grpc_max_open_connections", rpc.grpc_max_open_connections, "Connections to it at a time; 0 is no limit."),
 
     key!("p2p.laddr", p2p.laddr, "Where peers connect (UDP where transport is quic)."),
     key!("p2p.external_address", p2p.external_address, "host:port that peers are told to dial; \"\": the address that they see."),
@@ -107,6 +113,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!("p2p.handshake_timeout", p2p.handshake_timeout, "How long a connection may take to be encrypted."),
     key!("p2p.dial_timeout", p2p.dial_timeout, "How long a connection may take to be made."),
 
+    key!("mempool.type", mempool.kind, "Who keeps transactions that wait: flood (the node) or nop (the application alone, which adds its own in PrepareProposal; clients are refused)."),
     key!("mempool.recheck", mempool.recheck, "Whether the application checks waiting transactions again after each block."),
     key!("mempool.broadcast", mempool.broadcast, "Whether transactions are passed on to peers."),
     key!("mempool.size", mempool.size, "Transactions that may wait."),
@@ -114,6 +121,8 @@ pub(crate) const KEYS: &[Key] = &[
     key!("mempool.cache_size", mempool.cache_size, "Transactions remembered so as not to be checked twice; 0 remembers none."),
     key!("mempool.keep-invalid-txs-in-cache", mempool.keep_invalid_txs_in_cache, "Whether refused transactions are remembered too. true where what is invalid once stays so."),
     key!("mempool.max_tx_bytes", mempool.max_tx_bytes, "Bytes of one transaction."),
+    key!("mempool.ttl-duration", mempool.ttl_duration, "How long a transaction may wait before it is dropped; \"0s\": for ever."),
+    key!("mempool.ttl-num-blocks", mempool.ttl_num_blocks, "For how many blocks it may wait; 0: for ever."),
 
     key!("consensus.view_change_timeout", consensus.view_change_timeout, "How long a primary may do nothing before it is replaced, until the node has measured the network."),
     key!("consensus.view_change_timeout_floor", consensus.view_change_timeout_floor, "The shortest timeout that measuring leads to."),

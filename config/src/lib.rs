@@ -25,7 +25,8 @@ mod words;
 pub use address::{Listen, ListenError};
 pub use config::{
     AbciProtocol, Config, ConsensusConfig, EMPTY_BLOCK_INTERVAL, Indexer, InstrumentationConfig,
-    LogFormat, LogLevel, MempoolConfig, P2pConfig, ProxyApp, RpcConfig, Transport, TxIndexConfig,
+    LogFormat, LogLevel, MempoolConfig, MempoolKind, P2pConfig, ProxyApp, RpcConfig, Transport,
+    TxIndexConfig,
 };
 pub use duration::{DURATION_MAX, DurationError, format_duration, parse_duration};
 pub use flags::{Flag, flags};

@@ -72,9 +72,9 @@ fn a_key_without_meaning_warns_once_where_it_is_changed() {
 
 #[test]
 fn the_tables_of_later_cometbft_warn_once_each() {
-    let text = "[p2p.libp2p]\nenabled = true\nbootstrap_peers = [{ host = \"a\", id = \"b\" }]\n[p2p.libp2p.scaler]\nmin = 4\n[blocksync]\nadaptive_sync = true\n[mempool]\ntype = \"app\"\n";
+    let text = "[p2p.libp2p]\nenabled = true\nbootstrap_peers = [{ host = \"a\", id = \"b\" }]\n[p2p.libp2p.scaler]\nmin = 4\n[blocksync]\nadaptive_sync = true\n";
     let warnings = read(text).warnings;
-    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].starts_with("[p2p.libp2p] has no effect"), "{warnings:?}");
 }
 
@@ -110,6 +110,8 @@ fn a_wrong_value_names_its_line_its_key_and_what_is_right() {
         ("[mempool]\nsize = -1", ["line 2: mempool.size", "whole number"]),
         ("[mempool]\nsize = 1.5", ["mempool.size", "whole number"]),
         ("[mempool]\nsize = \"many\"", ["mempool.size", "whole number"]),
+        ("[mempool]\ntype = \"app\"", ["mempool.type", "\"flood\" or \"nop\""]),
+        ("[mempool]\nttl-duration = 5", ["mempool.ttl-duration", "no unit"]),
         ("[mempool]\nrecheck = \"yes\"", ["mempool.recheck", "true or false"]),
         ("[consensus]\ncommit_grace = 20", ["consensus.commit_grace", "no unit"]),
         ("[consensus]\ncommit_grace = \"20\"", ["consensus.commit_grace", "300ms"]),
@@ -220,6 +222,8 @@ fn lists_are_written_with_commas_or_as_arrays() {
 fn settings_that_do_not_fit_each_other_are_refused_with_both_names() {
     for (path, value, parts) in [
         ("priv_validator_laddr", "tcp://0.0.0.0:1", ["remote signers", "priv_validator_key_file"]),
+        ("rpc.tls_cert_file", "a.pem", ["rpc.tls_cert_file", "needs rpc.tls_key_file"]),
+        ("rpc.tls_key_file", "a.pem", ["rpc.tls_key_file", "needs rpc.tls_cert_file"]),
         ("mempool.size", "0", ["mempool.size", "1 or more"]),
         ("mempool.max_txs_bytes", "10", ["mempool.max_tx_bytes", "mempool.max_txs_bytes"]),
         ("consensus.max_batch_size", "0", ["consensus.max_batch_size", "1 or more"]),

@@ -33,10 +33,6 @@ pub(crate) const UNUSED: &[Unused] = &[
     unused("event_bus_buffer_capacity", &["0"], "publishing waits for nobody; see rpc.experimental_subscription_buffer_size"),
     unused("block_sync", &["true"], "blocks are always fetched"),
     unused("fast_sync", &["true"], "blocks are always fetched"),
-    unused("rpc.grpc_laddr", &[""], "there is no gRPC"),
-    unused("rpc.grpc_max_open_connections", &["900"], "there is no gRPC"),
-    unused("rpc.tls_cert_file", &[""], "the RPC speaks plain HTTP; put a proxy with TLS before it"),
-    unused("rpc.tls_key_file", &[""], "the RPC speaks plain HTTP; put a proxy with TLS before it"),
     unused("rpc.pprof_laddr", &["", "localhost:6060"], "pprof is Go's"),
     unused("p2p.upnp", &["false"], "forward the port yourself"),
     unused("p2p.addr_book_file", &["config/addrbook.json"], "addresses are kept in memory"),
@@ -49,13 +45,10 @@ pub(crate) const UNUSED: &[Unused] = &[
     unused("p2p.seed_mode", &["false"], "a node cannot be only a seed"),
     unused("p2p.test_dial_fail", &["false"], "it is CometBFT's own test"),
     unused("p2p.test_fuzz", &["false"], "it is CometBFT's own test"),
-    unused("mempool.type", &["flood"], "there is one mempool"),
     unused("mempool.version", &["", "v0"], "there is one mempool"),
     unused("mempool.recheck_timeout", &["1s"], "rechecks are not waited for"),
     unused("mempool.wal_dir", &[""], "the mempool is not on disk"),
     unused("mempool.max_batch_bytes", &["0"], "CometBFT does not use it either"),
-    unused("mempool.ttl-duration", &["0s", "0"], "transactions do not expire"),
-    unused("mempool.ttl-num-blocks", &["0"], "transactions do not expire"),
     unused("mempool.experimental_max_gossip_connections_to_persistent_peers", &["0"], "transactions go to all peers"),
     unused("mempool.experimental_max_gossip_connections_to_non_persistent_peers", &["0"], "transactions go to all peers"),
     unused("mempool.seen_cache_size", &["100000"], "see mempool.cache_size"),
@@ -101,7 +94,7 @@ pub(crate) const SILENT: &[&str] = &["version", "home"];
 pub(crate) const TABLES: &[(&str, &str)] = &[
     ("p2p.libp2p", "peers speak libp2p here in any case; see p2p.transport"),
     ("p2p.test_fuzz_config", "it is CometBFT's own test"),
-    ("grpc", "there is no gRPC"),
+    ("grpc", "the gRPC of CometBFT 0.38 is at rpc.grpc_laddr"),
     ("storage.pruning", "nothing is pruned by configuration"),
 ];
 

@@ -1,7 +1,7 @@
 //! From what a file, a flag or a variable says to typed fields, and back to TOML for the template.
 
 use crate::address::Listen;
-use crate::config::{AbciProtocol, Indexer, LogFormat, LogLevel, ProxyApp, Transport};
+use crate::config::{AbciProtocol, Indexer, LogFormat, LogLevel, MempoolKind, ProxyApp, Transport};
 use crate::duration::{format_duration, parse_duration};
 use crate::peers::{NodeIdText, PeerText};
 use std::path::PathBuf;
@@ -260,6 +260,7 @@ macro_rules! parsed {
 parsed!(Listen, "an address: \"tcp://host:port\" or \"unix:///path\"");
 parsed!(ProxyApp, "\"kvstore\", \"persistent_kvstore\", \"noop\" or an address");
 parsed!(AbciProtocol, "\"socket\" or \"grpc\"");
+parsed!(MempoolKind, "\"flood\" or \"nop\"");
 parsed!(Indexer, "\"kv\" or \"null\"");
 parsed!(LogLevel, "a level, or \"module:level,*:level\"");
 parsed!(LogFormat, "\"plain\" or \"json\"");

@@ -1,7 +1,7 @@
 //! Values of the configuration that are one of a few words.
 
 use crate::address::Listen;
-use crate::config::{AbciProtocol, Indexer, LogFormat, LogLevel, ProxyApp, Transport};
+use crate::config::{AbciProtocol, Indexer, LogFormat, LogLevel, MempoolKind, ProxyApp, Transport};
 use std::fmt;
 use std::str::FromStr;
 
@@ -82,6 +82,27 @@ impl fmt::Display for Indexer {
         f.write_str(match self {
             Indexer::Kv => "kv",
             Indexer::Null => "null",
+        })
+    }
+}
+
+impl FromStr for MempoolKind {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<MempoolKind, WordError> {
+        match text {
+            "flood" | "" => Ok(MempoolKind::Flood),
+            "nop" => Ok(MempoolKind::Nop),
+            _ => wrong(text, "\"flood\" or \"nop\""),
+        }
+    }
+}
+
+impl fmt::Display for MempoolKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MempoolKind::Flood => "flood",
+            MempoolKind::Nop => "nop",
         })
     }
 }
