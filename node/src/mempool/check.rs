@@ -40,7 +40,10 @@ impl Owner {
         };
         match admitted {
             Ok(()) => self.asked.push(asked),
-            Err(error) => self.replies.extend(asked.reply.map(|reply| (reply, Err(error)))),
+            Err(error) => {
+                self.counters.counted.refused(&error);
+                self.replies.extend(asked.reply.map(|reply| (reply, Err(error))));
+            }
         }
         if self.asked.len() >= CHECK_MAX {
             self.check_asked();
@@ -84,6 +87,7 @@ impl Owner {
         let Tx { bytes: tx, hash } = tx;
         let wants_too_much = self.gas_max >= 0 && answer.gas_wanted > self.gas_max;
         if answer.code != 0 || wants_too_much {
+            self.counters.counted.failed();
             if !self.parts.settings.keep_invalid {
                 self.pool.forget(&hash);
             }
@@ -106,9 +110,11 @@ impl Owner {
             aged: false,
         });
         if let Err(error) = added {
+            self.counters.counted.refused(&error);
             self.pool.forget(&hash);
             return Err(error);
         }
+        self.counters.counted.taken(tx.len());
         if self.parts.settings.broadcast {
             self.fresh_count += 1;
             self.fresh_bytes += tx.len();
@@ -170,9 +176,11 @@ impl Owner {
         }
         let txs = page.iter().map(|(_, tx)| tx.clone());
         let Ok(answers) = self.ask(txs, CheckTxType::Recheck) else { return false };
+        self.counters.counted.rechecked(page.len());
         for ((hash, _), _) in page.iter().zip(answers).filter(|(_, answer)| answer.code != 0) {
             if let Some(entry) = self.pool.remove(hash) {
                 self.age.left(&entry);
+                self.counters.counted.evicted();
             }
             if !self.parts.settings.keep_invalid {
                 self.pool.forget(hash);

@@ -12,6 +12,7 @@
 
 pub mod age;
 mod check;
+mod counted;
 mod owner;
 #[cfg(test)]
 mod owner_tests;
@@ -22,18 +23,20 @@ use crate::audit::{Audit, Discarded};
 use crate::engine::Event;
 use crate::engine::run::Primary;
 use crate::network::{Class, Inbound, Network, PeerId};
-use crate::rpc::sources::{BoxFuture, HashedTx, PoolError, PoolStats};
+use crate::rpc::sources::{BoxFuture, HashedTx, PoolCounts, PoolError, PoolStats};
 use crate::wire;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use counted::Counted;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use owner::{Owner, Seams};
-use pool::{Limits, TxHash};
+use pool::{Entry, Limits, TxHash};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::ResponseCheckTx;
 use tercet_abci::Application;
@@ -59,7 +62,32 @@ pub struct Settings {
     pub keep_invalid: bool,
     /// `max_batch_size`: the most transactions of a block.
     pub batch_max: usize,
+    /// `type` is `nop`: it takes no transactions, neither from clients nor from peers.
+    pub nop: bool,
+    /// How long a transaction may wait.
+    pub life: Life,
 }
+
+/// How long a transaction may wait (CometBFT 0.37 `mempool/v1/mempool.go`, `purgeExpiredTxs`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// `ttl-num-blocks`; 0 is for ever.
+    pub blocks: u64,
+    /// `ttl-duration`; 0 is for ever.
+    pub time: Duration,
+}
+
+impl Life {
+    /// Whether it is over for one that came at this height and time.
+    fn is_over(&self, entry: &Entry, (height, now): (Height, Instant)) -> bool {
+        let blocks = height.value().saturating_sub(entry.height.value());
+        let time = now.saturating_duration_since(entry.since);
+        (self.blocks > 0 && blocks > self.blocks) || (!self.time.is_zero() && time > self.time)
+    }
+}
+
+/// What a mempool of type `nop` answers (CometBFT `mempool/nop_mempool.go`).
+const NOP: &str = "not allowed with `nop` mempool";
 
 /// The most bytes that wait for the owner.
 const INTAKE_BYTES_MAX: usize = 32 << 20;
@@ -144,6 +172,8 @@ struct Counters {
     suspects: AtomicBool,
     /// The owner is gone.
     ended: AtomicBool,
+    /// What CometBFT counts.
+    counted: Counted,
 }
 
 /// A handle on the mempool.
@@ -153,6 +183,8 @@ pub struct Mempool {
     control: Sender<Control>,
     counters: Arc<Counters>,
     limits: Limits,
+    /// See [`Settings::nop`].
+    nop: bool,
     /// Bytes that may still wait in the queue.
     room: Arc<Semaphore>,
     /// Places for questions of clients.
@@ -228,17 +260,17 @@ impl Mempool {
     /// Where no thread can be started.
     pub fn start(parts: Parts) -> std::io::Result<(Mempool, JoinHandle<()>)> {
         let Parts { settings, app, network, relay, events, audit, height, revive, failed } = parts;
-        let limits = settings.limits;
+        let (mempool, queues) = Mempool::door(&settings, audit);
         let outbox = Box::new(network);
         let seams = Seams { settings, app, outbox, relay, events, height, revive, failed };
-        let (mempool, queues) = Mempool::door(limits, audit);
         let owner = Owner::new(seams, queues, mempool.counters.clone());
         let name = std::thread::Builder::new().name("mempool".into());
         Ok((mempool, name.spawn(move || owner.run())?))
     }
 
     /// The handle, and what feeds the owner.
-    fn door(limits: Limits, audit: Audit) -> (Mempool, Queues) {
+    fn door(settings: &Settings, audit: Audit) -> (Mempool, Queues) {
+        let (limits, nop) = (settings.limits, settings.nop);
         let (intake, intake_queue) = bounded(INTAKE_MAX);
         let (control, control_queue) = unbounded();
         let counters = Arc::new(Counters::default());
@@ -246,7 +278,7 @@ impl Mempool {
         let ends = counters.clone();
         let queues = Queues { intake: intake_queue, control: control_queue, counters: ends };
         let asked = Arc::new(Semaphore::new(ASKED_MAX));
-        (Mempool { intake, control, counters, limits, room, asked, audit }, queues)
+        (Mempool { intake, control, counters, limits, nop, room, asked, audit }, queues)
     }
 
     /// Hands over what peers send, until the network ends; evidence, which comes in the same class, to `evidence`. A full queue makes the
@@ -268,7 +300,7 @@ impl Mempool {
                     continue;
                 }
             };
-            if txs.is_empty() {
+            if txs.is_empty() || self.nop {
                 continue;
             }
             // The room is never closed.
@@ -357,6 +389,12 @@ impl Mempool {
         }
     }
 
+    /// What it has counted since the start.
+    #[must_use]
+    pub fn counts(&self) -> PoolCounts {
+        self.counters.counted.now()
+    }
+
     /// Offers a transaction and waits for the application's `CheckTx`.
     #[must_use]
     pub fn check_tx(
@@ -392,9 +430,17 @@ impl Mempool {
 
     /// At the door: the size, whether the pool is full, and whether the owner keeps up.
     fn offer(&self, hashed: &HashedTx, reply: Option<Reply>) -> Result<(), PoolError> {
+        if self.nop {
+            return Err(PoolError::Unavailable(NOP.to_owned()));
+        }
         let tx = hashed.bytes();
-        self.limits.admit(tx.len(), &self.stats())?;
-        let full = || self.limits.full(&self.stats());
+        let counted = &self.counters.counted;
+        self.limits.admit(tx.len(), &self.stats()).inspect_err(|error| counted.refused(error))?;
+        let full = || {
+            let full = self.limits.full(&self.stats());
+            counted.refused(&full);
+            full
+        };
         if self.intake.is_full() {
             return Err(full());
         }

@@ -50,7 +50,7 @@ pub(super) struct Seams {
 pub(super) struct Owner {
     pub(super) parts: Seams,
     queues: Queues,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
     pub(super) pool: Pool,
     pub(super) age: Age,
     primary: Primary,
@@ -160,6 +160,7 @@ impl Owner {
         let back = self.away.clone().unwrap_or_else(never);
         select! {
             recv(again) -> _ => {
+                self.expire();
                 self.resend_waiting();
                 Flow::On
             }
@@ -293,6 +294,7 @@ impl Owner {
                 self.pool.forget(hash);
             }
         }
+        self.expire();
         self.block_bytes_max = committed.block_bytes_max;
         let batch_max = self.parts.settings.batch_max;
         let room = block.bytes().len().saturating_mul(2) < committed.block_bytes_max
@@ -315,6 +317,17 @@ impl Owner {
         self.counters.executing.fetch_sub(1, Ordering::AcqRel);
         if self.counters.eligible.load(Ordering::Acquire) > 0 {
             drop(self.parts.events.try_send(Event::Pool));
+        }
+    }
+
+    /// Drops what has waited for too long. It stays known, so that no peer brings it back.
+    fn expire(&mut self) {
+        let (life, now) = (self.parts.settings.life, (self.height, Instant::now()));
+        for hash in self.pool.oldest_while(|entry| life.is_over(entry, now)) {
+            if let Some(entry) = self.pool.remove(&hash) {
+                self.age.left(&entry);
+                self.counters.counted.evicted();
+            }
         }
     }
 

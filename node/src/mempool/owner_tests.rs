@@ -2,7 +2,7 @@
 
 use super::owner::{Owner, RESEND_MAX, Seams};
 use super::pool::Limits;
-use super::{Committed, INTAKE_BYTES_MAX, Mempool, Outbox, RelayMap, Revive, Settings};
+use super::{Committed, INTAKE_BYTES_MAX, Life, Mempool, Outbox, RelayMap, Revive, Settings};
 use crate::audit::Audit;
 use crate::engine::Event;
 use crate::engine::run::Primary;
@@ -92,7 +92,15 @@ impl Drop for Bench {
 fn settings() -> Settings {
     let limits =
         Limits { count_max: 5_000, bytes_max: 1 << 30, tx_bytes_max: 1 << 20, cache_max: 10_000 };
-    Settings { limits, recheck: true, broadcast: true, keep_invalid: false, batch_max: 5_000 }
+    Settings {
+        limits,
+        recheck: true,
+        broadcast: true,
+        keep_invalid: false,
+        batch_max: 5_000,
+        nop: false,
+        life: Life::default(),
+    }
 }
 
 impl Bench {
@@ -125,7 +133,7 @@ impl Bench {
             failed: Box::new(move |reason| failed.send(reason).unwrap()),
         };
         let audit = Audit::default();
-        let (mempool, queues) = Mempool::door(settings.limits, audit.clone());
+        let (mempool, queues) = Mempool::door(&settings, audit.clone());
         let owner = Owner::new(seams, queues, mempool.counters.clone());
         std::thread::spawn(move || owner.run());
         Bench { mempool, app, peers, sent: outbox, events: event_queue, failures, relay, audit }
@@ -482,6 +490,69 @@ fn nothing_is_rechecked_where_the_configuration_says_so() {
 }
 
 #[test]
+fn a_transaction_leaves_after_so_many_blocks_and_is_not_taken_again() {
+    let bench = Bench::new(Settings {
+        life: Life { blocks: 2, time: Duration::ZERO },
+        recheck: false,
+        ..settings()
+    });
+    bench.check("old").unwrap();
+    bench.commit(2, &[], 0);
+    assert_eq!(bench.txs(), ["old"]);
+    bench.check("young").unwrap();
+    bench.commit(3, &[], 0);
+    assert_eq!(bench.txs(), ["old", "young"], "two blocks are not more than two");
+    bench.commit(4, &[], 0);
+    assert_eq!(bench.txs(), ["young"]);
+    assert_eq!(bench.mempool.counts().evicted, 1);
+    assert!(matches!(bench.check("old"), Err(PoolError::Seen)), "no peer brings it back");
+}
+
+/// Also where no block comes.
+#[test]
+fn a_transaction_leaves_after_so_much_time() {
+    let time = Duration::from_millis(1);
+    let bench = Bench::new(Settings { life: Life { blocks: 0, time }, ..settings() });
+    bench.check("a=1").unwrap();
+    wait_until(|| bench.mempool.stats().count == 0);
+    assert_eq!(bench.mempool.counts().evicted, 1);
+    let bench = Bench::new(settings());
+    bench.check("a=1").unwrap();
+    bench.commit(1_000, &[], 0);
+    assert_eq!(bench.txs(), ["a=1"], "nothing is too old where the configuration does not say so");
+}
+
+#[test]
+fn a_mempool_of_type_nop_takes_nothing_of_anyone() {
+    let bench = Bench::new(Settings { nop: true, ..settings() });
+    assert_eq!(bench.check("a=1").unwrap_err().to_string(), "not allowed with `nop` mempool");
+    assert!(bench.mempool.submit(Bytes::from_static(b"a=1")).is_err());
+    bench.receive(bench.peers[0], vec![frame(&["b=1", "b=2"])]);
+    assert!(bench.txs().is_empty() && bench.mempool.reap(1_000, -1).is_empty());
+    assert_eq!(bench.app.asked(), (0, 0));
+}
+
+#[test]
+fn what_comes_and_goes_is_counted_as_cometbft_counts_it() {
+    let limits = Limits { count_max: 2, ..settings().limits };
+    let bench = Bench::new(Settings { limits, ..settings() });
+    bench.check("bad").unwrap();
+    bench.mempool.gas_max(100);
+    bench.check(&"g".repeat(101)).unwrap_err();
+    bench.check("a=1").unwrap();
+    bench.check(&"b".repeat(30)).unwrap();
+    wait_until(|| bench.mempool.stats().count == 2);
+    bench.check("c=1").unwrap_err();
+    bench.app.refused.lock().unwrap().insert("a=1".into());
+    bench.commit(2, &[], 0);
+    wait_until(|| bench.mempool.counts().rechecked == 2);
+    wait_until(|| bench.mempool.stats().count == 1);
+    let counts = bench.mempool.counts();
+    assert_eq!((counts.failed, counts.rejected, counts.evicted), (2, 1, 1));
+    assert_eq!((counts.sizes, counts.size_sum), ([0, 1, 0, 0, 1, 0, 0, 0], 33));
+}
+
+#[test]
 fn a_transaction_that_no_block_can_hold_is_refused() {
     let bench = Bench::new(settings());
     bench.mempool.gas_max(10);
@@ -554,7 +625,7 @@ fn an_application_that_fails_ends_the_node() {
 /// An application that takes its time makes the owner answer nobody meanwhile.
 #[test]
 fn questions_of_clients_that_wait_for_the_owner_are_bounded() {
-    let (mempool, queues) = Mempool::door(settings().limits, Audit::default());
+    let (mempool, queues) = Mempool::door(&settings(), Audit::default());
     let asked: Vec<_> = (0..1_000).map(|_| mempool.first(1)).collect();
     assert_eq!(queues.control.len(), crate::mempool::ASKED_MAX);
     assert_eq!(block_on(asked.into_iter().next_back().unwrap()), Vec::<Bytes>::new());

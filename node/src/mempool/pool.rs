@@ -177,6 +177,11 @@ impl Pool {
         txs
     }
 
+    /// The oldest as long as this is so of them: the height and the time of those that came later are no lower.
+    pub fn oldest_while(&self, is_so: impl Fn(&Entry) -> bool) -> Vec<TxHash> {
+        self.order.values().take_while(|entry| is_so(entry)).map(|entry| entry.hash).collect()
+    }
+
     /// The position behind the youngest transaction.
     #[must_use]
     pub fn end(&self) -> u64 {

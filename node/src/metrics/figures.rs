@@ -1,5 +1,7 @@
 //! Names, meanings and labels.
 
+use super::abci::Timings;
+use super::pool::OfPool;
 use super::process::Process;
 use crate::rpc::sources::{Snapshot, Sources};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// A figure with a fraction.
@@ -88,10 +91,21 @@ pub(super) fn whole(number: impl TryInto<i64>) -> i64 {
 
 impl Figures {
     /// Registers all of them, each with the label `chain_id`, as in CometBFT.
-    pub(super) fn new(registry: &mut Registry, namespace: &str, chain_id: &str) -> Figures {
+    pub(super) fn new(
+        registry: &mut Registry,
+        namespace: &str,
+        (sources, timings): (&Sources, &Timings),
+    ) -> Figures {
         let process = Process::new(registry);
-        let label = (Cow::from("chain_id"), Cow::from(chain_id.to_owned()));
+        let chain_id = sources.genesis.chain_id.clone();
+        let label = (Cow::from("chain_id"), Cow::from(chain_id));
         let root = registry.sub_registry_with_labels(std::iter::once(label));
+        let pool = Box::new(OfPool(Arc::clone(&sources.pool)));
+        names(root, namespace, "mempool").registry.register_collector(pool);
+        let help =
+            "Time that the application takes for a call; checks that are asked together count once";
+        let abci = names(root, namespace, "abci_connection").registry;
+        abci.register("method_timing_seconds", help, timings.0.clone());
         Figures {
             blocks: Blocks::new(root, namespace),
             consensus: Consensus::new(names(root, namespace, "consensus")),

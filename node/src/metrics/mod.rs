@@ -4,14 +4,17 @@
 //! time. So they cost nothing where nobody asks, and consensus nothing in any case. Names are CometBFT's where they mean the same;
 //! what is PBFT's has the prefix `tercet`. Source: CometBFT 0.38 `consensus/metrics.go`, `mempool/metrics.go`, `p2p/metrics.go`.
 
+mod abci;
 mod blocks;
 mod figures;
+mod pool;
 mod process;
 mod server;
 
 #[cfg(test)]
 mod tests;
 
+pub use abci::Timings;
 pub use server::{BindError, MetricsServer};
 
 use crate::rpc::sources::Sources;
@@ -29,11 +32,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Those of the node that `sources` tell of, named with `namespace` where they are CometBFT's. Blocks count from now on.
+    /// Those of the node that `sources` tell of, named with `namespace` where they are CometBFT's, and the times of the application's
+    /// calls. Blocks count from now on.
     #[must_use]
-    pub fn new(namespace: &str, sources: Sources) -> Metrics {
+    pub fn new(namespace: &str, sources: Sources, timings: &Timings) -> Metrics {
         let mut registry = Registry::default();
-        let figures = Figures::new(&mut registry, namespace, &sources.genesis.chain_id);
+        let figures = Figures::new(&mut registry, namespace, (&sources, timings));
         let walk = Walk::from(sources.blocks.height());
         Metrics { registry, figures, walk, sources }
     }

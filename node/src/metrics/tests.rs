@@ -31,7 +31,7 @@ fn blocks_count_once_and_what_is_so_now_is_told_each_time() {
         .filter_map(|height| sources.blocks.meta(fake::height(height)).expect("stored"))
         .map(|meta| meta.num_txs)
         .sum();
-    let mut metrics = Metrics::new("cometbft", sources.clone());
+    let mut metrics = Metrics::new("cometbft", sources.clone(), &Timings::default());
     // As if it had begun with the chain.
     metrics.walk = Walk::from(None);
     let text = metrics.text().expect("readable");
@@ -61,7 +61,7 @@ fn of(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 #[test]
 fn every_figure_says_what_the_chain_and_the_replica_are() {
     let sources = fake::sources();
-    let mut metrics = Metrics::new("cometbft", sources.clone());
+    let mut metrics = Metrics::new("cometbft", sources.clone(), &Timings::default());
     metrics.walk = Walk::from(None);
     let text = metrics.text().expect("readable");
     let sizes: usize = (2..=25)
@@ -88,6 +88,14 @@ fn every_figure_says_what_the_chain_and_the_replica_are() {
         ("cometbft_blocksync_syncing", &[], 0.0),
         ("cometbft_mempool_size", &[], 2.0),
         ("cometbft_mempool_size_bytes", &[], 6.0),
+        ("cometbft_mempool_failed_txs_total", &[], 1.0),
+        ("cometbft_mempool_rejected_txs_total", &[], 2.0),
+        ("cometbft_mempool_evicted_txs_total", &[], 3.0),
+        ("cometbft_mempool_recheck_times_total", &[], 4.0),
+        ("cometbft_mempool_tx_size_bytes_count", &[], 6.0),
+        ("cometbft_mempool_tx_size_bytes_sum", &[], 2_000.0),
+        ("cometbft_mempool_tx_size_bytes_bucket", &[("le", "243.0")], 5.0),
+        ("cometbft_mempool_tx_size_bytes_bucket", &[("le", "+Inf")], 6.0),
         ("cometbft_p2p_peers", &[], 1.0),
         ("cometbft_p2p_peer_receive_bytes_total", &[("peer_id", peer)], 200.0),
         ("cometbft_p2p_peer_send_bytes_total", &[("peer_id", peer)], 100.0),
@@ -120,7 +128,7 @@ fn every_figure_says_what_the_chain_and_the_replica_are() {
 fn figures_follow_the_replica_and_the_peers() {
     use tercet_consensus::view::View;
     let (sources, status) = fake::sources_to_change();
-    let mut metrics = Metrics::new("cometbft", sources);
+    let mut metrics = Metrics::new("cometbft", sources, &Timings::default());
     metrics.walk = Walk::from(None);
     let held = |text: &str| of(text, "tercet_held", &[("reason", "stale")]);
     let mut snapshot = (**status.load()).clone();
@@ -164,8 +172,33 @@ fn figures_follow_the_replica_and_the_peers() {
 }
 
 #[test]
+fn each_call_of_the_application_is_timed() {
+    let timings = Timings::default();
+    let app = tercet_abci::in_process(Nothing);
+    let mut roles = timings.watch(app);
+    let tx = || tendermint_proto::v0_38::abci::RequestCheckTx::default();
+    roles.mempool.check_tx(tx()).expect("it answers");
+    roles.mempool.check_txs(vec![tx(), tx()]).expect("it answers");
+    roles.consensus.commit().expect("it answers");
+    let text = Metrics::new("cometbft", fake::sources(), &timings).text().expect("readable");
+    let name = "cometbft_abci_connection_method_timing_seconds_count";
+    for (method, count) in [("check_tx", 2.0), ("commit", 1.0)] {
+        let labels = [("method", method), ("type", "sync"), ("chain_id", "fake-chain")];
+        assert_eq!(of(&text, name, &labels), Some(count), "{method}\n{text}");
+    }
+    assert_eq!(of(&text, name, &[("method", "info")]), None);
+}
+
+/// An application that says yes to everything.
+#[derive(Clone)]
+struct Nothing;
+
+impl tendermint_abci::Application for Nothing {}
+
+#[test]
 fn the_namespace_is_that_of_the_configuration() {
-    let text = Metrics::new("chain", fake::sources()).text().expect("readable");
+    let text =
+        Metrics::new("chain", fake::sources(), &Timings::default()).text().expect("readable");
     assert!(text.contains("\nchain_consensus_height{"), "{text}");
     assert!(text.contains("\ntercet_view{"), "{text}");
     assert!(!text.contains("cometbft_"), "{text}");
@@ -181,7 +214,7 @@ async fn ask(address: std::net::SocketAddr, request: &str) -> String {
 
 #[tokio::test]
 async fn prometheus_gets_them_over_http_and_others_are_told_where_they_are() {
-    let metrics = Metrics::new("cometbft", fake::sources());
+    let metrics = Metrics::new("cometbft", fake::sources(), &Timings::default());
     let server = MetricsServer::bind("127.0.0.1:0", 1, metrics).await.expect("a free port");
     let address = server.local_addr().expect("bound");
     let stop = CancellationToken::new();
@@ -201,7 +234,7 @@ async fn prometheus_gets_them_over_http_and_others_are_told_where_they_are() {
 
 #[tokio::test]
 async fn a_connection_too_many_waits_until_one_ends() {
-    let metrics = Metrics::new("cometbft", fake::sources());
+    let metrics = Metrics::new("cometbft", fake::sources(), &Timings::default());
     let server = MetricsServer::bind("127.0.0.1:0", 1, metrics).await.expect("a free port");
     let address = server.local_addr().expect("bound");
     tokio::spawn(server.run(CancellationToken::new()));
@@ -219,7 +252,7 @@ async fn a_connection_too_many_waits_until_one_ends() {
 async fn an_address_that_is_taken_is_told_with_its_key() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = taken.local_addr().expect("bound").to_string();
-    let metrics = Metrics::new("cometbft", fake::sources());
+    let metrics = Metrics::new("cometbft", fake::sources(), &Timings::default());
     let error = MetricsServer::bind(&address, 3, metrics).await.err().expect("taken").to_string();
     assert!(
         error.contains("instrumentation.prometheus_listen_addr") && error.contains(&address),

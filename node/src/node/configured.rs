@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tercet_abci::remote::Protocol;
 use tercet_config::{
-    Config, Genesis, Home, Indexer, InstrumentationConfig, Listen, NodeKey, P2pConfig, RpcConfig,
-    ValidatorKey,
+    Config, Genesis, Home, Indexer, InstrumentationConfig, Listen, MempoolKind, NodeKey, P2pConfig,
+    RpcConfig, ValidatorKey,
 };
 use tercet_consensus::key::PublicKey;
 use tercet_consensus::validators::Validators;
@@ -210,6 +210,8 @@ fn mempool(config: &Config) -> mempool::Settings {
         broadcast: mempool.broadcast,
         keep_invalid: mempool.keep_invalid_txs_in_cache,
         batch_max: config.consensus.max_batch_size,
+        nop: mempool.kind == MempoolKind::Nop,
+        life: mempool::Life { blocks: mempool.ttl_num_blocks, time: mempool.ttl_duration },
     }
 }
 

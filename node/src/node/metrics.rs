@@ -1,7 +1,7 @@
 //! The port of the metrics.
 
 use super::Settings;
-use crate::metrics::{Metrics, MetricsServer};
+use crate::metrics::{Metrics, MetricsServer, Timings};
 use crate::rpc::sources::Sources;
 use std::net::SocketAddr;
 use tokio::runtime::Runtime;
@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 /// Listens, where metrics are wanted.
 pub(super) fn bind(
     settings: &Settings,
-    sources: &Sources,
+    (sources, timings): (&Sources, &Timings),
     runtime: &Runtime,
 ) -> anyhow::Result<Option<MetricsServer>> {
     let Some(wanted) = &settings.metrics else { return Ok(None) };
-    let metrics = Metrics::new(&wanted.namespace, sources.clone());
+    let metrics = Metrics::new(&wanted.namespace, sources.clone(), timings);
     let bound = MetricsServer::bind(&wanted.address, wanted.connections_max, metrics);
     Ok(Some(runtime.block_on(bound)?))
 }

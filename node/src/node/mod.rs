@@ -32,6 +32,7 @@ use crate::execution::executor::Parts as ExecutorParts;
 use crate::execution::handshake::Ready;
 use crate::execution::{Executor, Hooks, Job, State};
 use crate::mempool::{Mempool, RelayMap, Revive};
+use crate::metrics::Timings;
 use crate::network::{Class, Network};
 use crate::rpc::Waiters;
 use crate::sources::App;
@@ -257,6 +258,9 @@ fn start(
 ) -> anyhow::Result<Running> {
     let signer = LocalSigner::new(settings.validator_secret.clone());
     let public = signer.public();
+    let timings = Timings::default();
+    // Where nobody looks, nothing is timed.
+    let app = if settings.metrics.is_some() { timings.watch(app) } else { app };
     let Roles { query, mempool, mut consensus, snapshot: _ } = app;
     let Opened { journal, chain, index, stale_until, ready } =
         stores.ready(settings, public, consensus.as_mut())?;
@@ -321,7 +325,7 @@ fn start(
     let (query, queries) = App::start(query, ends.on_application_failure())?;
     let bus = heard.bus.clone();
     let sources = shared.sources(query, (&mempool, &evidence), heard, snapshot);
-    let metrics = metrics::bind(settings, &sources, rpc_runtime)?;
+    let metrics = metrics::bind(settings, (&sources, &timings), rpc_runtime)?;
     let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
     let metrics_address = metrics.map(|server| metrics::serve(server, &rpc, rpc_runtime));
     let Shared { network, events, .. } = shared;

@@ -173,6 +173,26 @@ pub struct PoolStats {
     pub total_bytes: u64,
 }
 
+/// The largest transactions in bytes of all buckets but the last (CometBFT `mempool/metrics.gen.go`, `TxSizeBytes`).
+pub const POOL_SIZES: [u64; 7] = [1, 3, 9, 27, 81, 243, 729];
+
+/// What a pool has counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Transactions that the application, or the gas of a block, refused.
+    pub failed: u64,
+    /// Those that found no room.
+    pub rejected: u64,
+    /// Those that were taken, and became invalid or too old.
+    pub evicted: u64,
+    /// Checks of such as were taken already.
+    pub rechecked: u64,
+    /// Those that were taken, by the buckets of [`POOL_SIZES`] and a last one.
+    pub sizes: [u64; POOL_SIZES.len() + 1],
+    /// Their bytes.
+    pub size_sum: u64,
+}
+
 /// The transaction pool.
 pub trait Pool: Send + Sync {
     /// Offers a transaction and waits for the application's `CheckTx`. It is offered when this is called, not when the future is
@@ -185,6 +205,10 @@ pub trait Pool: Send + Sync {
     fn submit(&self, tx: HashedTx) -> Result<(), PoolError>;
     /// How full it is.
     fn stats(&self) -> PoolStats;
+    /// What it has counted.
+    fn counts(&self) -> PoolCounts {
+        PoolCounts::default()
+    }
     /// The first `limit` transactions, oldest first.
     fn first(&self, limit: usize) -> BoxFuture<Vec<Bytes>>;
     /// Forgets all transactions.

@@ -1,7 +1,7 @@
 //! The mempool.
 
 use crate::mempool::Mempool;
-use crate::rpc::sources::{BoxFuture, HashedTx, Pool, PoolError, PoolStats};
+use crate::rpc::sources::{BoxFuture, HashedTx, Pool, PoolCounts, PoolError, PoolStats};
 use bytes::Bytes;
 use tendermint_proto::v0_38::abci::ResponseCheckTx;
 
@@ -16,6 +16,10 @@ impl Pool for Mempool {
 
     fn stats(&self) -> PoolStats {
         Mempool::stats(self)
+    }
+
+    fn counts(&self) -> PoolCounts {
+        Mempool::counts(self)
     }
 
     fn flush(&self) -> BoxFuture<Result<(), String>> {

@@ -421,6 +421,8 @@ impl Net {
                 broadcast: true,
                 keep_invalid: false,
                 batch_max: 10_000,
+                nop: false,
+                life: mempool::Life::default(),
             },
             pace: PaceSettings {
                 initial: 1_000 * MS,

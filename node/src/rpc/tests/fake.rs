@@ -269,6 +269,10 @@ impl Pool for FakePool {
     fn stats(&self) -> PoolStats {
         PoolStats { count: 2, total_bytes: 6 }
     }
+    fn counts(&self) -> PoolCounts {
+        let sizes = [0, 0, 1, 1, 1, 2, 0, 1];
+        PoolCounts { failed: 1, rejected: 2, evicted: 3, rechecked: 4, sizes, size_sum: 2_000 }
+    }
     fn first(&self, limit: usize) -> BoxFuture<Vec<Bytes>> {
         let txs = vec![Bytes::from_static(b"a=b"), Bytes::from_static(b"c=d")];
         Box::pin(async move { txs.into_iter().take(limit).collect() })
