@@ -34,8 +34,9 @@ impl Collector for OfPool {
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
-        let bounds = POOL_SIZES.iter().map(|most| u32::try_from(*most).map_or(f64::MAX, f64::from));
-        let buckets: Vec<(f64, u64)> = bounds.chain([f64::MAX]).zip(sizes).collect();
+        let bounds =
+            POOL_SIZES.iter().map(|most| u32::try_from(*most).map_or(f64::INFINITY, f64::from));
+        let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(sizes).collect();
         let help = "Bytes of transactions that were taken";
         let mut metric =
             encoder.encode_descriptor("tx_size_bytes", help, None, MetricType::Histogram)?;

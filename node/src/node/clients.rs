@@ -8,7 +8,7 @@ use crate::execution::State;
 use crate::mempool::Mempool;
 use crate::network;
 use crate::rpc::sources::{NodeInfo, Sources};
-use crate::rpc::{COMPATIBLE_VERSION, Server, Waiters};
+use crate::rpc::{COMPATIBLE_VERSION, GrpcServer, Server, Tls, Waiters};
 use crate::sources::{App, Fault, Status, StatusParts};
 use crate::store::index::Index;
 use arc_swap::ArcSwap;
@@ -84,20 +84,37 @@ pub(super) fn node_info(settings: &Settings) -> NodeInfo {
     }
 }
 
+/// Where clients come in.
+pub(super) struct Doors {
+    pub(super) stop: CancellationToken,
+    pub(super) rpc: Option<SocketAddr>,
+    pub(super) grpc: Option<SocketAddr>,
+}
+
 pub(super) fn start_rpc(
     settings: &Settings,
     sources: Sources,
     runtime: &Runtime,
-) -> anyhow::Result<(CancellationToken, Option<SocketAddr>)> {
-    let stop = CancellationToken::new();
-    let mut address = None;
-    if let Some(laddr) = &settings.rpc.laddr {
-        let limits = settings.rpc.limits.clone();
-        let server = runtime.block_on(Server::bind(laddr, sources, limits))?;
-        address = server.local_addr();
-        let shown = address.map_or_else(|| laddr.clone(), |address| format!("tcp://{address}"));
-        tracing::info!(laddr = shown, compatible = COMPATIBLE_VERSION, "rpc");
-        runtime.spawn(server.run(stop.clone()));
+) -> anyhow::Result<Doors> {
+    let mut doors = Doors { stop: CancellationToken::new(), rpc: None, grpc: None };
+    let wanted = &settings.rpc;
+    let Some(laddr) = &wanted.laddr else {
+        anyhow::ensure!(wanted.grpc_laddr.is_none(), "rpc.grpc_laddr needs rpc.laddr too");
+        return Ok(doors);
+    };
+    let tls = wanted.tls.as_ref().map(|(cert, key)| Tls::read(cert, key)).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "tcp" };
+    let server = runtime.block_on(Server::bind(laddr, sources, wanted.limits.clone()))?.over(tls);
+    doors.rpc = server.local_addr();
+    let shown = doors.rpc.map_or_else(|| laddr.clone(), |address| format!("{scheme}://{address}"));
+    tracing::info!(laddr = shown, compatible = COMPATIBLE_VERSION, "rpc");
+    if let Some(laddr) = &wanted.grpc_laddr {
+        let bound = GrpcServer::bind(laddr, wanted.grpc_connections_max, &server);
+        let grpc = runtime.block_on(bound)?;
+        doors.grpc = grpc.local_addr();
+        tracing::info!(%laddr, "rpc over gRPC");
+        runtime.spawn(grpc.run(doors.stop.clone()));
     }
-    Ok((stop, address))
+    runtime.spawn(server.run(doors.stop.clone()));
+    Ok(doors)
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tercet_abci::remote::Protocol;
 use tercet_config::{
     Config, Genesis, Home, Indexer, InstrumentationConfig, Listen, MempoolKind, NodeKey, P2pConfig,
-    RpcConfig, ValidatorKey,
+    ValidatorKey,
 };
 use tercet_consensus::key::PublicKey;
 use tercet_consensus::validators::Validators;
@@ -73,7 +73,7 @@ impl Settings {
                 initial_height: genesis.initial_height,
                 term: genesis.tercet.primary_term,
             },
-            rpc: rpc(&config.rpc),
+            rpc: rpc(home, config),
             is_indexed: config.tx_index.indexer == Indexer::Kv,
             metrics: metrics(&config.instrumentation)?,
             chain: chain(genesis, &validator_key)?,
@@ -215,9 +215,14 @@ fn mempool(config: &Config) -> mempool::Settings {
     }
 }
 
-fn rpc(config: &RpcConfig) -> RpcSettings {
+fn rpc(home: &Home, config: &Config) -> RpcSettings {
+    let tls = home.tls_files(config);
+    let config = &config.rpc;
     RpcSettings {
         laddr: config.laddr.as_ref().map(ToString::to_string),
+        tls,
+        grpc_laddr: config.grpc_laddr.as_ref().map(ToString::to_string),
+        grpc_connections_max: config.grpc_max_open_connections,
         limits: rpc::Limits {
             max_open_connections: config.max_open_connections,
             max_subscription_clients: config.max_subscription_clients,
@@ -230,6 +235,8 @@ fn rpc(config: &RpcConfig) -> RpcSettings {
             max_body_bytes: config.max_body_bytes,
             max_header_bytes: config.max_header_bytes,
             max_request_batch_size: config.max_request_batch_size,
+            requests_per_second: config.requests_per_second,
+            requests_burst: config.requests_burst,
             timeout_broadcast_tx_commit: config.timeout_broadcast_tx_commit,
             cors: Cors {
                 origins: config.cors_allowed_origins.clone(),

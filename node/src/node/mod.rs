@@ -39,7 +39,7 @@ use crate::sources::App;
 use crate::store::Chain;
 use crate::sync::{self, SyncHandle};
 use arc_swap::ArcSwap;
-use clients::{Heard, node_info, start_rpc};
+use clients::{Doors, Heard, node_info, start_rpc};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use peers::{Peers, start_network};
 use pruner::Pruner;
@@ -147,6 +147,12 @@ impl Node {
         self.running.addresses.rpc
     }
 
+    /// Where CometBFT's gRPC listens; none without one, or on a Unix socket.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.running.addresses.grpc
+    }
+
     /// Where Prometheus finds its metrics; none where they are not served.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
@@ -214,6 +220,7 @@ struct Running {
 /// Where clients find it.
 struct Addresses {
     rpc: Option<SocketAddr>,
+    grpc: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
 }
 
@@ -326,11 +333,11 @@ fn start(
     let bus = heard.bus.clone();
     let sources = shared.sources(query, (&mempool, &evidence), heard, snapshot);
     let metrics = metrics::bind(settings, (&sources, &timings), rpc_runtime)?;
-    let (rpc, rpc_address) = start_rpc(settings, sources, rpc_runtime)?;
+    let Doors { stop: rpc, rpc: rpc_address, grpc } = start_rpc(settings, sources, rpc_runtime)?;
     let metrics_address = metrics.map(|server| metrics::serve(server, &rpc, rpc_runtime));
     let Shared { network, events, .. } = shared;
     let threads = vec![engine, executor, pool, queries, pruning, accusing, following];
-    let addresses = Addresses { rpc: rpc_address, metrics: metrics_address.flatten() };
+    let addresses = Addresses { rpc: rpc_address, grpc, metrics: metrics_address.flatten() };
     Ok(Running { bus, network, mempool, evidence, events, threads, sync, rpc, addresses })
 }
 

@@ -65,11 +65,11 @@ pub fn inspect(
         let _inside = runtime.enter();
         Signals::new()?
     };
-    let (stop, address) = start_rpc(&settings, sources, &runtime)?;
-    serving(address);
+    let doors = start_rpc(&settings, sources, &runtime)?;
+    serving(doors.rpc);
     let signal = runtime.block_on(signals.asked());
     tracing::info!("{signal}: stopping");
-    stop.cancel();
+    doors.stop.cancel();
     runtime.shutdown_timeout(STOP_MAX);
     Ok(())
 }

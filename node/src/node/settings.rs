@@ -100,8 +100,14 @@ pub struct NetworkSettings {
 pub struct RpcSettings {
     /// Where to listen; none for no RPC.
     pub laddr: Option<String>,
+    /// Certificate and key, where it speaks TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Limits.
     pub limits: rpc::Limits,
+    /// Where CometBFT's gRPC listens; none for none.
+    pub grpc_laddr: Option<String>,
+    /// Connections to it at a time; 0 is no limit.
+    pub grpc_connections_max: usize,
 }
 
 /// Prometheus.

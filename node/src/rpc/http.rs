@@ -15,12 +15,15 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::time::SystemTime;
+use std::net::IpAddr;
+use std::time::{Instant, SystemTime};
 
 pub(crate) type Reply = Response<Full<Bytes>>;
 
 /// Where CometBFT tells its clock, in seconds.
 const X_SERVER_TIME: HeaderName = HeaderName::from_static("x-server-time");
+/// Asked by those who watch the node, without a limit.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 /// What is reserved for a reply at first; a broadcast transaction's fits.
 pub(crate) const REPLY_BYTES: usize = 256;
 
@@ -28,6 +31,8 @@ pub(crate) const REPLY_BYTES: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Handler {
     api: Api,
+    /// The address of the client; none on a Unix socket.
+    from: Option<IpAddr>,
 }
 
 /// The body of a reply.
@@ -48,9 +53,18 @@ enum BodyError {
 }
 
 impl Handler {
-    /// A handler over `api`.
-    pub(crate) fn new(api: Api) -> Handler {
-        Handler { api }
+    /// A handler over `api` for a client at this address.
+    pub(crate) fn new(api: Api, from: Option<IpAddr>) -> Handler {
+        Handler { api, from }
+    }
+
+    /// Counts so many requests of the client.
+    ///
+    /// # Errors
+    /// Where there are too many.
+    pub(crate) fn spend(&self, count: usize) -> Result<(), RpcError> {
+        let Some((rate, from)) = self.api.rate.as_ref().zip(self.from) else { return Ok(()) };
+        rate.take(from, count, Instant::now()).map_err(RpcError::too_many)
     }
 
     /// What it answers from.
@@ -107,6 +121,11 @@ impl Handler {
 
     async fn dispatch(&self, request: hyper::Request<Incoming>) -> Reply {
         let path = request.uri().path();
+        if !HEALTH.contains(&path)
+            && let Err(error) = self.spend(1)
+        {
+            return refused(&error);
+        }
         match path {
             "/" | "" | "//" => self.post(request.into_body()).await,
             "/healthz" => health_reply(health::alive(&self.api).await),
@@ -128,6 +147,7 @@ impl Handler {
         }
         match self.body(&body).await {
             Ok(out) => json_reply(StatusCode::OK, out.room.hold(out.json), out.cacheable),
+            Err(error) if error.retry_secs().is_some() => refused(&error),
             Err(error) => {
                 let mut out = Vec::with_capacity(REPLY_BYTES);
                 jsonrpc::error(&mut out, None, &error);
@@ -177,6 +197,8 @@ impl Handler {
             jsonrpc::error(&mut out.json, None, &RpcError::invalid_request(data));
             return Ok(out);
         }
+        // The request itself is counted already.
+        self.spend(raws.len().saturating_sub(1))?;
         let mut requests: Vec<Request<'_>> = Vec::with_capacity(raws.len());
         for raw in raws {
             // A null is an empty notification in Go.
@@ -385,6 +407,14 @@ fn uri_error(status: StatusCode, error: &RpcError) -> Reply {
     let mut out = Vec::with_capacity(REPLY_BYTES);
     jsonrpc::error(&mut out, Some(Id::Number(-1)), error);
     json_reply(status, out.into(), false)
+}
+
+/// Too many requests.
+fn refused(error: &RpcError) -> Reply {
+    let mut reply = uri_error(StatusCode::TOO_MANY_REQUESTS, error);
+    let secs = error.retry_secs().unwrap_or(1);
+    reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+    reply
 }
 
 fn body_error(error: &BodyError) -> Reply {

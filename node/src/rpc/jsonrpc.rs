@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::io::Write as _;
+use std::time::Duration;
 
 /// A request, borrowed from the body.
 #[derive(Deserialize, Debug)]
@@ -77,35 +78,37 @@ pub(crate) struct RpcError {
     code: i32,
     message: &'static str,
     data: String,
+    /// After how many seconds it may be tried again, where that is known.
+    retry_secs: Option<u64>,
 }
 
 impl RpcError {
     /// The body is no JSON-RPC request.
     pub(crate) fn parse(cause: &str) -> RpcError {
         let data = format!("error unmarshaling request: {cause}");
-        RpcError { code: -32700, message: "Parse error. Invalid JSON", data }
+        RpcError::new(-32700, "Parse error. Invalid JSON", data)
     }
 
     /// The request breaks a limit.
     pub(crate) fn invalid_request(data: impl Into<String>) -> RpcError {
-        RpcError { code: -32600, message: "Invalid Request", data: data.into() }
+        RpcError::new(-32600, "Invalid Request", data.into())
     }
 
     /// There is no such route.
     pub(crate) fn method_not_found() -> RpcError {
-        RpcError { code: -32601, message: "Method not found", data: String::new() }
+        RpcError::new(-32601, "Method not found", String::new())
     }
 
     /// The arguments of a JSON-RPC call are wrong.
     pub(crate) fn json_params(cause: &str) -> RpcError {
         let data = format!("error converting json params to arguments: {cause}");
-        RpcError { code: -32602, message: "Invalid params", data }
+        RpcError::new(-32602, "Invalid params", data)
     }
 
     /// The arguments of a URI call are wrong.
     pub(crate) fn uri_params(cause: &str) -> RpcError {
         let data = format!("error converting http params to arguments: {cause}");
-        RpcError { code: -32602, message: "Invalid params", data }
+        RpcError::new(-32602, "Invalid params", data)
     }
 
     /// The same on a WebSocket, where CometBFT calls wrong arguments an internal error.
@@ -119,12 +122,28 @@ impl RpcError {
     /// A subscription has ended.
     pub(crate) fn cancelled(reason: impl std::fmt::Display) -> RpcError {
         let data = format!("subscription was canceled (reason: {reason})");
-        RpcError { code: -32000, message: "Server error", data }
+        RpcError::new(-32000, "Server error", data)
+    }
+
+    /// The client has sent too much.
+    pub(crate) fn too_many(wait: Duration) -> RpcError {
+        let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let data = format!("too many requests from this address: try again in {secs} s");
+        RpcError { retry_secs: Some(secs), ..RpcError::new(-32000, "Server error", data) }
+    }
+
+    /// After how many seconds it may be tried again, where that is known.
+    pub(crate) fn retry_secs(&self) -> Option<u64> {
+        self.retry_secs
+    }
+
+    fn new(code: i32, message: &'static str, data: String) -> RpcError {
+        RpcError { code, message, data, retry_secs: None }
     }
 
     /// The route could not answer.
     pub(crate) fn internal(data: impl Into<String>) -> RpcError {
-        RpcError { code: -32603, message: "Internal error", data: data.into() }
+        RpcError::new(-32603, "Internal error", data.into())
     }
 }
 

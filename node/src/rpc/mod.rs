@@ -12,12 +12,14 @@
 
 mod cors;
 mod deadline;
+mod grpc;
 mod health;
 mod http;
 mod json;
 mod jsonrpc;
 mod params;
 mod quotes;
+mod rate;
 mod replies;
 mod routes;
 mod server;
@@ -25,6 +27,7 @@ pub mod sources;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tls;
 mod ui;
 mod uri;
 mod waiters;
@@ -33,8 +36,10 @@ mod waiters;
 pub mod hostile;
 
 pub use cors::Cors;
+pub use grpc::GrpcServer;
 pub use json::node::COMPATIBLE_VERSION;
 pub use server::{BindError, Limits, Server};
+pub use tls::{Tls, TlsError};
 pub use waiters::{Committed, Waiters};
 
 /// Evidence in CometBFT's JSON, read.

@@ -6,13 +6,15 @@ use super::http::Handler;
 use super::json;
 use super::json::chain::GenesisDoc;
 use super::quotes::Quotes;
+use super::rate::Rate;
 use super::replies::{REPLIES_BYTES_MAX, UNIT_BYTES};
 use super::sources::Sources;
+use super::tls::Tls;
 use bytes::Bytes;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// How long the accept loop waits after an error of the machine (no file descriptors, no memory) before it tries again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long open connections may finish their request when the node stops.
 const STOP_PAUSE: Duration = Duration::from_secs(2);
 /// The most calls that read the store at a time; further ones wait, so that a crowd of clients cannot keep the disk and the
@@ -74,6 +76,10 @@ pub struct Limits {
     pub stored_only: bool,
     /// Whether there is a page for people at `/ui`.
     pub ui: bool,
+    /// Requests a second of one address; 0 is no limit.
+    pub requests_per_second: u64,
+    /// Requests of one address at once; 0: as many as in a second.
+    pub requests_burst: u64,
 }
 
 impl Default for Limits {
@@ -95,6 +101,8 @@ impl Default for Limits {
             cors: Cors::default(),
             ui: true,
             stored_only: false,
+            requests_per_second: 0,
+            requests_burst: 0,
         }
     }
 }
@@ -103,11 +111,18 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address has no scheme.
-    #[error("rpc.laddr {0:?} needs a scheme: tcp://host:port or unix://path")]
-    Scheme(String),
+    #[error("{key} {laddr:?} needs a scheme: tcp://host:port or unix://path")]
+    Scheme {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        laddr: String,
+    },
     /// The system refuses; most often the port is in use.
-    #[error("the rpc cannot listen on {laddr}")]
+    #[error("{key}: the rpc cannot listen on {laddr}")]
     Listen {
+        /// The key of the configuration.
+        key: &'static str,
         /// The address.
         laddr: String,
         /// Why.
@@ -136,6 +151,8 @@ pub(crate) struct Shared {
     pub(crate) asks: Arc<Semaphore>,
     /// The room of large replies, see [`super::replies`].
     pub(crate) replies: Arc<Semaphore>,
+    /// How many requests an address may send, where that is bounded.
+    pub(crate) rate: Option<Rate>,
 }
 
 impl std::ops::Deref for Api {
@@ -154,6 +171,7 @@ impl Api {
         let searches = Arc::new(Semaphore::new(SEARCHES_MAX));
         let asks = Arc::new(Semaphore::new(ASKS_MAX));
         let replies = Arc::new(Semaphore::new(REPLIES_BYTES_MAX / UNIT_BYTES));
+        let rate = Rate::new(limits.requests_per_second, limits.requests_burst);
         json::append(&mut genesis_json, &GenesisDoc::from(&*sources.genesis))?;
         Ok(Api(Arc::new(Shared {
             sources,
@@ -163,6 +181,7 @@ impl Api {
             searches,
             asks,
             replies,
+            rate,
         })))
     }
 
@@ -177,15 +196,52 @@ impl Api {
     }
 }
 
-enum Listener {
+/// Where clients come in.
+pub(super) enum Listener {
+    /// On a port.
     Tcp(TcpListener),
+    /// On a socket in the file system.
     Unix(UnixListener),
+}
+
+impl Listener {
+    /// Listens on `laddr`, which is the value of `key`.
+    pub(super) async fn bind(key: &'static str, laddr: &str) -> Result<Listener, BindError> {
+        let failed = |source| BindError::Listen { key, laddr: laddr.to_owned(), source };
+        match laddr.split_once("://") {
+            Some(("tcp", address)) => {
+                TcpListener::bind(address).await.map(Listener::Tcp).map_err(failed)
+            }
+            Some(("unix", path)) => {
+                remove_stale(Path::new(path)).map_err(failed)?;
+                UnixListener::bind(path).map(Listener::Unix).map_err(failed)
+            }
+            _ => Err(BindError::Scheme { key, laddr: laddr.to_owned() }),
+        }
+    }
+
+    /// Where it listens; none for a Unix socket.
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(_) => None,
+        }
+    }
+}
+
+/// How many connections a configured number is; 0 is no limit.
+pub(super) fn slots(configured: usize) -> usize {
+    match configured {
+        0 => CONNECTIONS_MAX,
+        limit => limit.min(CONNECTIONS_MAX),
+    }
 }
 
 /// The RPC server, bound and not yet serving.
 pub struct Server {
     listener: Listener,
     api: Api,
+    tls: Option<Tls>,
 }
 
 impl Server {
@@ -194,37 +250,32 @@ impl Server {
     /// # Errors
     /// Where the address is wrong or taken.
     pub async fn bind(laddr: &str, sources: Sources, limits: Limits) -> Result<Server, BindError> {
-        let failed = |source| BindError::Listen { laddr: laddr.to_owned(), source };
-        let listener = match laddr.split_once("://") {
-            Some(("tcp", address)) => {
-                Listener::Tcp(TcpListener::bind(address).await.map_err(failed)?)
-            }
-            Some(("unix", path)) => {
-                remove_stale(Path::new(path)).map_err(failed)?;
-                Listener::Unix(UnixListener::bind(path).map_err(failed)?)
-            }
-            _ => return Err(BindError::Scheme(laddr.to_owned())),
-        };
+        let listener = Listener::bind("rpc.laddr", laddr).await?;
         let api = Api::new(sources, limits).map_err(BindError::Genesis)?;
-        Ok(Server { listener, api })
+        Ok(Server { listener, api, tls: None })
+    }
+
+    /// The same, spoken to over TLS.
+    #[must_use]
+    pub fn over(self, tls: Option<Tls>) -> Server {
+        Server { tls, ..self }
+    }
+
+    /// What it answers from, for another listener.
+    pub(crate) fn api(&self) -> Api {
+        self.api.clone()
     }
 
     /// Where it listens; none for a Unix socket.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.listener {
-            Listener::Tcp(listener) => listener.local_addr().ok(),
-            Listener::Unix(_) => None,
-        }
+        self.listener.local_addr()
     }
 
     /// Serves until `stop` is cancelled; then requests under way get a short time to finish. Never ends by itself: an error of the
     /// machine is logged and waited out.
     pub async fn run(self, stop: CancellationToken) {
-        let slots = match self.api.limits.max_open_connections {
-            0 => CONNECTIONS_MAX,
-            limit => limit.min(CONNECTIONS_MAX),
-        };
+        let slots = slots(self.api.limits.max_open_connections);
         let free = Arc::new(Semaphore::new(slots));
         loop {
             let accepted = tokio::select! {
@@ -245,16 +296,19 @@ impl Server {
     async fn accept(&self, free: &Arc<Semaphore>, stop: &CancellationToken) -> io::Result<()> {
         let slot = Arc::clone(free).acquire_owned().await.map_err(io::Error::other)?;
         let slot = Arc::new(slot);
-        let connection =
-            Connection { handler: Handler::new(self.api.clone()), stop: stop.clone(), slot };
+        let connection = |from: Option<IpAddr>| {
+            let handler = Handler::new(self.api.clone(), from);
+            Connection { handler, stop: stop.clone(), slot }
+        };
+        let tls = self.tls.clone();
         let accepted = match &self.listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
                 // Where the option cannot be set, the connection is gone already.
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(connection.serve(stream));
+                tokio::spawn(connection(Some(from.ip())).begin(stream, tls));
             }),
             Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                tokio::spawn(connection.serve(stream));
+                tokio::spawn(connection(None).begin(stream, tls));
             }),
         };
         match accepted {
@@ -298,6 +352,24 @@ pub(crate) struct Held {
 }
 
 impl Connection {
+    /// Serves it, over TLS where that is wanted; the handshake may take as long as a request.
+    async fn begin<S>(self, stream: S, tls: Option<Tls>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(Tls(tls)) = tls else { return self.serve(stream).await };
+        let limit = self.handler.api().limits.read_timeout;
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(limit, tls.accept(stream)) => shaken,
+            () = self.stop.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "an rpc connection spoke no TLS"),
+            Err(_) => tracing::debug!("an rpc connection took too long for TLS"),
+        }
+    }
+
     async fn serve<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,5 +1,6 @@
 //! The server as a whole: over real HTTP, against CometBFT's captured replies and with tendermint-rpc as the client.
 
+mod doors;
 pub(crate) mod fake;
 mod page;
 mod replies;

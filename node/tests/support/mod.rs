@@ -442,6 +442,9 @@ impl Net {
             rpc: RpcSettings {
                 laddr: Some("tcp://127.0.0.1:0".into()),
                 limits: rpc::Limits::default(),
+                tls: None,
+                grpc_laddr: None,
+                grpc_connections_max: 0,
             },
         }
     }

@@ -28,6 +28,11 @@ impl Socket {
         self.0.send(Message::text(text.into())).await.expect("it is sent");
     }
 
+    /// Sends a text; false where the connection is gone.
+    pub(crate) async fn try_send(&mut self, text: impl Into<String>) -> bool {
+        self.0.send(Message::text(text.into())).await.is_ok()
+    }
+
     /// The next message that is a text; none where the connection is closed.
     pub(crate) async fn try_next(&mut self) -> Option<Value> {
         loop {

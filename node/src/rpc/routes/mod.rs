@@ -17,7 +17,7 @@ use super::server::Api;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-pub(crate) use txs::broadcast_sync;
+pub(crate) use txs::{broadcast_sync, commit};
 
 /// How long a search waits for others.
 const SEARCH_WAIT: Duration = Duration::from_millis(300);

@@ -11,7 +11,7 @@ use super::super::waiters::Waiter;
 use super::{Answer, per_page};
 use bytes::Bytes;
 use std::io::Write as _;
-use tendermint_proto::v0_38::abci::ResponseCheckTx;
+use tendermint_proto::v0_38::abci::{ExecTxResult, ResponseCheckTx};
 
 pub(super) async fn check(api: &Api, tx: Bytes) -> Result<Answer, String> {
     let check = api.bounded(api.sources.app.check_tx(tx)).await??;
@@ -54,6 +54,20 @@ fn append_broadcast(out: &mut Vec<u8>, check: &ResponseCheckTx, hash: &[u8; 32])
 pub(super) async fn broadcast_commit(api: &Api, tx: Bytes) -> Result<Answer, String> {
     let tx = HashedTx::new(tx);
     let hash = *tx.hash();
+    let (check, result, height) = commit(api, tx).await?;
+    let (check_tx, tx_result, hash) = (check.into(), result.into(), Hex(hash));
+    Answer::new(&CommitReply { check_tx, tx_result, hash, height: Text(height) })
+}
+
+/// What the application said of a transaction, and what came of it in the block at a height; nothing where it was refused.
+///
+/// # Errors
+/// Where the pool refuses, or no block has it in time.
+pub(crate) async fn commit(
+    api: &Api,
+    tx: HashedTx,
+) -> Result<(ResponseCheckTx, ExecTxResult, u64), String> {
+    let hash = *tx.hash();
     let count_max = api.limits.max_subscription_clients;
     // Before the pool has it, so that no block can overtake the registration.
     let waiter = api
@@ -63,22 +77,21 @@ pub(super) async fn broadcast_commit(api: &Api, tx: Bytes) -> Result<Answer, Str
         .ok_or_else(|| format!("max_subscription_clients {count_max} reached"))?;
     let check = api.bounded(api.sources.pool.check_tx(tx)).await?;
     let check = check.map_err(|error| format!("error on broadcastTxCommit: {error}"))?;
-    let (tx_result, height) = match check.code {
+    let (result, height) = match check.code {
         0 => committed(api, waiter, &hash).await?,
-        _ => (TxResult::default(), 0),
+        _ => (ExecTxResult::default(), 0),
     };
-    let (check_tx, hash) = (check.into(), Hex(hash));
-    Answer::new(&CommitReply { check_tx, tx_result, hash, height: Text(height) })
+    Ok((check, result, height))
 }
 
 async fn committed(
     api: &Api,
     mut waiter: Waiter,
     hash: &[u8; 32],
-) -> Result<(TxResult, u64), String> {
+) -> Result<(ExecTxResult, u64), String> {
     let limit = api.limits.timeout_broadcast_tx_commit;
     match tokio::time::timeout(limit, waiter.committed()).await {
-        Ok(Some(committed)) => Ok((committed.result.into(), committed.height.value())),
+        Ok(Some(committed)) => Ok((committed.result, committed.height.value())),
         Ok(None) => Err("the node stops".to_owned()),
         Err(_) => {
             let stands = match api.sources.pool.holds(hash) {

@@ -143,20 +143,34 @@ impl Connection {
             Message::Ping(_) | Message::Pong(_) => return true,
             Message::Close(_) => return false,
         };
+        if let Err(error) = self.handler.spend(1) {
+            let id = parse::<Request<'_>>(&body).ok().and_then(|request| request.id);
+            let id = id.and_then(|id| Id::parse(id).ok());
+            let reply = refusal(id, &error);
+            return self.calls_done().await && send(&self.out, reply).await;
+        }
         if parse::<Request<'_>>(&body).is_ok_and(|request| request.is_fast()) {
             let handler = self.handler.clone();
             self.calls.push_back(Box::pin(async move { fast(&handler, &body).await }));
             return true;
         }
-        while let Some(reply) = self.calls.next().await {
-            if !send(&self.out, reply).await {
-                return false;
-            }
+        if !self.calls_done().await {
+            return false;
         }
         let reply = self.answer(&body).await;
         let is_open = send(&self.out, reply).await;
         self.subscriptions.begin();
         is_open
+    }
+
+    /// Waits for what is under way; false where the connection is gone.
+    async fn calls_done(&mut self) -> bool {
+        while let Some(reply) = self.calls.next().await {
+            if !send(&self.out, reply).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// The reply to one request; nothing to a notification.

@@ -250,6 +250,9 @@ impl Pump {
                 Ok(event) if event.block_height().is_some_and(|at| at.value() < from) => {}
                 Ok(event) => self.send(&event).await?,
                 Err(End::Unsubscribed) => return Ok(()),
+                Err(End::OutOfCapacity) if self.api.limits.close_on_slow_client => {
+                    return Err(Stuck);
+                }
                 Err(end) => return self.tell_end(&end.to_string()).await,
             }
         }

@@ -509,6 +509,11 @@ async fn start_with(limits: Limits, index: Option<crate::store::index::Index>) -
     start_on(limits, (sources, snapshot)).await
 }
 
+/// A server on a free port, not yet running.
+pub(super) async fn bound(limits: Limits) -> Server {
+    Server::bind("tcp://127.0.0.1:0", sources(), limits).await.unwrap()
+}
+
 async fn start_on(
     limits: Limits,
     (sources, snapshot): (Sources, Arc<ArcSwap<Snapshot>>),

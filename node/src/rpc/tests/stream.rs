@@ -7,6 +7,7 @@ use crate::rpc::Limits;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tendermint_proto::v0_38::abci::{ExecTxResult, ResponseFinalizeBlock};
 use tercet_consensus::view::View;
 
@@ -175,6 +176,65 @@ async fn a_client_that_does_not_read_is_told_why_its_subscription_ended() {
     assert_eq!(last["error"]["message"], "Server error");
     // The connection goes on.
     assert_eq!(slow.call("health", json!({})).await["result"], json!({}));
+}
+
+/// Whether the connection is open of a client that has let so many large events wait for eleven seconds. The clock goes on only while
+/// everything waits; the write timeout, which ends a connection too, is far.
+async fn is_open_after(events: u64, close_on_slow_client: bool) -> bool {
+    let running = start(Limits {
+        subscription_buffer_size: 100,
+        websocket_write_buffer_size: 100,
+        write_timeout: Duration::from_secs(3_600),
+        close_on_slow_client,
+        ..Limits::default()
+    })
+    .await;
+    let mut slow = open(&running).await;
+    slow.subscribe("slow", "tm.event = 'NewBlock'").await;
+    (1..=events).for_each(|at| running.sources.bus.publish(large(at)));
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    // It reads what is there, and whether there is an answer behind it.
+    let health = json!({"jsonrpc": "2.0", "id": "last", "method": "health"}).to_string();
+    slow.try_send(health).await;
+    loop {
+        match slow.try_next().await {
+            Some(message) if message["id"] == "last" => return true,
+            Some(_) => {}
+            None => return false,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_cut_off_where_the_configuration_says_so() {
+    // A few wait for a place to be written to for longer than ten seconds; many fill the subscription.
+    for events in [60, 400] {
+        assert!(!is_open_after(events, true).await, "{events}");
+        assert!(is_open_after(events, false).await, "{events}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_pinged_and_one_that_does_not_answer_is_cut_off() {
+    use futures::StreamExt as _;
+    use tokio_tungstenite::tungstenite::Message;
+    let running = start(Limits::default()).await;
+    // One that reads answers pings by that, and stays.
+    let mut alive = open(&running).await;
+    let begun = tokio::time::Instant::now();
+    for ping in 1..=4 {
+        let next = alive.0.next().await.unwrap().unwrap();
+        assert!(matches!(next, Message::Ping(_)), "{next:?}");
+        assert_eq!(begun.elapsed().as_secs(), 27 * ping);
+    }
+    assert_eq!(alive.call("health", json!({})).await["result"], json!({}));
+    // One that does not even answer pings is gone after thirty seconds.
+    let mut dead = open(&running).await;
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    dead.ask("1", "health", json!({})).await;
+    assert_eq!(dead.next().await["id"], "1");
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert!(dead.try_next().await.is_none());
 }
 
 #[tokio::test]

@@ -486,7 +486,7 @@ async fn an_address_needs_a_scheme_and_a_free_port() {
     let error = bind("127.0.0.1:0".to_owned()).await;
     assert_eq!(error, "rpc.laddr \"127.0.0.1:0\" needs a scheme: tcp://host:port or unix://path");
     let taken = format!("tcp://{}", running.address);
-    assert_eq!(bind(taken.clone()).await, format!("the rpc cannot listen on {taken}"));
+    assert_eq!(bind(taken.clone()).await, format!("rpc.laddr: the rpc cannot listen on {taken}"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rpc.sock");
     let laddr = format!("unix://{}", path.display());
@@ -548,7 +548,7 @@ proptest! {
             timeout_broadcast_tx_commit: Duration::from_millis(1),
             ..Limits::default()
         };
-        let handler = Handler::new(Api::new(sources(), limits).unwrap());
+        let handler = Handler::new(Api::new(sources(), limits).unwrap(), None);
         runtime.block_on(async {
             if let Ok(out) = handler.body(body.as_bytes()).await
                 && !out.json.is_empty()
