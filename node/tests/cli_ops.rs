@@ -5,7 +5,7 @@
 #[allow(dead_code)]
 mod program;
 
-use program::{Home, Node, PATIENCE, done, end, post, refused, run, tercet};
+use program::{ERRORS, Home, Node, PATIENCE, done, end, forward, post, refused, run, tercet};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -434,4 +434,40 @@ fn an_application_that_never_answers_is_told_with_call_height_and_time_and_then_
     assert!(line.ends_with(left), "{line}");
     let output = end(node.child.take().expect("it runs"), PATIENCE);
     assert_eq!(output.status.code(), Some(69), "{output:?}");
+}
+
+/// Where a certificate is configured, the RPC speaks TLS, and the command line with it.
+#[test]
+fn a_node_that_speaks_tls_answers_who_trusts_its_certificate() {
+    let home = Home::new();
+    let pair = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a pair");
+    fs::write(home.file("config/rpc.pem"), pair.cert.pem()).expect("written");
+    fs::write(home.file("config/rpc-key.pem"), pair.key_pair.serialize_pem()).expect("written");
+    let tls = ["--rpc.tls_cert_file", "rpc.pem", "--rpc.tls_key_file", "rpc-key.pem"];
+    let args = [
+        &home.start_args("tcp://127.0.0.1:0", &tls)[..],
+        &["--rpc.grpc_laddr", "tcp://127.0.0.1:0"],
+    ];
+    let mut child = tercet(&args.concat()).spawn().expect("it runs");
+    let (sender, log) = std::sync::mpsc::channel();
+    forward(child.stdout.take().expect("its output"), "", sender.clone());
+    forward(child.stderr.take().expect("its errors"), ERRORS, sender);
+    let peers = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let node = Node { child: Some(child), rpc: home.file("none"), peers, log };
+    let line = node.log_line(|line| {
+        line.contains("rpc laddr=\"https://") || line.contains("rpc laddr=https://")
+    });
+    let address = line.split("laddr=").nth(1).expect("an address");
+    let address = address.split_whitespace().next().expect("an address").trim_matches('"');
+    let ca = home.file("config/rpc.pem").display().to_string();
+    let status = done(&["status", "--node", address, "--ca", &ca]);
+    assert!(status.contains("test-chain"), "{status}");
+    let error = refused(&["status", "--node", address]);
+    assert!(error.contains("--ca says which certificate to trust"), "{error}");
+    let plain = address.replace("https", "tcp");
+    assert!(refused(&["status", "--node", &plain]).contains("cannot ask the node"));
+    node.stop();
+    fs::write(home.file("config/rpc.pem"), "nothing").expect("written");
+    let error = home.refuses(&tls);
+    assert!(error.contains("rpc.tls_cert_file") && error.contains("rpc.pem"), "{error}");
 }

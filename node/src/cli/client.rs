@@ -10,10 +10,17 @@ use hyper::client::conn::http1;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tercet_config::{Listen, parse_duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// The longest reply that is read.
 const REPLY_BYTES_MAX: usize = 64 << 20;
@@ -21,9 +28,12 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Which node to ask.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Node {
-    /// Where the node's RPC listens.
+    /// Where the node's RPC listens; https://HOST:PORT where it speaks TLS.
     #[arg(long, short = 'n', default_value = "tcp://localhost:26657", value_name = "ADDRESS")]
     pub(super) node: String,
+    /// Over TLS, the certificate (PEM) to trust: that of the node or of its issuer.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
     /// How long to wait for the answer.
     #[arg(long, default_value = "20s", value_name = "DURATION", value_parser = duration)]
     pub(super) timeout: Duration,
@@ -39,9 +49,9 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime")?;
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let address = address(&self.node)?;
+        let (address, tls) = (address(&self.node)?, self.tls()?);
         let reply = runtime.block_on(async {
-            tokio::time::timeout(self.timeout, exchange(&address, body.to_string())).await
+            tokio::time::timeout(self.timeout, exchange(&address, tls, body.to_string())).await
         });
         let seconds = self.timeout.as_secs_f64();
         let reply = reply.map_err(|_| {
@@ -54,23 +64,53 @@ impl Node {
     }
 }
 
-fn address(text: &str) -> anyhow::Result<Listen> {
-    if text.starts_with("https://") {
-        bail!("--node {text}: TLS is not supported; ask the node on its own machine");
+impl Node {
+    /// How to speak TLS, where the address says so.
+    fn tls(&self) -> anyhow::Result<Option<TlsConnector>> {
+        if !self.node.starts_with("https://") {
+            return Ok(None);
+        }
+        let node = &self.node;
+        let path = self.ca.as_ref().with_context(|| {
+            format!("--node {node}: --ca says which certificate to trust, such as rpc.tls_cert_file of the node")
+        })?;
+        let read = || format!("--ca: {} holds no certificate that can be read", path.display());
+        let mut roots = RootCertStore::empty();
+        for one in CertificateDer::pem_file_iter(path).with_context(read)? {
+            roots.add(one.with_context(read)?).with_context(read)?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Some(TlsConnector::from(Arc::new(config))))
     }
-    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    text.parse::<Listen>().context("--node")
+}
+
+fn address(text: &str) -> anyhow::Result<Listen> {
+    let schemes = ["http://", "https://"];
+    let bare = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    bare.trim_end_matches('/').parse::<Listen>().context("--node")
 }
 
 /// Sends one request over a connection of its own.
-async fn exchange(address: &Listen, body: String) -> anyhow::Result<Vec<u8>> {
-    match address {
-        Listen::Unix(path) => post(UnixStream::connect(path).await?, "localhost", body).await,
-        tcp => {
-            let place = tcp.host_port().unwrap_or_default().replace("0.0.0.0:", "127.0.0.1:");
-            post(TcpStream::connect(&place).await?, &place, body).await
+async fn exchange(
+    address: &Listen,
+    tls: Option<TlsConnector>,
+    body: String,
+) -> anyhow::Result<Vec<u8>> {
+    let tcp = match address {
+        Listen::Unix(path) => {
+            return post(UnixStream::connect(path).await?, "localhost", body).await;
         }
-    }
+        tcp => tcp,
+    };
+    let place = tcp.host_port().unwrap_or_default().replace("0.0.0.0:", "127.0.0.1:");
+    let stream = TcpStream::connect(&place).await?;
+    let Some(tls) = tls else { return post(stream, &place, body).await };
+    let host = place.rsplit_once(':').map_or(place.as_str(), |(host, _)| host);
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
+    post(tls.connect(name, stream).await?, &place, body).await
 }
 
 async fn post<S>(stream: S, host: &str, body: String) -> anyhow::Result<Vec<u8>>

@@ -3,7 +3,10 @@
 //! Log files are not recycled: RocksDB turns that off by itself for the recovery mode of the journal, because what a recycled log
 //! ends with looks like damage.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options,
+};
 
 const MIB: usize = 1 << 20;
 /// Memory for what the journal has not written to a table yet: some six blocks of 1.25 MB.
@@ -20,6 +23,9 @@ const JOURNAL_WAL_BYTES_MAX: u64 = 16 << 20;
 const CHAIN_BUFFER_BYTES: usize = 8 * MIB;
 /// The same over all column families.
 const CHAIN_BUFFERS_BYTES_MAX: usize = 16 * MIB;
+/// Memory of one column family of the index, and over all of them.
+const INDEX_BUFFER_BYTES: usize = 16 * MIB;
+const INDEX_BUFFERS_BYTES_MAX: usize = 32 * MIB;
 /// Cache of the chain, over all column families. What stands in blob files is not cached.
 const CHAIN_CACHE_BYTES: usize = 8 * MIB;
 /// Blocks and results from this size on go to blob files. With pruning, 2 GB of 1 MB values take 6.7 s of processor time in place of
@@ -74,6 +80,24 @@ pub(super) fn families<'a>(
             options.set_min_blob_size(CHAIN_BLOB_BYTES_MIN);
             options.set_blob_compression_type(DBCompressionType::Lz4);
         }
+        (name, options)
+    })
+}
+
+/// The index: as the chain, with more memory, as its keys are hashes, so that each table that is written is merged with all others.
+pub(super) fn index() -> Options {
+    let mut options = chain();
+    options.set_db_write_buffer_size(INDEX_BUFFERS_BYTES_MAX);
+    options
+}
+
+/// The column families of the index: merged as a whole now and then, which writes each key less often than level by level.
+pub(super) fn index_families<'a>(
+    names: impl Iterator<Item = &'a str>,
+) -> impl Iterator<Item = (&'a str, Options)> {
+    families(names.map(|name| (name, false))).map(|(name, mut options)| {
+        options.set_write_buffer_size(INDEX_BUFFER_BYTES);
+        options.set_compaction_style(DBCompactionStyle::Universal);
         (name, options)
     })
 }

@@ -22,6 +22,9 @@ a WebSocket at `/websocket`. `tx` and `hash` are base64 in JSON; in a URI they a
 | a reply that the application does not give in time is an error | a slow application holds up nobody |
 | large replies of all clients together are bounded, and wait for each other | a crowd that reads slowly cannot use up the memory |
 | `proposer_priority` is 0 | primaries follow from views, not from priorities |
+| `rpc.requests_per_second` refuses with 429, `Retry-After` and a JSON-RPC error (-32000); CometBFT has no such limit | one client starves no other |
+| of `rpc.tls_cert_file` and `rpc.tls_key_file` one alone is an error (CometBFT speaks plain HTTP then) | nobody means that |
+| `experimental_close_on_slow_client` closes the connection of a client that does not read (in CometBFT its subscription ends) | the key says so |
 | `status` has `tercet_version` beside CometBFT's fields | to tell nodes apart |
 
 ";
@@ -42,6 +45,13 @@ A subscription whose client does not read ends, and the client is told, as in Co
 event buffer is out of capacity)`. No event before that is left out (CometBFT leaves some out), and a block with
 more events than the buffer holds ends no subscription whose client keeps up (it does in CometBFT). Subscribed to with `height`, it goes on where it stopped. A
 client finds a transaction with `tx` once it has heard of it. Numbers with fractions are compared exactly, and not rounded to 125 bits.
+
+";
+
+const GRPC: &str = "## gRPC
+
+CometBFT 0.38's `tendermint.rpc.grpc.BroadcastAPI`, where `rpc.grpc_laddr` says: `Ping`, and `BroadcastTx`, which is `broadcast_tx_commit` and answers with `code`,
+`data` and `log` of CheckTx and of the result. Limits are those of the RPC.
 
 ";
 
@@ -102,7 +112,9 @@ fn differs(name: &str) -> &'static str {
         "net_info" => {
             "counters of single channels and rates over a moment are 0 or empty: libp2p has streams in place of channels"
         }
-        "tx" => "–",
+        "tx" => {
+            "of a transaction that stands in several blocks the last, as in CometBFT, whatever became of it"
+        }
         "tx_search" => {
             "a search that would take longer than 1.5 s is refused with what narrows it; a transaction that stands in two blocks is found \
             in both; ranges of `DATE` and `TIME` work; of several conditions on heights all count; a `/` in a value is a character like others"
@@ -158,6 +170,7 @@ fn page() -> String {
     page.push_str(table);
     page.extend(changing.into_iter().map(row));
     page.push('\n');
+    page.push_str(GRPC);
     page.push_str(STREAM);
     page.push_str(EVENTS);
     page.extend(Kind::ALL.map(|kind| format!("| `{}` | {} |\n", kind.name(), when(kind))));

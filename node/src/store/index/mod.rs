@@ -128,8 +128,8 @@ impl Index {
     /// See [`Index::open`]; whatever the chain is.
     pub(crate) fn open_alone(dir: &Path) -> Result<Index, StoreError> {
         let folder = Folder::open(dir, FORMAT)?;
-        let families = Family::ALL.iter().map(|family| (family.name(), false));
-        let db = DB::open_cf_with_opts(&options::chain(), dir, options::families(families));
+        let families = options::index_families(Family::ALL.iter().map(|family| family.name()));
+        let db = DB::open_cf_with_opts(&options::index(), dir, families);
         Index::load(db, folder)
     }
 
@@ -139,9 +139,8 @@ impl Index {
     /// As [`Index::open`], and where there is none.
     pub fn open_read_only(dir: &Path) -> Result<Index, StoreError> {
         let folder = Folder::open_existing(dir, FORMAT)?;
-        let families = Family::ALL.iter().map(|family| (family.name(), false));
-        let families = options::families(families);
-        let db = DB::open_cf_with_opts_for_read_only(&options::chain(), dir, families, false);
+        let families = options::index_families(Family::ALL.iter().map(|family| family.name()));
+        let db = DB::open_cf_with_opts_for_read_only(&options::index(), dir, families, false);
         Index::load(db, folder)
     }
 
@@ -202,11 +201,10 @@ impl Index {
         let before = self.count(height.saturating_sub(1))?;
         let count = before.saturating_add(block.txs().len().try_into().unwrap_or(u64::MAX));
         batch.put_cf(self.family(Family::Count), height.to_be_bytes(), count.to_be_bytes());
-        for (prefix, spots) in &postings.is {
-            batch.put_cf(self.family(Family::Is), place::key(prefix, height), spots);
-        }
-        for (prefix, values) in &postings.has {
-            batch.put_cf(self.family(Family::Has), place::key(prefix, height), values);
+        for (family, lists) in [(Family::Is, &postings.is), (Family::Has, &postings.has)] {
+            for (prefix, list) in lists {
+                batch.put_cf(self.family(family), place::key(prefix, height), list);
+            }
         }
         self.put_txs(&mut batch, block);
         self.move_to(Span { base, next: height.saturating_add(1) }, batch, false)
@@ -301,6 +299,7 @@ impl Index {
         let family = self.family(Family::Tx);
         let mut at = [0; 12];
         at[..8].copy_from_slice(&block.header().height.value().to_be_bytes());
+        // Of several places in one block the last is written last.
         for (index, hash) in (0u32..).zip(block.tx_hashes()) {
             at[8..].copy_from_slice(&index.to_be_bytes());
             batch.put_cf(family, hash, at);
