@@ -4,8 +4,16 @@ use super::Settings;
 use crate::metrics::{Metrics, MetricsServer, Timings};
 use crate::rpc::sources::Sources;
 use std::net::SocketAddr;
+use tercet_abci::Roles;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+
+/// The application, each call of which is timed; where nobody looks, none is.
+pub(super) fn timed(settings: &Settings, app: Roles) -> (Roles, Timings) {
+    let timings = Timings::default();
+    let app = if settings.metrics.is_some() { timings.watch(app) } else { app };
+    (app, timings)
+}
 
 /// Listens, where metrics are wanted.
 pub(super) fn bind(

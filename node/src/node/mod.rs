@@ -32,7 +32,6 @@ use crate::execution::executor::Parts as ExecutorParts;
 use crate::execution::handshake::Ready;
 use crate::execution::{Executor, Hooks, Job, State};
 use crate::mempool::{Mempool, RelayMap, Revive};
-use crate::metrics::Timings;
 use crate::network::{Class, Network};
 use crate::rpc::Waiters;
 use crate::sources::App;
@@ -265,9 +264,7 @@ fn start(
 ) -> anyhow::Result<Running> {
     let signer = LocalSigner::new(settings.validator_secret.clone());
     let public = signer.public();
-    let timings = Timings::default();
-    // Where nobody looks, nothing is timed.
-    let app = if settings.metrics.is_some() { timings.watch(app) } else { app };
+    let (app, timings) = metrics::timed(settings, app);
     let Roles { query, mempool, mut consensus, snapshot: _ } = app;
     let Opened { journal, chain, index, stale_until, ready } =
         stores.ready(settings, public, consensus.as_mut())?;
@@ -283,8 +280,7 @@ fn start(
     let heights = sets.published();
     let verifier = Verifier::new(Arc::clone(&heights), events.clone(), audit.clone(), threads(2))?;
     let peers = start_network(settings, &signer, &sets, &audit, network_runtime)?;
-    let network = peers.network.clone();
-    let expelling = network.clone();
+    let (network, expelling) = (peers.network.clone(), peers.network.clone());
     audit.on_too_many_faults(move |peer| {
         expelling.expel(peer, "it sends what no correct node sends");
     });
