@@ -165,10 +165,12 @@ impl Engine {
         if self.height() != before {
             self.moved();
         }
-        // What happened at a height is told before the replica leaves it.
-        self.publish();
-        while self.try_advance()? {
+        while self.parts.core.replica().is_decided() {
+            // What happened at a height is told before the replica leaves it.
             self.publish();
+            if !self.try_advance()? {
+                break;
+            }
         }
         self.look();
         self.publish();

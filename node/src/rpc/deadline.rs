@@ -79,6 +79,62 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Deadline<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Over TLS there is something to write even then.
+        match Pin::new(&mut self.stream).poll_shutdown(cx) {
+            Poll::Pending => self.waiting(cx),
+            done => done,
+        }
+    }
+}
+
+/// A stream that ends where nothing has come for so long.
+pub(crate) struct Idle<S> {
+    stream: S,
+    limit: Duration,
+    clock: Pin<Box<Sleep>>,
+}
+
+impl<S> Idle<S> {
+    /// Wraps `stream`.
+    pub(crate) fn new(stream: S, limit: Duration) -> Idle<S> {
+        Idle { stream, limit, clock: Box::pin(tokio::time::sleep(limit)) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Idle<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_pending() {
+            ready!(self.clock.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if buffer.filled().len() > before {
+            let until = tokio::time::Instant::now() + self.limit;
+            self.clock.as_mut().reset(until);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -87,6 +143,34 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Deadline<S> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// One whose shutdown never ends, as one over TLS that nobody reads.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_nobody_takes_is_not_waited_for() {
+        let mut stream = Deadline::new(Stuck, Duration::from_secs(10));
+        let error = stream.shutdown().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
 
     #[tokio::test]
     async fn a_reader_that_stops_is_cut_off_and_a_slow_one_gains_nothing() {

@@ -1,6 +1,7 @@
 //! CometBFT's gRPC `BroadcastAPI` (`rpc/grpc/api.go`): `Ping`, and `BroadcastTx`, which is `broadcast_tx_commit`. Each connection is
 //! served by hyper, so that it has limits of its own.
 
+use super::deadline::{Deadline, Idle};
 use super::routes::commit;
 use super::server::{ACCEPT_PAUSE, Api, BindError, Listener, Server, slots};
 use super::sources::HashedTx;
@@ -96,7 +97,8 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let bytes_max = service.api.limits.max_body_bytes;
+    let limits = &service.api.limits;
+    let (bytes_max, write_timeout) = (limits.max_body_bytes, limits.write_timeout);
     let service = BroadcastApiServer::new(service).max_decoding_message_size(bytes_max);
     let service = hyper::service::service_fn(move |request| service.clone().call(request));
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -106,6 +108,8 @@ async fn serve<S>(
         .max_header_list_size(HEAD_BYTES_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WAIT);
+    // Pings are answered, so that nothing comes from nobody but the dead, and from who never begins.
+    let stream = Idle::new(Deadline::new(stream, write_timeout), PING_EVERY + 2 * PING_WAIT);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {

@@ -227,3 +227,18 @@ async fn grpc_keeps_to_the_limits_of_the_rpc() {
     drop(grpc);
     assert!(waiting.await.unwrap().is_ok());
 }
+
+/// The clock goes on only while everything waits.
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_over_grpc_is_cut_off_and_who_answers_pings_stays() {
+    let mut grpc = Grpc::start(Limits::default(), 0).await;
+    assert!(grpc.call::<_, ResponsePing>(PING, RequestPing {}).await.is_ok());
+    let begun = tokio::time::Instant::now();
+    let mut silent = TcpStream::connect(grpc.address).await.unwrap();
+    let mut told = Vec::new();
+    // The server's settings, and the end.
+    silent.read_to_end(&mut told).await.ok();
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(grpc.call::<_, ResponsePing>(PING, RequestPing {}).await.is_ok());
+}
