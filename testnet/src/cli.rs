@@ -341,6 +341,9 @@ pub(crate) struct AttackArgs {
     /// From how many addresses: what was sent away from one comes back from the next.
     #[arg(long, default_value_t = 1)]
     pub(crate) addresses: u16,
+    /// Honest transactions a second, meanwhile.
+    #[arg(long, default_value_t = attack::LOAD_RATE)]
+    pub(crate) load_rate: u64,
     /// Print the figures as JSON.
     #[arg(long)]
     pub(crate) json: bool,

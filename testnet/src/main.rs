@@ -275,6 +275,7 @@ async fn attack(args: AttackArgs) -> anyhow::Result<ExitCode> {
         victim: args.target,
         duration: args.seconds,
         addresses: args.addresses,
+        load_rate: args.load_rate,
     };
     let outcome = attack::run(&attack).await?;
     match args.json {

@@ -243,6 +243,8 @@ pub(crate) struct MetaHeader {
     /// Height.
     #[serde(deserialize_with = "quoted")]
     pub(crate) height: u64,
+    /// Time, RFC 3339.
+    pub(crate) time: String,
 }
 
 /// Reply of `commit`.

@@ -9,20 +9,23 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
+use crate::load::report::quantile;
 use crate::load::{self, Load, Method, Until};
 use crate::process::{cpu_time, memory_bytes, running};
-use crate::rpc::Rpc;
+use crate::rpc::{Meta, Rpc};
 use crate::state::{Net, Node};
 
 /// How often the victim is looked at.
 const LOOK: Duration = Duration::from_millis(200);
-/// Honest transactions a second, meanwhile.
-const LOAD_RATE: u64 = 20;
 /// A load that ends when it is stopped.
 const ENDLESS: Duration = Duration::from_secs(24 * 3_600);
 /// Patience with an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Headers that one call of `blockchain` returns at most.
+const HEADERS: u64 = 20;
 
 /// The node that is attacked, and one that is not.
 pub(super) struct Victim {
@@ -32,6 +35,7 @@ pub(super) struct Victim {
     other: String,
     /// The node ids of the other validators that run.
     validators: BTreeSet<String>,
+    load_rate: u64,
 }
 
 /// What was seen in a while.
@@ -41,6 +45,8 @@ pub(crate) struct Phase {
     pub(crate) seconds: f64,
     /// The heights that another validator decided a second.
     pub(crate) heights_per_s: f64,
+    /// The 95th percentile of the time between those blocks, by the times in their headers.
+    pub(crate) interval_p95_ms: f64,
     /// The most memory of the victim.
     pub(crate) rss_peak_bytes: u64,
     /// The most file descriptors of the victim.
@@ -61,8 +67,9 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:.1} heights/s, latency {:.0}/{:.0} ms (p50/p99), {} MiB, {} files, {:.0} % of a processor",
+            "{:.1} heights/s, {:.1} ms between blocks (p95), latency {:.0}/{:.0} ms (p50/p99), {} MiB, {} files, {:.0} % of a processor",
             self.heights_per_s,
+            self.interval_p95_ms,
             self.latency_p50_ms,
             self.latency_p99_ms,
             self.rss_peak_bytes >> 20,
@@ -74,7 +81,12 @@ impl fmt::Display for Phase {
 
 impl Victim {
     /// The node with this index; `absent` is down.
-    pub(super) fn new(net: &Net, index: usize, absent: Option<usize>) -> anyhow::Result<Victim> {
+    pub(super) fn new(
+        net: &Net,
+        index: usize,
+        absent: Option<usize>,
+        load_rate: u64,
+    ) -> anyhow::Result<Victim> {
         let node = net.node(index)?.clone();
         let pid = running(&node);
         let pid = pid.ok_or_else(|| anyhow::anyhow!("{} is not running", node.name()))?;
@@ -84,7 +96,7 @@ impl Victim {
         let other = validators.first().copied().unwrap_or(&node).rpc.clone();
         let ids = validators.iter().filter_map(|v| Some(v.p2p.split_once('@')?.0.to_owned()));
         let endpoints = net.nodes.iter().filter(present).map(|node| node.rpc.clone()).collect();
-        Ok(Victim { pid, endpoints, other, validators: ids.collect(), node })
+        Ok(Victim { pid, endpoints, other, validators: ids.collect(), node, load_rate })
     }
 
     /// Looks at the victim until `meanwhile` is over, at most for `most`, while honest transactions are committed.
@@ -96,7 +108,7 @@ impl Victim {
         let stop = Arc::new(AtomicBool::new(false));
         let load = Load {
             endpoints: self.endpoints.clone(),
-            rate: LOAD_RATE,
+            rate: self.load_rate,
             size_bytes: 100,
             connections: 4,
             until: Until::Time(ENDLESS),
@@ -158,6 +170,7 @@ impl Look {
         let seconds = self.start.elapsed().as_secs_f64();
         let height = self.other.status().await?.sync_info.latest_block_height;
         phase.seconds = seconds;
+        phase.interval_p95_ms = self.interval_p95_ms(height).await?;
         phase.heights_per_s = height.saturating_sub(self.height) as f64 / seconds;
         let cpu = cpu_time(self.pid).unwrap_or_default().saturating_sub(self.cpu);
         phase.cpu_share = cpu.as_secs_f64() / seconds;
@@ -168,6 +181,32 @@ impl Look {
             }
         }
         Ok(phase)
+    }
+}
+
+impl Look {
+    /// Of the blocks from the beginning of the phase to `last`.
+    async fn interval_p95_ms(&mut self, last: u64) -> anyhow::Result<f64> {
+        let mut times = Vec::new();
+        let mut at = self.height;
+        while at <= last {
+            let metas = self.other.blockchain(at, last.min(at + HEADERS - 1)).await?.block_metas;
+            let header = |meta: &Meta| OffsetDateTime::parse(&meta.header.time, &Rfc3339);
+            let page = metas.iter().rev().map(header).collect::<Result<Vec<_>, _>>()?;
+            times.extend(page);
+            at += HEADERS;
+        }
+        let mut intervals: Vec<f64> = times.windows(2).map(interval_ms).collect();
+        intervals.sort_by(f64::total_cmp);
+        Ok(quantile(&intervals, 95).unwrap_or(0.0))
+    }
+}
+
+/// Between two neighbours.
+fn interval_ms(times: &[OffsetDateTime]) -> f64 {
+    match times {
+        [one, next] => (*next - *one).as_seconds_f64() * 1e3,
+        _ => 0.0,
     }
 }
 

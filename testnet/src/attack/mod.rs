@@ -7,6 +7,7 @@ mod equivocation;
 mod flood;
 mod measure;
 mod peer;
+mod queries;
 mod replay;
 mod streams;
 
@@ -23,6 +24,8 @@ use crate::state::Net;
 use measure::{Phase, Victim};
 use peer::Attacker;
 
+/// Honest transactions a second, unless told otherwise.
+pub(crate) const LOAD_RATE: u64 = 20;
 /// How long the quiet before and after an attack is measured.
 const QUIET: Duration = Duration::from_secs(6);
 /// The least share of the heights before an attack that are decided while it lasts.
@@ -38,6 +41,9 @@ const USELESS_CPU_MAX: f64 = 0.05;
 /// The most that the 99th percentile of honest latency may grow by, and below which no growth counts: on a busy machine it is chance.
 const LATENCY_FACTOR_MAX: f64 = 2.0;
 const LATENCY_FLOOR_MS: f64 = 100.0;
+/// The most that queries may lengthen the 95th percentile of the time between blocks by, and below which no growth counts.
+const INTERVAL_FACTOR_MAX: f64 = 1.2;
+const INTERVAL_FLOOR_MS: f64 = 20.0;
 
 /// What is done. Each name in brackets is the row of the table of attacks, `docs/attacks.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
@@ -65,6 +71,8 @@ pub(crate) enum Kind {
     Replay,
     /// Streams on which nothing comes, or never the rest (T-117).
     SilentStreams,
+    /// Five thousand queries of the application a second (T-144).
+    Queries,
     /// Everything that a validator signs, twice; the validator itself is down (T-120b, T-126b).
     Equivocation,
 }
@@ -82,6 +90,8 @@ pub(crate) struct Attack {
     pub(crate) duration: Duration,
     /// From how many addresses, in turn.
     pub(crate) addresses: u16,
+    /// Honest transactions a second, meanwhile.
+    pub(crate) load_rate: u64,
 }
 
 /// What an attacker did, and what came of it.
@@ -143,7 +153,7 @@ pub(crate) async fn run(attack: &Attack) -> anyhow::Result<Outcome> {
     if let Some(index) = replaced {
         chaos::kill(&attack.dir, net.node(index)?).await?;
     }
-    let victim = Victim::new(&net, attack.victim, replaced)?;
+    let victim = Victim::new(&net, attack.victim, replaced, attack.load_rate)?;
     let before = victim.phase(QUIET, std::future::pending::<()>()).await?.0;
     let (blows, told) = tokio::sync::oneshot::channel();
     let (kind, duration) = (attack.kind, attack.duration);
@@ -187,6 +197,7 @@ async fn strike(kind: Kind, attacker: Attacker, duration: Duration) -> anyhow::R
         Kind::BadSignatures => flood::bad_signatures(&attacker, until).await,
         Kind::Replay => replay::replay(&attacker, duration).await,
         Kind::SilentStreams => streams::silent(&attacker).await,
+        Kind::Queries => queries::flood(&attacker, until).await,
         Kind::Equivocation => equivocation::equivocate(&attacker, until).await,
     }
 }
@@ -233,6 +244,14 @@ impl Outcome {
             && during.latency_p99_ms > LATENCY_FACTOR_MAX * before.latency_p99_ms
         {
             failures.push("the latency of honest transactions more than doubled".to_owned());
+        }
+        // Of a busy machine, the busier of the two quiet phases.
+        let quiet = before.interval_p95_ms.max(self.after.interval_p95_ms);
+        if self.kind == Kind::Queries
+            && during.interval_p95_ms > INTERVAL_FLOOR_MS
+            && during.interval_p95_ms > INTERVAL_FACTOR_MAX * quiet
+        {
+            failures.push("the time between blocks grew by more than a fifth".to_owned());
         }
         self.failures = failures;
     }

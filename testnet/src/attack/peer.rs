@@ -37,7 +37,8 @@ pub(super) struct Attacker {
     /// The index in the network of the validator whose key he has, and the key.
     key_of: usize,
     key: SigningKey,
-    rpc: String,
+    /// The victim's RPC.
+    pub(super) rpc: String,
     /// How many addresses he has, and how many connections he has made from them, in turn.
     addresses: u16,
     connections: Arc<AtomicU16>,

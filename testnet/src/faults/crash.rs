@@ -184,9 +184,8 @@ async fn strike_all(
         for at in points {
             let start = Instant::now();
             victim.kill(at, *who, kills).await.with_context(|| format!("{at}, {}", who.name()))?;
-            let (secs, height) = (start.elapsed().as_secs(), victim.height().await);
-            let name = who.name();
-            say(&format!("{at:<10} {name:<5} {kills} kills in {secs} s, height {height}"));
+            let (secs, name) = (start.elapsed().as_secs(), who.name());
+            say(&format!("{at:<10} {name:<5} {kills} kills in {secs} s"));
         }
     }
     victim.end().await?;
@@ -234,10 +233,6 @@ impl<'a> Victim<'a> {
 
     fn file(&self, name: &str) -> PathBuf {
         self.lab.dir().join(name)
-    }
-
-    async fn height(&self) -> u64 {
-        self.lab.height(self.index).await.unwrap_or(0)
     }
 
     /// How many kills there were.

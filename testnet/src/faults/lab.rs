@@ -70,6 +70,11 @@ impl Lab {
         &self.dir
     }
 
+    /// The program of this name that lies beside the node's.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.binary.with_file_name(name)
+    }
+
     /// A plain network of `validators`, to be changed before [`Lab::up`].
     pub(super) fn layout(&self, validators: usize) -> Layout {
         Layout {

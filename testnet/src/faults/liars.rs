@@ -199,6 +199,7 @@ async fn equivocated(lab: &mut Lab) -> Seen {
         victim: 0,
         duration: LIES_FOR,
         addresses: 1,
+        load_rate: attack::LOAD_RATE,
     })
     .await?;
     anyhow::ensure!(outcome.failures.is_empty(), outcome.failures.join("; "));

@@ -10,6 +10,8 @@ use anyhow::{bail, ensure};
 use super::lab::Lab;
 use super::machine::SOON;
 use super::{Needs, Row, Seen};
+use crate::attack::{self, Attack};
+use crate::layout::Layout;
 use crate::process::memory_bytes;
 
 const ALL: [usize; 4] = [0, 1, 2, 3];
@@ -36,6 +38,13 @@ pub(super) const ROWS: &[Row] = &[
         how: "one of four in a cgroup with cpu.cfs_quota 10 %, 100 tx/s, 20 s",
         must: "the others go on; it lags; without the limit at the tip within 30 s; S",
         run: |lab| Box::pin(processor(lab)),
+    },
+    Row {
+        id: "T-144",
+        fault: "5,000 queries of the application a second",
+        how: "values of 10 kB, of one of four whose applications are processes of their own, 100 tx/s",
+        must: "answered; the time between blocks (p95) grows by at most 20 %, below 20 ms not counted; S",
+        run: |lab| Box::pin(queries(lab)),
     },
 ];
 
@@ -102,6 +111,23 @@ async fn memory(lab: &mut Lab) -> Seen {
         "{} MB and 4 MiB more: {end}; {heights} heights meanwhile; {audit}",
         limit / 1_000_000
     ))
+}
+
+async fn queries(lab: &mut Lab) -> Seen {
+    let program = lab.beside("tercet-abci");
+    let command = format!("exec {} kvstore --address unix://{{socket}}", program.display());
+    lab.up(Layout { app_command: Some(command), ..lab.layout(4) }).await?;
+    let outcome = attack::run(&Attack {
+        dir: lab.dir().to_path_buf(),
+        kind: attack::Kind::Queries,
+        victim: 0,
+        duration: SOON,
+        addresses: 1,
+        load_rate: 100,
+    })
+    .await?;
+    ensure!(outcome.failures.is_empty(), outcome.failures.join("; "));
+    Ok(format!("{}; {}", outcome.measured(), lab.sound(&ALL).await?))
 }
 
 async fn open_files(lab: &mut Lab) -> Seen {
