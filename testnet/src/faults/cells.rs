@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "T-31b",
         fault: "The chain's log lacks its end: the block without its state, or neither",
-        how: "16 seeded cuts of the last 64 KiB, with the application of the same moment and one of an older moment",
+        how: "16 seeded cuts, of at most 2 bytes, 4 bytes and so on up to 64 KiB, each with the application of the same moment and one two blocks older",
         must: "as T-31a",
         run: |lab| Box::pin(cut_chain(lab)),
     },
@@ -209,15 +209,15 @@ async fn cut_chain(lab: &mut Lab) -> Seen {
     lab.signal(3, Signal::SIGKILL).await?;
     let mut counts = BTreeMap::<Went, usize>::new();
     let mut line = String::new();
-    for cut in 0..CUTS {
+    for (cut, older) in (0..CUTS).flat_map(|cut| [(cut, false), (cut, true)]) {
         let data = lab.data(3)?;
         copy(&lab.dir().join("new"), &data)?;
-        if cut % 2 == 1 {
+        if older {
             copy(&lab.dir().join("old/kvstore.db"), &data.join("kvstore.db"))?;
         }
         let log = log_file(&data.join("chain"))?;
         let length = fs::metadata(&log)?.len();
-        let less = lab.random.random_range(1..length.min(1 << 16));
+        let less = lab.random.random_range(1..=(2 << cut).min(length - 1));
         fs::OpenOptions::new().write(true).open(&log)?.set_len(length - less)?;
         let (went, why) = go(lab).await?;
         ensure!(went != Went::Held, "held though journal and watermark agree");
@@ -231,5 +231,6 @@ async fn cut_chain(lab: &mut Lab) -> Seen {
     let audit = lab.sound(&ALL).await?;
     let count = |went| counts.get(&went).copied().unwrap_or(0);
     let (on, refused) = (count(Went::On) + count(Went::Shown), count(Went::Refused));
+    ensure!(on > 0 && refused > 0, "{on} go on, {refused} refuse: the cuts are not of every kind");
     Ok(format!("{on} go on, {refused} refuse (application after the chain): `{line}`; {audit}"))
 }

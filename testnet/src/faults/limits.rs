@@ -21,7 +21,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "T-191a",
         fault: "A limit on memory",
-        how: "one of four in a cgroup with 4 MiB more than it uses, large transactions for 15 s",
+        how: "one of four in a cgroup with 4 MiB more than it uses, then with 48 MiB more, large transactions for 15 s each",
         must: "it goes on or is killed; the others go on; without the limit at the tip; S",
         run: |lab| Box::pin(memory(lab)),
     },
@@ -81,17 +81,26 @@ impl Drop for Group {
 
 async fn memory(lab: &mut Lab) -> Seen {
     lab.up(lab.layout(4)).await?;
+    let mut seen = Vec::new();
+    for more in [4, 48] {
+        seen.push(squeezed(lab, more).await?);
+    }
+    let audit = lab.sound(&ALL).await?;
+    Ok(format!("{}; {audit}", seen.join("; ")))
+}
+
+/// One node with so many MiB more than it uses, until it is killed or 15 s are over; then without.
+async fn squeezed(lab: &mut Lab, more_mib: u64) -> Seen {
     let pid = lab.pid(3)?;
     let used = memory_bytes(pid).unwrap_or(0);
-    let limit = used + (4 << 20);
     let group = Group::new("memory", &[], pid)?;
     // What it has already is not counted in the new group.
-    fs::write(group.0.join("memory.limit_in_bytes"), (4u64 << 20).to_string())?;
+    fs::write(group.0.join("memory.limit_in_bytes"), (more_mib << 20).to_string())?;
     let first = lab.tip(&OTHERS).await;
     let start = std::time::Instant::now();
     let mut sent = 0u64;
     while start.elapsed() < Duration::from_secs(15) && lab.runs(3)? {
-        lab.send(0, &format!("memory{sent}"), 300_000).await?;
+        lab.send(0, &format!("memory{more_mib}_{sent}"), 300_000).await?;
         sent += 1;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -104,12 +113,11 @@ async fn memory(lab: &mut Lab) -> Seen {
     }
     lab.reach(&[3], lab.tip(&[0]).await, SOON).await?;
     lab.is_in_commits(3, 0).await?;
-    let audit = lab.sound(&ALL).await?;
     let end =
         if killed { format!("killed by the system after {ran} s") } else { "it ran on".to_owned() };
+    let used = used >> 20;
     Ok(format!(
-        "{} MB and 4 MiB more: {end}; {heights} heights meanwhile; {audit}",
-        limit / 1_000_000
+        "{used} MiB and {more_mib} more: {end}, {heights} heights and {sent} transactions of 300 kB meanwhile"
     ))
 }
 
