@@ -168,7 +168,10 @@ pub fn commit_hash(commit: &tendermint::block::Commit) -> tendermint::Hash {
 /// Tendermint BFT time: the median of the times in `commit`, weighted by power, over the entries flagged commit, each matched to the
 /// validator at the same index **and** address (CSA-2026-001). None where an entry does not match or nobody signed.
 ///
-/// Source: CometBFT `types/time/time.go`, `WeightedMedian`.
+/// It is the lowest time such that more than half of the power that signed has it or an earlier one. Faulty validators have less than
+/// half of what signed, so it lies between the times of two correct ones: later than the block (PROTOCOL §5), and no later than now.
+/// `CometBFT`'s `WeightedMedian` (`types/time/time.go`) takes half rounded down: of three votes of power 1 the lowest time, which one
+/// faulty validator of four can choose, and before the block's no block follows: docs/adr/012-median-of-more-than-half.md.
 #[must_use]
 pub fn median_time(commit: &Commit, validators: &Validators) -> Option<Time> {
     if commit.signatures.len() != validators.count() {
@@ -187,7 +190,7 @@ pub fn median_time(commit: &Commit, validators: &Validators) -> Option<Time> {
     times.sort_unstable();
     let mut rest = total / 2;
     for (time, power) in times {
-        if rest <= power {
+        if rest < power {
             return Some(time);
         }
         rest -= power;

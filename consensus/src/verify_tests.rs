@@ -315,7 +315,8 @@ fn commit_of(s: &Signers, block_id: BlockId, present: &[u32]) -> Commit {
             }
         })
     };
-    Commit { height: s.height, view: view(3), block_id, signatures: (0..4).map(entry).collect() }
+    let signatures = (0..s.validators.count() as u32).map(entry).collect();
+    Commit { height: s.height, view: view(3), block_id, signatures }
 }
 
 #[test]
@@ -349,14 +350,43 @@ fn block_time_is_the_weighted_median_over_entries_in_their_place() {
         entry.as_mut().unwrap().time = base.checked_add(after).unwrap();
     }
     let at = |seconds| base.checked_add(Duration::from_secs(seconds));
-    assert_eq!(median_time(&commit, &s.validators), at(10), "5 of 11 holds the median");
+    assert_eq!(median_time(&commit, &s.validators), at(20), "5 of 11 are not more than half");
     commit.signatures[0] = None;
-    assert_eq!(median_time(&commit, &s.validators), at(20));
+    assert_eq!(median_time(&commit, &s.validators), at(30), "3 of 6 are not more than half");
+    commit.signatures[3] = None;
+    assert_eq!(median_time(&commit, &s.validators), at(20), "3 of 5 are");
     let mut wrong = commit.clone();
     wrong.signatures[1].as_mut().unwrap().address = s.validators.at(0).unwrap().address;
     assert_eq!(median_time(&wrong, &s.validators), None);
     commit.signatures.fill(None);
     assert_eq!(median_time(&commit, &s.validators), None);
+}
+
+/// Seeds 3320894 and 3438902 of the simulator: one of four signed COMMIT with the time of the block, or an earlier one, and no block
+/// could follow.
+#[test]
+fn faulty_validators_alone_do_not_set_the_block_time() {
+    // All sizes at which a quorum is the least that it can be beside the most that may be faulty.
+    for faulty in 1..=5usize {
+        let s = Signers::new(&vec![1; 3 * faulty + 1], 5);
+        let signed: Vec<u32> = (0..=2 * faulty as u32).collect();
+        let right = commit(&s, &signed);
+        let base = right.signatures[0].as_ref().unwrap().time;
+        let correct = [base, base.checked_add(Duration::from_secs(faulty as u64)).unwrap()];
+        for (far, early) in
+            [(Duration::from_secs(3_600), true), (Duration::from_secs(3_600), false)]
+        {
+            let mut commit = right.clone();
+            for (index, entry) in commit.signatures.iter_mut().take(2 * faulty + 1).enumerate() {
+                let lie = if early { base.checked_sub(far) } else { base.checked_add(far) };
+                let after = Duration::from_secs((index - faulty.min(index)) as u64);
+                let time = if index < faulty { lie } else { base.checked_add(after) };
+                entry.as_mut().unwrap().time = time.unwrap();
+            }
+            let median = median_time(&commit, &s.validators).unwrap();
+            assert!(correct[0] <= median && median <= correct[1], "{faulty} faulty: {median}");
+        }
+    }
 }
 
 /// Power is that of the entry's place, not of its number among those that signed.
