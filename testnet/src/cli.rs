@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::attack;
 use crate::chaos::Kind;
 use crate::compare_app::CompareArgs;
+use crate::compare_rpc::CompareRpcArgs;
 use crate::faults::FaultsArgs;
 use crate::faults::applications::AppFaultsArgs;
 use crate::faults::crash::CrashArgs;
@@ -86,6 +87,8 @@ pub(crate) enum Command {
     AppFaults(AppFaultsArgs),
     /// Order the same transactions by CometBFT and by Tercet, with the key-value stores of both, and compare (needs CometBFT).
     CompareApp(CompareArgs),
+    /// Ask CometBFT and Tercet the same thousands of things by RPC, and compare the replies (needs CometBFT).
+    CompareRpc(CompareRpcArgs),
     /// Attack a node of a running network as a hostile peer, and measure what it costs the node.
     Attack(AttackArgs),
     /// Feed hostile bytes to every decoder of the node.

@@ -105,7 +105,7 @@ pub(crate) async fn run(args: CompareArgs, tercet: PathBuf) -> anyhow::Result<Ex
 }
 
 /// A program of CometBFT: as named, or in `PATH`, or where `go install` puts it.
-fn find(name: &str, package: &str, named: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(crate) fn find(name: &str, package: &str, named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     folders.extend(std::env::var_os("GOBIN").map(PathBuf::from));

@@ -8,6 +8,7 @@ mod audit;
 mod chaos;
 mod cli;
 mod compare_app;
+mod compare_rpc;
 mod faults;
 mod fuzz;
 mod layout;
@@ -115,6 +116,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::CompareApp(mut args) => {
             let binary = node_binary(args.node_binary.take())?;
             compare_app::run(args, binary).await
+        }
+        Command::CompareRpc(mut args) => {
+            let binary = node_binary(args.node_binary.take())?;
+            compare_rpc::run(args, binary).await
         }
         Command::KeepApp { home, command } => {
             application::keep(&home, &command).await?;

@@ -63,6 +63,7 @@ pub(crate) struct ReplyParser {
     buffer: Vec<u8>,
     at: usize,
     expect: Expect,
+    head: Vec<u8>,
     body: Vec<u8>,
     status: u16,
     close: bool,
@@ -87,6 +88,14 @@ impl ReplyParser {
     /// The body of the reply that `poll` found last.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// A header of the reply that `poll` found last; empty where it has none of that name.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let text = std::str::from_utf8(&self.head).unwrap_or_default();
+        let mut headers = text.split("\r\n").filter_map(|line| line.split_once(':'));
+        let found = headers.find(|(other, _)| other.eq_ignore_ascii_case(name));
+        found.map_or("", |(_, value)| value.trim())
     }
 
     /// Goes on with the bytes that are there: the status, once the reply is whole.
@@ -138,7 +147,10 @@ impl ReplyParser {
             }
             return Ok(false);
         };
-        let head = Head::read(self.buffer.get(..length).unwrap_or_default())?;
+        let bytes = self.buffer.get(..length).unwrap_or_default();
+        let head = Head::read(bytes)?;
+        self.head.clear();
+        self.head.extend_from_slice(bytes);
         self.body.clear();
         self.status = head.status;
         self.close = head.close;
@@ -275,6 +287,16 @@ impl Connection {
         }
     }
 
+    /// A header of the last reply; empty where it has none of that name.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.parser.header(name)
+    }
+
+    /// The body of the last reply.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.parser.body()
+    }
+
     /// Whether the last exchange failed before any byte of a reply came.
     pub(crate) fn untouched(&self) -> bool {
         self.parser.untouched()
@@ -330,6 +352,9 @@ mod tests {
                 assert!(parser.untouched());
                 assert_eq!(feed(&mut parser, &[one, two]), Some(status), "split at {split}");
                 assert_eq!(parser.body(), body);
+                assert_eq!(parser.header("X-Trailer"), "");
+                let chunked = parser.header("transfer-encoding") == "chunked";
+                assert_eq!(chunked, status == 500);
                 assert!(parser.untouched());
                 assert_eq!(parser.closes(), status == 500);
             }
