@@ -4,7 +4,7 @@
 
 use crate::clock;
 use crate::provider::Provider;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Reader, Store, StoreError};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -73,6 +73,7 @@ pub struct Syncer {
     planner: Planner,
     providers: BTreeMap<ProviderId, Source>,
     store: Arc<Mutex<Store>>,
+    reader: Reader,
     /// At most [`tercet_light_core::planner::REQUESTS_MAX`]: each ends at its deadline, with which the planner forgets it.
     requests: JoinSet<Reply>,
     work: JoinSet<Finished>,
@@ -104,6 +105,7 @@ impl Syncer {
         Ok(Syncer {
             planner,
             providers,
+            reader: store.reader(),
             store: Arc::new(Mutex::new(store)),
             requests: JoinSet::new(),
             work: JoinSet::new(),
@@ -116,6 +118,12 @@ impl Syncer {
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// Reads what is kept, also while it runs.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
     }
 
     /// Syncs and follows until `stop` is ready or a fork is found.

@@ -2,12 +2,14 @@
 //!
 //! | Module | What it is |
 //! |---|---|
+//! | [`api`] | the query API: the JSON-RPC of a node, every answer verified |
 //! | [`provider`] | who is asked: the JSON-RPC of CometBFT nodes |
 //! | [`driver`] | carries out the planner's requests, tells it the time, keeps what it verified |
 //! | [`store`] | RocksDB: headers, anchors, sets, and how far they reach |
 //!
 //! The core decides everything: what is asked of whom, what is believed, when something is trusted. Nothing here verifies anything.
 
+pub mod api;
 pub mod clock;
 pub mod driver;
 pub mod provider;

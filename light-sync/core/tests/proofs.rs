@@ -4,12 +4,12 @@
 
 use prost::Message as _;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use tendermint_proto::v0_38::crypto as pb;
 use tercet_light_core::content::{check_tx, tx_hash};
 use tercet_light_core::hash::Hash;
 use tercet_light_core::proofs::{KeyPath, OP_BYTES_MAX, ProofError, STEPS_MAX, verify_query};
 use tercet_light_core::testing::chain::{Chain, Spec};
+use tercet_light_core::testing::content::{inclusion, leaf_of, query};
 use tercet_light_core::tree::{AUNTS_MAX, Inclusion, InclusionError};
 
 #[derive(Deserialize)]
@@ -123,46 +123,6 @@ fn a_gap_beside_a_key_does_not_show_its_absence() {
     }
 }
 
-fn sha(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
-
-fn leaf(bytes: &[u8]) -> [u8; 32] {
-    sha(&[&[0], bytes].concat())
-}
-
-fn inner(left: [u8; 32], right: [u8; 32]) -> [u8; 32] {
-    sha(&[[1].as_slice(), &left, &right].concat())
-}
-
-/// The root over leaves and the proof of one, the plain way.
-fn prove(leaves: &[Vec<u8>], index: usize) -> ([u8; 32], Vec<Vec<u8>>) {
-    if let [only] = leaves {
-        return (leaf(only), vec![]);
-    }
-    let split = leaves.len().next_power_of_two() / 2;
-    let (left, right) = leaves.split_at(split);
-    if index < split {
-        let (root, mut aunts) = prove(left, index);
-        let other = prove(right, 0).0;
-        aunts.push(other.to_vec());
-        (inner(root, other), aunts)
-    } else {
-        let (root, mut aunts) = prove(right, index - split);
-        let other = prove(left, 0).0;
-        aunts.push(other.to_vec());
-        (inner(other, root), aunts)
-    }
-}
-
-fn inclusion(leaves: &[Vec<u8>], index: usize) -> (Hash, pb::Proof) {
-    let (root, aunts) = prove(leaves, index);
-    let number = |n: usize| i64::try_from(n).unwrap();
-    let leaf_hash = leaf(&leaves[index]).to_vec();
-    let (total, index) = (number(leaves.len()), number(index));
-    (Hash::new(root), pb::Proof { total, index, leaf_hash, aunts })
-}
-
 #[test]
 fn every_leaf_of_every_tree_is_shown_and_no_other() {
     for total in 1..=33usize {
@@ -210,6 +170,24 @@ fn shapes_that_no_tree_has_are_malformed() {
     assert_eq!(bad(|proof| proof.total = i64::MAX), malformed);
 }
 
+/// T-77: the state of block 5 is named by the header of 6 and by no other.
+#[test]
+fn the_state_after_a_block_is_shown_by_the_next_header_alone() {
+    let chain = Chain::new(Spec { last: 9, contents: true, ..Spec::default() });
+    for key in [&b"bee"[..], b"ant", b"elk", b"a", b"bat", b"zebra"] {
+        let (value, op) = query(5, key);
+        let path = KeyPath::new("/key", key).unwrap();
+        let verify = |height: u64| {
+            let root = chain.header(height).app_hash();
+            verify_query(root, &path, value.as_deref(), std::slice::from_ref(&op))
+        };
+        assert_eq!(verify(6), Ok(()), "{key:?}");
+        for height in [1, 4, 5, 7, 9] {
+            assert_eq!(verify(height), Err(ProofError::OtherRoot), "{key:?} at {height}");
+        }
+    }
+}
+
 #[test]
 fn a_transaction_is_shown_by_the_hash_of_its_header_alone() {
     let chain = Chain::new(Spec { last: 3, ..Spec::default() });
@@ -221,13 +199,7 @@ fn a_transaction_is_shown_by_the_hash_of_its_header_alone() {
 
 /// One level above a tree: a store by its name, in a simple tree.
 fn store_over(case: &Case, name: &str) -> (Vec<u8>, pb::ProofOp) {
-    let pair = |name: &str, value: &[u8]| {
-        let mut leaf = vec![u8::try_from(name.len()).unwrap()];
-        leaf.extend_from_slice(name.as_bytes());
-        leaf.push(32);
-        leaf.extend_from_slice(&sha(value));
-        leaf
-    };
+    let pair = |name: &str, value: &[u8]| leaf_of(name.as_bytes(), value);
     let leaves = [pair("acc", b"1"), pair(name, &case.root), pair("other", &case.root)];
     let (root, proof) = inclusion(&leaves, 1);
     let data = pb::ValueOp { key: name.as_bytes().to_vec(), proof: Some(proof) }.encode_to_vec();
@@ -270,9 +242,7 @@ fn paths_without_known_keys_and_keys_that_are_none_are_refused() {
 
 #[test]
 fn a_simple_tree_shows_no_absence() {
-    let mut pair = vec![1, b'k', 32];
-    pair.extend_from_slice(&sha(b"value"));
-    let (root, proof) = inclusion(&[pair], 0);
+    let (root, proof) = inclusion(&[leaf_of(b"k", b"value")], 0);
     let data = pb::ValueOp { key: b"k".to_vec(), proof: Some(proof) }.encode_to_vec();
     let op = [pb::ProofOp { r#type: "simple:v".to_owned(), key: b"k".to_vec(), data }];
     let path = KeyPath::new("/key", b"k").unwrap();

@@ -1,5 +1,6 @@
 //! CometBFT's JSON into the core's types, and its errors into the core's failures.
 
+use super::rpc::CallError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -35,6 +36,17 @@ fn malformed() -> Failure {
 /// The one reply to one call.
 pub(super) fn single<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice::<Envelope<'_>>(body).map_err(|_| malformed())?.result()
+}
+
+/// The result of one call as it came.
+pub(super) fn raw(body: &[u8]) -> Result<Box<RawValue>, CallError> {
+    let reply: Envelope<'_> =
+        serde_json::from_slice(body).map_err(|_| CallError::Failed(malformed()))?;
+    match (reply.error, reply.result) {
+        (Some(RpcError { message, data }), _) => Err(CallError::Node { message, data }),
+        (None, Some(result)) => Ok(result.to_owned()),
+        (None, None) => Err(CallError::Failed(malformed())),
+    }
 }
 
 /// The replies to a batch of `count` calls that were numbered from 0, in this order.

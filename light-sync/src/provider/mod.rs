@@ -5,7 +5,7 @@ mod json;
 mod rpc;
 
 pub use self::http::{Endpoint, EndpointError};
-pub use self::rpc::{RUN_HEADERS, RpcProvider};
+pub use self::rpc::{CallError, RUN_HEADERS, RpcProvider};
 
 use std::future::Future;
 use std::pin::Pin;

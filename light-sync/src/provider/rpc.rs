@@ -6,6 +6,7 @@ use super::{Provider, Reply};
 use bytes::Bytes;
 use prost::Message as _;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +57,43 @@ impl RpcProvider {
     pub fn new(endpoint: Endpoint) -> RpcProvider {
         let (batches, sets) = (AtomicBool::new(true), Mutex::default());
         RpcProvider { inner: Arc::new(Inner { http: Http::new(endpoint), batches, sets }) }
+    }
+}
+
+/// Why a call has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// No answer, or none that is JSON-RPC.
+    Failed(Failure),
+    /// The node answered with an error.
+    Node {
+        /// Its message.
+        message: String,
+        /// What more it says.
+        data: String,
+    },
+}
+
+impl RpcProvider {
+    /// The result of any call, as it came; its JSON has at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn result(
+        &self,
+        method: &str,
+        params: &Value,
+        bytes_max: usize,
+    ) -> Result<Box<RawValue>, CallError> {
+        let body = call(0, method, params).to_string();
+        let reply = self.inner.http.post(body.into(), bytes_max).await;
+        json::raw(&reply.map_err(CallError::Failed)?)
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn shown_name(&self) -> &str {
+        self.inner.http.name()
     }
 }
 

@@ -15,10 +15,12 @@
 //! written: so whatever a watermark says is there. What is above it is never verified again; reading checks hashes.
 
 mod open;
+mod reader;
 mod record;
 mod restore;
 mod summary;
 
+pub use self::reader::Reader;
 pub use self::restore::Restored;
 pub use self::summary::{ForkNote, Summary, read_root, summary};
 
@@ -152,15 +154,28 @@ struct Segment {
 /// The store, open for writing by this process alone.
 #[derive(Debug)]
 pub struct Store {
-    db: DB,
-    folder: PathBuf,
+    reader: Reader,
     /// The highest anchor.
     top: Option<Height>,
     /// By the anchor above, and its hash at the watermark.
     segments: BTreeMap<Height, Segment>,
 }
 
+impl std::ops::Deref for Store {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
 impl Store {
+    /// What reads it beside whoever writes.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
     /// Keeps changes, all or none.
     ///
     /// # Errors
@@ -269,15 +284,6 @@ impl Store {
 
     fn put_fork(&self, batch: &mut WriteBatch, fork: &Fork) {
         batch.put_cf(self.family(META), KEY_FORK, ForkRecord::new(fork).encode_to_vec());
-    }
-
-    /// The column family of a name in [`FAMILIES`].
-    fn family(&self, name: &str) -> &ColumnFamily {
-        family(&self.db, name)
-    }
-
-    fn failed(&self, source: rocksdb::Error) -> StoreError {
-        StoreError::Database { folder: self.folder.clone(), source }
     }
 }
 

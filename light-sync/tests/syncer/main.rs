@@ -1,6 +1,8 @@
 //! The syncer against nodes that are served here, over HTTP: honest ones and others.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod api;
+mod content;
 mod node;
 mod providers;
 mod store;

@@ -1,5 +1,6 @@
 //! A node's RPC for a generated chain.
 
+use crate::content;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
@@ -42,6 +43,8 @@ pub(crate) enum Manner {
     NoBatches,
     /// It has nothing below this height.
     Pruned(Height),
+    /// In the result of this method, what stands there is another value.
+    Forges(&'static str, &'static str, Value),
 }
 
 struct State {
@@ -69,8 +72,17 @@ impl Drop for Node {
 
 /// A chain whose last block is some minutes old.
 pub(crate) fn chain(last: Height) -> Chain {
+    Chain::new(spec(last))
+}
+
+/// One whose blocks can be asked for too.
+pub(crate) fn chain_with_contents(last: Height) -> Chain {
+    Chain::new(Spec { commits: true, contents: true, ..spec(last) })
+}
+
+fn spec(last: Height) -> Spec {
     let start = Time::from_unix(clock::now().unix_seconds() - 3_600, 5).unwrap();
-    Chain::new(Spec { last, start, rotate_every: 50, rotate_count: 1, ..Spec::default() })
+    Spec { last, start, rotate_every: 50, rotate_count: 1, ..Spec::default() }
 }
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -214,8 +226,17 @@ fn reply(state: &State, call: &Value) -> Option<Value> {
                 metas.map(|height| json!({ "header": header(state, &chain, height) })).collect();
             json!({ "last_height": last.to_string(), "block_metas": metas })
         }
-        other => return error(format!("no method {other}")),
+        method => match content::reply(&chain, method, params, height) {
+            Ok(result) => result,
+            Err(data) => return error(data),
+        },
     };
+    let mut result = result;
+    if let Manner::Forges(method, pointer, value) = &state.manner
+        && call["method"] == *method
+    {
+        *result.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = value.clone();
+    }
     Some(json!({ "jsonrpc": "2.0", "id": call["id"], "result": result }))
 }
 
@@ -240,7 +261,7 @@ fn header(state: &State, chain: &Chain, height: Height) -> Value {
     serde_json::to_value(pb::Header::decode(header.bytes().clone()).unwrap()).unwrap()
 }
 
-fn commit(chain: &Chain, height: Height) -> Value {
+pub(crate) fn commit(chain: &Chain, height: Height) -> Value {
     let commit = pb::Commit::decode(chain.commit(height).encode().as_slice()).unwrap();
     serde_json::to_value(commit).unwrap()
 }
