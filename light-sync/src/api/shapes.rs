@@ -1,8 +1,10 @@
 //! What goes in and out, in CometBFT's shapes.
 
+pub(super) use crate::shapes::{header, show, upper, validator};
+
+use crate::shapes::no_block_id;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use prost::Message as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -10,27 +12,10 @@ use serde_json::{Value, json};
 use tendermint_proto::v0_38::abci::ExecTxResult;
 use tendermint_proto::v0_38::crypto as pb_crypto;
 use tendermint_proto::v0_38::types as pb;
-use tercet_consensus::validators::Validator;
 use tercet_light_core::commit::BlockId;
-use tercet_light_core::header::Header;
 
 pub(super) fn read<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
     serde_json::from_str(raw.get()).map_err(|error| format!("it is malformed ({error})"))
-}
-
-pub(super) fn show<T: serde::Serialize>(value: &T) -> Value {
-    serde_json::to_value(value).unwrap_or(Value::Null)
-}
-
-pub(super) fn header(header: &Header) -> Value {
-    let mut shown =
-        pb::Header::decode(header.bytes().clone()).map_or(Value::Null, |header| show(&header));
-    if header.last_block().is_none()
-        && let Some(id) = shown.get_mut("last_block_id")
-    {
-        *id = no_block_id();
-    }
-    shown
 }
 
 /// A block; where there are no transactions or no last commit, as Go writes it.
@@ -55,17 +40,8 @@ pub(super) fn block(block: &pb::Block) -> Value {
     shown
 }
 
-/// The id of no block, as Go writes it.
-fn no_block_id() -> Value {
-    json!({ "hash": "", "parts": { "total": 0, "hash": "" } })
-}
-
 pub(super) fn block_id(id: &BlockId) -> Value {
     show(&id.to_proto())
-}
-
-pub(super) fn upper(bytes: &[u8]) -> String {
-    hex::encode_upper(bytes)
 }
 
 pub(super) fn base64(bytes: &[u8]) -> String {
@@ -78,15 +54,6 @@ pub(super) fn from_base64(text: &str) -> Result<Vec<u8>, String> {
 
 fn bytes_or_null(bytes: &[u8]) -> Value {
     if bytes.is_empty() { Value::Null } else { base64(bytes).into() }
-}
-
-pub(super) fn validator(of: &Validator) -> Value {
-    json!({
-        "address": upper(of.address.as_bytes()),
-        "pub_key": show(&of.key.to_proto()),
-        "voting_power": of.power.to_string(),
-        "proposer_priority": "0",
-    })
 }
 
 #[derive(Deserialize)]

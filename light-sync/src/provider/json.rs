@@ -107,7 +107,8 @@ struct SyncInfo {
 }
 
 impl Status {
-    pub(super) fn claim(self) -> Result<Claim, Failure> {
+    /// What the node says about itself; `clock` is what its own clock said.
+    pub(super) fn claim(self, clock: Option<Time>) -> Result<Claim, Failure> {
         let last = self.sync_info.latest_block_height.parse().map_err(|_| malformed())?;
         Ok(Claim {
             chain_id: self.node_info.network,
@@ -116,7 +117,7 @@ impl Status {
             first: self.sync_info.earliest_block_height.parse().unwrap_or(1).max(1),
             last,
             time: Time::from(self.sync_info.latest_block_time),
-            clock: None,
+            clock,
         })
     }
 }

@@ -50,6 +50,17 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens what is there for repair, by this process alone, also where it holds a fork.
+    pub(super) fn open_for_repair(folder: &Path) -> Result<Store, StoreError> {
+        drop(read_only(folder)?);
+        let db = DB::open_cf_with_opts(&options(), folder, families());
+        let db = db.map_err(|source| failed(folder, source))?;
+        let reader = Reader::new(db, folder);
+        let mut store = Store { reader, top: None, segments: BTreeMap::new() };
+        store.load()?;
+        Ok(store)
+    }
+
     fn begin(&self, root: &TrustRoot) -> Result<(), StoreError> {
         let record = RootRecord {
             chain_id: root.chain_id.clone(),
@@ -103,6 +114,12 @@ impl Store {
         self.segments = segments;
         Ok(())
     }
+}
+
+/// An empty database.
+pub(super) fn create(folder: &Path) -> Result<Reader, StoreError> {
+    let db = DB::open_cf_with_opts(&options(), folder, families());
+    Ok(Reader::new(db.map_err(|source| failed(folder, source))?, folder))
 }
 
 /// Opens what another process may be writing, to read what it is now.

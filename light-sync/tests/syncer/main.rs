@@ -3,7 +3,10 @@
 
 mod api;
 mod content;
+mod fork;
+mod kill;
 mod node;
 mod providers;
+mod repair;
 mod store;
 mod sync;
