@@ -22,8 +22,7 @@ impl Api {
     pub(super) async fn pass_tx(&self, method: &str, params: &Params) -> Result<Answer, ApiError> {
         let tx = params.bytes("tx")?;
         let asked = json!({ "tx": base64(&tx) });
-        let mut value: Value =
-            self.upstream.ask(method, &asked, |raw| shapes::read::<Value>(raw)).await?;
+        let mut value: Value = self.upstream.ask(method, &asked, shapes::read::<Value>).await?;
         if let Some(hash) = value.get_mut("hash") {
             *hash = tx_hash(&tx).to_string().into();
         }
@@ -80,7 +79,7 @@ impl Api {
         }
         let asked = call.params.to_json()?;
         let held = self.upstream.hold().await?;
-        let ask = self.upstream.ask(&call.method, &asked, |raw| shapes::read::<Value>(raw));
+        let ask = self.upstream.ask(&call.method, &asked, shapes::read::<Value>);
         let value = tokio::time::timeout(super::ANSWER_TIMEOUT, ask).await;
         let value = value.unwrap_or_else(|_| {
             Err(ApiError::Refused(format!("{}: no answer in time", call.method)))

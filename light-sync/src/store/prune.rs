@@ -17,7 +17,7 @@ impl Store {
     /// Where the database fails.
     pub fn prune(&mut self, keep: u64) -> Result<usize, StoreError> {
         let Some(limit) = self.top.and_then(|top| top.checked_sub(keep)) else { return Ok(0) };
-        let gap = self.segments.iter().filter_map(|(_, segment)| segment.lower).min();
+        let gap = self.segments.values().filter_map(|segment| segment.lower).min();
         let limit = limit.min(gap.unwrap_or(Height::MAX));
         // Below the first anchor stands only what was asked for.
         let Some(first) = self.first_anchor()? else { return Ok(0) };

@@ -50,17 +50,15 @@ async fn what_is_good_is_found_good() {
     drop(store);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn damage_is_found_and_what_is_lost_fetched_again() {
-    let parent = tempfile::tempdir().unwrap();
-    let chain = chain(500);
+type Damage<'a> = (&'a str, Box<dyn Fn(&DB, Height) + 'a>);
+
+fn damages(chain: &Chain) -> Vec<Damage<'_>> {
     let other = changed(chain.header(123));
     let key = |height: Height| height.to_be_bytes();
-    type Damage<'a> = (&'a str, Box<dyn Fn(&DB, Height) + 'a>);
-    let damages: Vec<Damage<'_>> = vec![
+    vec![
         (
             "a byte",
-            Box::new(|db, _| {
+            Box::new(move |db, _| {
                 let family = db.cf_handle("header").unwrap();
                 let mut raw = db.get_cf(family, key(123)).unwrap().unwrap();
                 raw[20] ^= 1;
@@ -69,43 +67,43 @@ async fn damage_is_found_and_what_is_lost_fetched_again() {
         ),
         (
             "another header",
-            Box::new(|db, _| {
+            Box::new(move |db, _| {
                 db.put_cf(db.cf_handle("header").unwrap(), key(123), other.bytes()).unwrap();
             }),
         ),
         (
             "a header gone",
-            Box::new(|db, _| {
+            Box::new(move |db, _| {
                 db.delete_cf(db.cf_handle("header").unwrap(), key(123)).unwrap();
             }),
         ),
         (
             "a hash gone",
-            Box::new(|db, _| {
+            Box::new(move |db, _| {
                 db.delete_cf(db.cf_handle("height").unwrap(), chain.hash(123).as_bytes()).unwrap();
             }),
         ),
         (
             "an anchor",
-            Box::new(|db, anchor| {
+            Box::new(move |db, anchor| {
                 db.put_cf(db.cf_handle("anchor").unwrap(), key(anchor), b"rotten").unwrap();
             }),
         ),
         (
             "the header of an anchor",
-            Box::new(|db, anchor| {
+            Box::new(move |db, anchor| {
                 db.delete_cf(db.cf_handle("header").unwrap(), key(anchor)).unwrap();
             }),
         ),
         (
             "the latest anchor",
-            Box::new(|db, _| {
+            Box::new(move |db, _| {
                 db.put_cf(db.cf_handle("anchor").unwrap(), key(500), b"rotten").unwrap();
             }),
         ),
         (
             "every set",
-            Box::new(|db, _| {
+            Box::new(move |db, _| {
                 let family = db.cf_handle("validators").unwrap();
                 let keys: Vec<_> = db
                     .iterator_cf(family, rocksdb::IteratorMode::Start)
@@ -114,8 +112,14 @@ async fn damage_is_found_and_what_is_lost_fetched_again() {
                 keys[1..].iter().for_each(|key| db.put_cf(family, key, b"rotten").unwrap());
             }),
         ),
-    ];
-    for (name, damage) in damages {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_found_and_what_is_lost_fetched_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let chain = chain(500);
+    for (name, damage) in damages(&chain) {
         let folder = parent.path().join(name);
         let nodes = synced(&folder, &chain).await;
         let between = anchors(&folder)[1];
