@@ -4,10 +4,11 @@
 
 use crate::clock;
 use crate::provider::Provider;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, PRUNE_MAX, Reader, Store, StoreError};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tercet_light_core::header::Height;
 use tercet_light_core::options::OptionsError;
 use tercet_light_core::planner::{
@@ -45,9 +46,26 @@ pub struct Progress {
 pub enum End {
     /// It was told to stop.
     Stopped,
-    /// Two chains verify. Both are kept; the store cannot be used before the operator has chosen a root.
-    Forked(Box<Fork>),
+    /// Two chains verify. Both are kept; the store cannot be used before the operator has said which is true. With it, who was
+    /// given the evidence, and what they said.
+    Forked(Box<Fork>, Vec<Submission>),
 }
+
+/// Evidence that was submitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// To whom.
+    pub to: String,
+    /// Which of the fork's.
+    pub evidence: usize,
+    /// Why it was not taken. Who is on the false side takes none against it.
+    pub outcome: Result<(), String>,
+}
+
+/// How long each may take to take evidence.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Headers are pruned once so many more than the window are there.
+const PRUNE_STEP: u64 = 1_000;
 
 /// Why it could not begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -73,11 +91,15 @@ pub struct Syncer {
     planner: Planner,
     providers: BTreeMap<ProviderId, Source>,
     store: Arc<Mutex<Store>>,
+    reader: Reader,
     /// At most [`tercet_light_core::planner::REQUESTS_MAX`]: each ends at its deadline, with which the planner forgets it.
     requests: JoinSet<Reply>,
     work: JoinSet<Finished>,
     progress: watch::Sender<Progress>,
     restored: Option<Height>,
+    keep_headers: Option<u64>,
+    /// The height at which everything below the window had been pruned.
+    pruned_at: Height,
 }
 
 impl Syncer {
@@ -104,18 +126,33 @@ impl Syncer {
         Ok(Syncer {
             planner,
             providers,
+            reader: store.reader(),
             store: Arc::new(Mutex::new(store)),
             requests: JoinSet::new(),
             work: JoinSet::new(),
             progress: watch::Sender::new(progress),
             restored: top,
+            keep_headers: None,
+            pruned_at: 0,
         })
+    }
+
+    /// Keeps so many headers below the latest anchor and prunes what is below; anchors are kept for ever.
+    #[must_use]
+    pub fn keep_headers(self, keep: Option<u64>) -> Syncer {
+        Syncer { keep_headers: keep, ..self }
     }
 
     /// How far it is, whenever that changes.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// Reads what is kept, also while it runs.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
     }
 
     /// Syncs and follows until `stop` is ready or a fork is found.
@@ -133,7 +170,8 @@ impl Syncer {
                 self.work.spawn_blocking(move || work.run());
             }
             if let Some(fork) = self.keep().await? {
-                return Ok(End::Forked(fork));
+                let submissions = self.submit(&fork).await;
+                return Ok(End::Forked(fork, submissions));
             }
             let wait = self.planner.next_tick().since(clock::now());
             tokio::select! {
@@ -186,9 +224,48 @@ impl Syncer {
         }
         if !changes.is_empty() {
             self.write(changes).await?;
+            self.prune().await?;
         }
         self.publish(headers, anchors);
         Ok(fork)
+    }
+
+    /// Gives the evidence to everybody, refused ones too, at once: those on the true chain take what is against the other.
+    async fn submit(&self, fork: &Fork) -> Vec<Submission> {
+        let mut tasks = JoinSet::new();
+        for source in self.providers.values() {
+            for (index, evidence) in fork.evidence.iter().enumerate() {
+                let (to, sent) =
+                    (source.provider.name().to_owned(), source.provider.submit(evidence));
+                tasks.spawn(async move {
+                    let outcome = tokio::time::timeout(SUBMIT_TIMEOUT, sent).await;
+                    let outcome = outcome.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+                    Submission { to, evidence: index, outcome }
+                });
+            }
+        }
+        let mut all = tasks.join_all().await;
+        all.sort_by(|a, b| (&a.to, a.evidence).cmp(&(&b.to, b.evidence)));
+        all
+    }
+
+    /// Prunes, where a window is set and enough has come since.
+    async fn prune(&mut self) -> Result<(), SyncError> {
+        let Some(keep) = self.keep_headers else { return Ok(()) };
+        let top = self.planner.status().verified.map_or(0, |point| point.height);
+        if top < self.pruned_at.saturating_add(PRUNE_STEP) {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let prune = move || match store.lock() {
+            Ok(mut store) => store.prune(keep).map_err(SyncError::Store),
+            Err(_) => Err(SyncError::Task),
+        };
+        let count = tokio::task::spawn_blocking(prune).await.map_err(|_| SyncError::Task)??;
+        if count < PRUNE_MAX {
+            self.pruned_at = top;
+        }
+        Ok(())
     }
 
     fn change(&self, event: Event) -> Option<Change> {

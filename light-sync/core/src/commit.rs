@@ -25,6 +25,30 @@ pub struct BlockId {
     pub parts_hash: Option<Hash>,
 }
 
+impl BlockId {
+    /// From the protobuf message; none where a hash is missing or of another length.
+    pub(crate) fn from_proto(id: &pb::BlockId) -> Option<BlockId> {
+        let parts = id.part_set_header.as_ref()?;
+        let parts_hash = match parts.hash.as_slice() {
+            [] => None,
+            hash => Some(Hash::from_slice(hash)?),
+        };
+        Some(BlockId { hash: Hash::from_slice(&id.hash)?, parts: parts.total, parts_hash })
+    }
+
+    /// The protobuf message.
+    #[must_use]
+    pub fn to_proto(&self) -> pb::BlockId {
+        pb::BlockId {
+            hash: self.hash.as_bytes().to_vec(),
+            part_set_header: Some(pb::PartSetHeader {
+                total: self.parts,
+                hash: self.parts_hash.map_or(vec![], |hash| hash.as_bytes().to_vec()),
+            }),
+        }
+    }
+}
+
 /// A commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -93,34 +117,21 @@ impl Commit {
             return Err(CommitError::TooLarge);
         }
         let id = commit.block_id.as_ref().ok_or(Malformed("no block"))?;
-        let parts = id.part_set_header.as_ref().ok_or(Malformed("no parts"))?;
-        let parts_hash = match parts.hash.as_slice() {
-            [] => None,
-            hash => Some(Hash::from_slice(hash).ok_or(Malformed("parts"))?),
-        };
         Ok(Commit {
             height: commit.height.try_into().map_err(|_| Malformed("height"))?,
             round: commit.round.try_into().map_err(|_| Malformed("round"))?,
-            block_id: BlockId {
-                hash: Hash::from_slice(&id.hash).ok_or(Malformed("block"))?,
-                parts: parts.total,
-                parts_hash,
-            },
+            block_id: BlockId::from_proto(id).ok_or(Malformed("block"))?,
             entries: commit.signatures.iter().map(entry).collect::<Result<_, _>>()?,
         })
     }
 
-    pub(crate) fn to_proto(&self) -> pb::Commit {
+    /// The protobuf message.
+    #[must_use]
+    pub fn to_proto(&self) -> pb::Commit {
         pb::Commit {
             height: self.height.cast_signed(),
             round: self.round.cast_signed(),
-            block_id: Some(pb::BlockId {
-                hash: self.block_id.hash.as_bytes().to_vec(),
-                part_set_header: Some(pb::PartSetHeader {
-                    total: self.block_id.parts,
-                    hash: self.block_id.parts_hash.map_or(vec![], |hash| hash.as_bytes().to_vec()),
-                }),
-            }),
+            block_id: Some(self.block_id.to_proto()),
             signatures: self.entries.iter().map(|entry| raw_entry(entry.as_ref())).collect(),
         }
     }

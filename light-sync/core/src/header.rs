@@ -1,5 +1,6 @@
 //! Headers: kept as their protobuf bytes, parsed once into what verification needs, hashed from the bytes.
 
+use crate::commit::BlockId;
 use crate::hash::Hash;
 use crate::merkle;
 use crate::time::Time;
@@ -121,6 +122,13 @@ impl Header {
     #[must_use]
     pub fn last_block(&self) -> Option<Hash> {
         self.last_block
+    }
+
+    /// The id of the block before, with its parts; none in the first block.
+    #[must_use]
+    pub fn last_block_id(&self) -> Option<BlockId> {
+        let id = pb::BlockId::decode(self.value(field::LAST_BLOCK_ID)).ok()?;
+        BlockId::from_proto(&id)
     }
 
     /// The hash of the validators of this height.

@@ -24,20 +24,24 @@
 //! | a header is verified before it is used | [`block::TrustedBlock`], [`chain::TrustedRun`] |
 //! | one header has one encoding | [`header::Header`] |
 //! | only what was asked for is taken, within its size | [`planner::Request`] |
+//! | a proof is for the key that was asked for | [`proofs::KeyPath`] |
 
 pub mod block;
 pub mod chain;
 pub mod commit;
+pub mod content;
 pub mod evidence;
 pub mod hash;
 pub mod header;
 mod merkle;
 pub mod options;
 pub mod planner;
+pub mod proofs;
 mod sign_bytes;
 mod signatures;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod tree;
 pub mod verify;
 pub mod wire;

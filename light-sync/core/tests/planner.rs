@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::time::Duration;
+use tercet_light_core::commit::SIGNATURES_MAX;
 use tercet_light_core::evidence::Attack;
 use tercet_light_core::hash::Hash;
 use tercet_light_core::header::Height;
@@ -98,6 +99,20 @@ fn validators_that_change_fast_or_wholly_are_followed_block_by_block() {
         assert_whole(&world, &chain, 1);
         assert!(anchors(&world) >= least, "{every}/{count}: {} anchors", anchors(&world));
     }
+}
+
+/// T-76: as many validators as there may be, all of them others in every block.
+#[test]
+fn ten_thousand_validators_that_all_change_in_every_block_are_followed() {
+    let all = u32::try_from(SIGNATURES_MAX).unwrap();
+    let spec = Spec { last: 2, validators: all, rotate_every: 1, ..Spec::default() };
+    let spec = Spec { rotate_count: all, commits: true, ..spec };
+    let chain = Chain::new(spec);
+    let config = Config { witnesses: 1, ..config(&chain, 1) };
+    let mut world = World::new(config, after(&chain), honest(&chain, 2));
+    assert!(world.run(LONG, is_synced), "{:?}", world.planner.status());
+    assert_whole(&world, &chain, 1);
+    assert_eq!(anchors(&world), 2);
 }
 
 #[test]
@@ -383,6 +398,20 @@ fn a_root_that_nobody_has_is_refuted() {
 
 /// T-181.
 #[test]
+fn a_chain_that_does_not_begin_at_1_is_followed_from_its_beginning() {
+    let chain = Chain::new(Spec { first: 500, last: 700, ..Spec::default() });
+    let mut world = World::new(config(&chain, 500), after(&chain), honest(&chain, 3));
+    assert!(world.run(LONG, is_synced), "{:?}", world.planner.status());
+    assert_whole(&world, &chain, 500);
+    // A height that it never had is no root of it.
+    let mut none = config(&chain, 500);
+    none.root.height = 1;
+    let mut world = World::new(none, after(&chain), honest(&chain, 3));
+    assert!(!world.run(LONG, |_, status| status.verified.is_some()));
+}
+
+/// T-181.
+#[test]
 fn a_root_of_another_chain_or_of_height_0_is_refused() {
     let chain = chain(100);
     let mut other = config(&chain, 50);
@@ -481,7 +510,7 @@ fn a_clock_that_two_thirds_contradict_extends_no_trust() {
         };
         world.planner.on_claim(ProviderId(id), claim);
     }
-    assert_eq!(world.planner.status().condition, Condition::SeekingRoot);
+    assert_eq!(world.planner.status().condition, Condition::ClockSuspect);
     world.planner.next_event();
     let asks_blocks = std::iter::from_fn(|| world.planner.poll())
         .any(|request| matches!(request.what, What::Block(_)));

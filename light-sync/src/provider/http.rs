@@ -7,8 +7,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rand::Rng as _;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use tercet_light_core::planner::{Failure, Fault};
+use tercet_light_core::time::Time;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -90,7 +91,17 @@ impl Http {
 
     /// Sends a JSON body and gives back the answer's, of at most `bytes_max` bytes.
     pub(super) async fn post(&self, body: Bytes, bytes_max: usize) -> Result<Bytes, Failure> {
+        self.post_dated(body, bytes_max).await.map(|(body, _)| body)
+    }
+
+    /// The same, with what the node's clock said (`Date`).
+    pub(super) async fn post_dated(
+        &self,
+        body: Bytes,
+        bytes_max: usize,
+    ) -> Result<(Bytes, Option<Time>), Failure> {
         let response = self.send(body).await?;
+        let date = date(&response);
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(Failure::Busy(retry_after(&response).unwrap_or(BUSY_FOR)));
@@ -103,7 +114,7 @@ impl Http {
             return Err(Failure::Unavailable);
         }
         let body = Limited::new(response.into_body(), bytes_max).collect().await;
-        body.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        body.map(|body| (body.to_bytes(), date)).map_err(|error| {
             if error.downcast_ref::<LengthLimitError>().is_some() {
                 Failure::Malformed(Fault::Malformed)
             } else {
@@ -139,6 +150,13 @@ fn back_off(attempt: u32) -> Duration {
 fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// When the node says that it answered, to the second.
+fn date(response: &Response<Incoming>) -> Option<Time> {
+    let text = response.headers().get(header::DATE)?.to_str().ok()?;
+    let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Time::from_unix(i64::try_from(since.as_secs()).ok()?, 0)
 }
 
 #[cfg(test)]

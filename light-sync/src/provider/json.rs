@@ -1,5 +1,6 @@
 //! CometBFT's JSON into the core's types, and its errors into the core's failures.
 
+use super::rpc::CallError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -35,6 +36,17 @@ fn malformed() -> Failure {
 /// The one reply to one call.
 pub(super) fn single<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice::<Envelope<'_>>(body).map_err(|_| malformed())?.result()
+}
+
+/// The result of one call as it came.
+pub(super) fn raw(body: &[u8]) -> Result<Box<RawValue>, CallError> {
+    let reply: Envelope<'_> =
+        serde_json::from_slice(body).map_err(|_| CallError::Failed(malformed()))?;
+    match (reply.error, reply.result) {
+        (Some(RpcError { message, data }), _) => Err(CallError::Node { message, data }),
+        (None, Some(result)) => Ok(result.to_owned()),
+        (None, None) => Err(CallError::Failed(malformed())),
+    }
 }
 
 /// The replies to a batch of `count` calls that were numbered from 0, in this order.
@@ -95,7 +107,8 @@ struct SyncInfo {
 }
 
 impl Status {
-    pub(super) fn claim(self) -> Result<Claim, Failure> {
+    /// What the node says about itself; `clock` is what its own clock said.
+    pub(super) fn claim(self, clock: Option<Time>) -> Result<Claim, Failure> {
         let last = self.sync_info.latest_block_height.parse().map_err(|_| malformed())?;
         Ok(Claim {
             chain_id: self.node_info.network,
@@ -104,7 +117,7 @@ impl Status {
             first: self.sync_info.earliest_block_height.parse().unwrap_or(1).max(1),
             last,
             time: Time::from(self.sync_info.latest_block_time),
-            clock: None,
+            clock,
         })
     }
 }

@@ -2,10 +2,11 @@
 
 use super::http::{Endpoint, Http};
 use super::json::{self, BlockMetas, Signed, Status, ValidatorsPage};
-use super::{Provider, Reply};
+use super::{Provider, Reply, Submitted, evidence_params};
 use bytes::Bytes;
 use prost::Message as _;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use tercet_consensus::validators::{VALIDATORS_MAX, Validators};
 use tercet_light_core::block::UntrustedBlock;
 use tercet_light_core::chain::{LinkedRun, RunRequest};
 use tercet_light_core::commit::Commit;
+use tercet_light_core::evidence::AttackEvidence;
 use tercet_light_core::hash::Hash;
 use tercet_light_core::header::{Header, Height};
 use tercet_light_core::planner::{Answer, Failure, Fault, What};
@@ -59,6 +61,43 @@ impl RpcProvider {
     }
 }
 
+/// Why a call has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// No answer, or none that is JSON-RPC.
+    Failed(Failure),
+    /// The node answered with an error.
+    Node {
+        /// Its message.
+        message: String,
+        /// What more it says.
+        data: String,
+    },
+}
+
+impl RpcProvider {
+    /// The result of any call, as it came; its JSON has at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn result(
+        &self,
+        method: &str,
+        params: &Value,
+        bytes_max: usize,
+    ) -> Result<Box<RawValue>, CallError> {
+        let body = call(0, method, params).to_string();
+        let reply = self.inner.http.post(body.into(), bytes_max).await;
+        json::raw(&reply.map_err(CallError::Failed)?)
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn shown_name(&self) -> &str {
+        self.inner.http.name()
+    }
+}
+
 impl Provider for RpcProvider {
     fn name(&self) -> &str {
         self.inner.http.name()
@@ -68,6 +107,18 @@ impl Provider for RpcProvider {
         let (inner, what) = (Arc::clone(&self.inner), what.clone());
         let bytes_max = bytes_max.saturating_mul(JSON_FACTOR).saturating_add(ENVELOPE_BYTES_MAX);
         Box::pin(async move { inner.answer(what, bytes_max).await })
+    }
+
+    fn submit(&self, evidence: &AttackEvidence) -> Submitted {
+        let (provider, params) = (self.clone(), evidence_params(evidence));
+        Box::pin(async move {
+            let answer = provider.result("broadcast_evidence", &params, ENVELOPE_BYTES_MAX).await;
+            match answer {
+                Ok(_) => Ok(()),
+                Err(CallError::Node { message, data }) => Err(format!("{message}: {data}")),
+                Err(CallError::Failed(_)) => Err("it did not answer".to_owned()),
+            }
+        })
     }
 }
 
@@ -79,8 +130,9 @@ impl Inner {
     async fn answer(&self, what: What, bytes_max: usize) -> Result<Answer, Failure> {
         Ok(match what {
             What::Status => {
-                let status: Status = self.call("status", json!({}), bytes_max).await?;
-                Answer::Status(status.claim()?)
+                let body = call(0, "status", &json!({})).to_string();
+                let (reply, date) = self.http.post_dated(body.into(), bytes_max).await?;
+                Answer::Status(json::single::<Status>(&reply)?.claim(date)?)
             }
             What::Block(height) => Answer::Block(Box::new(self.block(height, bytes_max).await?)),
             What::Header(height) => Answer::Header(self.header(height, bytes_max).await?),

@@ -9,16 +9,24 @@
 //! | `validators` | hash | a validator set, once |
 //! | `commit` | height | commits of `full` mode |
 //! | `segment` | height of the anchor above | the anchor below, and the watermark: the lowest header with its hash. Gone once nothing is missing |
-//! | `meta` | name | format, root, first height of the chain, fork |
+//! | `meta` | name | format, root, first height of the chain, fork, the one before that was resolved, the height below which headers were pruned |
 //!
 //! Headers and the watermark that counts them are written in one batch, and recovery takes the longest undamaged prefix of what was
 //! written: so whatever a watermark says is there. What is above it is never verified again; reading checks hashes.
 
 mod open;
+mod prune;
+mod reader;
 mod record;
+mod repair;
+mod resolve;
 mod restore;
 mod summary;
 
+pub use self::prune::PRUNE_MAX;
+pub use self::reader::Reader;
+pub use self::repair::{Checked, DAMAGES_MAX};
+pub use self::resolve::Resolved;
 pub use self::restore::Restored;
 pub use self::summary::{ForkNote, Summary, read_root, summary};
 
@@ -51,6 +59,8 @@ const KEY_FORMAT: &[u8] = b"format";
 const KEY_ROOT: &[u8] = b"root";
 const KEY_BEGINNING: &[u8] = b"beginning";
 const KEY_FORK: &[u8] = b"fork";
+const KEY_RESOLVED: &[u8] = b"resolved fork";
+const KEY_PRUNED: &[u8] = b"pruned";
 
 /// Why the store did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +104,7 @@ pub enum StoreError {
     },
     /// Two chains were found that both verify.
     #[error(
-        "{} holds a fork found at height {height}: two chains verify, so the root has to be chosen anew; use another --dir for it",
+        "{} holds a fork found at height {height}: two chains verify, say which is true with tercet light resolve",
         .folder.display()
     )]
     Forked {
@@ -103,8 +113,35 @@ pub enum StoreError {
         /// The height of the blocks in conflict.
         height: Height,
     },
+    /// There is no fork that could be resolved.
+    #[error("{} holds no fork: there is nothing to resolve", .0.display())]
+    NoFork(PathBuf),
+    /// The block that is said to be true is on neither chain.
+    #[error(
+        "this block is on neither of the two chains in {}: name one above height {common}, best that of {height}; or sync from it into another --dir",
+        .folder.display()
+    )]
+    OnNeither {
+        /// The folder.
+        folder: PathBuf,
+        /// The last height that both chains share.
+        common: Height,
+        /// The height of the blocks in conflict.
+        height: Height,
+    },
+    /// A folder could not be moved or removed.
+    #[error("cannot write {}: see to the disk (space, rights)", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A value is not what was written.
-    #[error("damaged value in {}: {what} at {height}; sync again into another --dir", .folder.display())]
+    #[error(
+        "damaged value in {}: {what} at {height}; repair with tercet light verify-db, or sync again into another --dir",
+        .folder.display()
+    )]
     Damaged {
         /// The folder.
         folder: PathBuf,
@@ -152,15 +189,28 @@ struct Segment {
 /// The store, open for writing by this process alone.
 #[derive(Debug)]
 pub struct Store {
-    db: DB,
-    folder: PathBuf,
+    reader: Reader,
     /// The highest anchor.
     top: Option<Height>,
     /// By the anchor above, and its hash at the watermark.
     segments: BTreeMap<Height, Segment>,
 }
 
+impl std::ops::Deref for Store {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
 impl Store {
+    /// What reads it beside whoever writes.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
     /// Keeps changes, all or none.
     ///
     /// # Errors
@@ -269,15 +319,6 @@ impl Store {
 
     fn put_fork(&self, batch: &mut WriteBatch, fork: &Fork) {
         batch.put_cf(self.family(META), KEY_FORK, ForkRecord::new(fork).encode_to_vec());
-    }
-
-    /// The column family of a name in [`FAMILIES`].
-    fn family(&self, name: &str) -> &ColumnFamily {
-        family(&self.db, name)
-    }
-
-    fn failed(&self, source: rocksdb::Error) -> StoreError {
-        StoreError::Database { folder: self.folder.clone(), source }
     }
 }
 

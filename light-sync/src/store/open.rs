@@ -2,7 +2,7 @@
 
 use super::record::{ForkRecord, RootRecord, SegmentRecord};
 use super::{
-    ANCHOR, FAMILIES, FORMAT, HEADER, KEY_FORK, KEY_FORMAT, KEY_ROOT, META, SEGMENT, Segment,
+    ANCHOR, FAMILIES, FORMAT, KEY_FORK, KEY_FORMAT, KEY_ROOT, META, Reader, SEGMENT, Segment,
     Store, StoreError, family,
 };
 use prost::Message as _;
@@ -13,7 +13,7 @@ use rocksdb::{
 use std::collections::BTreeMap;
 use std::path::Path;
 use tercet_light_core::hash::Hash;
-use tercet_light_core::header::{Header, Height};
+use tercet_light_core::header::Height;
 use tercet_light_core::options::TrustRoot;
 
 const MIB: usize = 1 << 20;
@@ -36,8 +36,8 @@ impl Store {
     pub fn open(folder: &Path, root: &TrustRoot) -> Result<Store, StoreError> {
         let failed = |source| failed(folder, source);
         let db = DB::open_cf_with_opts(&options(), folder, families()).map_err(failed)?;
-        let mut store =
-            Store { db, folder: folder.to_owned(), top: None, segments: BTreeMap::new() };
+        let reader = Reader::new(db, folder);
+        let mut store = Store { reader, top: None, segments: BTreeMap::new() };
         match store.meta(KEY_FORMAT)? {
             None => store.begin(root)?,
             Some(found) => {
@@ -46,6 +46,17 @@ impl Store {
             }
         }
         store.check_fork()?;
+        store.load()?;
+        Ok(store)
+    }
+
+    /// Opens what is there for repair, by this process alone, also where it holds a fork.
+    pub(super) fn open_for_repair(folder: &Path) -> Result<Store, StoreError> {
+        drop(read_only(folder)?);
+        let db = DB::open_cf_with_opts(&options(), folder, families());
+        let db = db.map_err(|source| failed(folder, source))?;
+        let reader = Reader::new(db, folder);
+        let mut store = Store { reader, top: None, segments: BTreeMap::new() };
         store.load()?;
         Ok(store)
     }
@@ -86,28 +97,6 @@ impl Store {
         Err(StoreError::Forked { folder: self.folder.clone(), height })
     }
 
-    /// Where trust began.
-    ///
-    /// # Errors
-    /// Where the database fails or is damaged.
-    pub fn root(&self) -> Result<TrustRoot, StoreError> {
-        let bytes = self.meta(KEY_ROOT)?.unwrap_or_default();
-        decode_root(&bytes).ok_or_else(|| self.damaged("root", 0))
-    }
-
-    /// A header that is verified.
-    ///
-    /// # Errors
-    /// Where the database fails or is damaged.
-    pub fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
-        let raw = self.db.get_cf(self.family(HEADER), height.to_be_bytes());
-        let Some(raw) = raw.map_err(|source| self.failed(source))? else { return Ok(None) };
-        match Header::decode(raw.into()) {
-            Ok(header) if header.height() == height => Ok(Some(header)),
-            _ => Err(self.damaged("header", height)),
-        }
-    }
-
     fn load(&mut self) -> Result<(), StoreError> {
         let last = self.db.iterator_cf(self.family(ANCHOR), IteratorMode::End).next();
         let last = last.transpose().map_err(|source| self.failed(source))?;
@@ -125,14 +114,12 @@ impl Store {
         self.segments = segments;
         Ok(())
     }
+}
 
-    pub(super) fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.db.get_cf(self.family(META), key).map_err(|source| self.failed(source))
-    }
-
-    pub(super) fn damaged(&self, what: &'static str, height: Height) -> StoreError {
-        StoreError::Damaged { folder: self.folder.clone(), what, height }
-    }
+/// An empty database.
+pub(super) fn create(folder: &Path) -> Result<Reader, StoreError> {
+    let db = DB::open_cf_with_opts(&options(), folder, families());
+    Ok(Reader::new(db.map_err(|source| failed(folder, source))?, folder))
 }
 
 /// Opens what another process may be writing, to read what it is now.

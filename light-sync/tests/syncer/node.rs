@@ -1,5 +1,6 @@
 //! A node's RPC for a generated chain.
 
+use crate::content;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
@@ -42,6 +43,12 @@ pub(crate) enum Manner {
     NoBatches,
     /// It has nothing below this height.
     Pruned(Height),
+    /// Its answers are compressed, though nobody asked for it.
+    Zipped,
+    /// Its clock says this (HTTP's Date).
+    Dates(&'static str),
+    /// In the result of this method, what stands there is another value.
+    Forges(&'static str, &'static str, Value),
 }
 
 struct State {
@@ -50,6 +57,8 @@ struct State {
     /// Heights of each `blockchain`.
     runs: Mutex<Vec<(Height, Height)>>,
     posts: AtomicUsize,
+    /// Evidence that it was given.
+    evidence: Mutex<Vec<Value>>,
     /// How many runs of several headers are served still.
     runs_left: AtomicUsize,
 }
@@ -69,8 +78,18 @@ impl Drop for Node {
 
 /// A chain whose last block is some minutes old.
 pub(crate) fn chain(last: Height) -> Chain {
-    let start = Time::from_unix(clock::now().unix_seconds() - 3_600, 5).unwrap();
-    Chain::new(Spec { last, start, rotate_every: 50, rotate_count: 1, ..Spec::default() })
+    Chain::new(spec(last))
+}
+
+/// One whose blocks can be asked for too.
+pub(crate) fn chain_with_contents(last: Height) -> Chain {
+    Chain::new(Spec { commits: true, contents: true, ..spec(last) })
+}
+
+fn spec(last: Height) -> Spec {
+    let ago = 3_600.max(last.cast_signed() * 2);
+    let start = Time::from_unix(clock::now().unix_seconds() - ago, 5).unwrap();
+    Spec { last, start, rotate_every: 50, rotate_count: 1, ..Spec::default() }
 }
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -84,6 +103,7 @@ impl Node {
             manner,
             runs: Mutex::default(),
             posts: AtomicUsize::new(0),
+            evidence: Mutex::default(),
             runs_left: AtomicUsize::new(usize::MAX),
         });
         let served = Arc::clone(&state);
@@ -113,6 +133,15 @@ impl Node {
         self.state.posts.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn evidence(&self) -> Vec<Value> {
+        self.state.evidence.lock().unwrap().clone()
+    }
+
+    /// How many runs it still serves.
+    pub(crate) fn runs_left(&self) -> usize {
+        self.state.runs_left.load(Ordering::SeqCst)
+    }
+
     /// Serves so many runs of headers and no more.
     pub(crate) fn limit_runs(&self, count: usize) {
         self.state.runs_left.store(count, Ordering::SeqCst);
@@ -139,6 +168,12 @@ async fn serve(
             std::future::pending::<()>().await;
             response(200, whole(""))
         }
+        Manner::Zipped => {
+            // The beginning of what gzip makes of a long text.
+            let mut zipped = response(200, whole(&b"\x1f\x8b\x08\0\0\0\0\0\0\x03"[..]));
+            zipped.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+            zipped
+        }
         Manner::Garbage => response(200, whole("<html>it works</html>")),
         Manner::Endless => response(200, endless()),
         Manner::Busy(seconds) => {
@@ -152,7 +187,13 @@ async fn serve(
             moved
         }
         _ => match replies(&state, &serde_json::from_slice(&body).unwrap()) {
-            Some(reply) => response(200, whole(reply.to_string())),
+            Some(reply) => {
+                let mut response = response(200, whole(reply.to_string()));
+                if let Manner::Dates(date) = &state.manner {
+                    response.headers_mut().insert("date", date.parse().unwrap());
+                }
+                response
+            }
             None => response(503, whole("no more")),
         },
     })
@@ -214,8 +255,21 @@ fn reply(state: &State, call: &Value) -> Option<Value> {
                 metas.map(|height| json!({ "header": header(state, &chain, height) })).collect();
             json!({ "last_height": last.to_string(), "block_metas": metas })
         }
-        other => return error(format!("no method {other}")),
+        "broadcast_evidence" => {
+            state.evidence.lock().unwrap().push(params["evidence"].clone());
+            json!({ "hash": "00" })
+        }
+        method => match content::reply(&chain, method, params, height) {
+            Ok(result) => result,
+            Err(data) => return error(data),
+        },
     };
+    let mut result = result;
+    if let Manner::Forges(method, pointer, value) = &state.manner
+        && call["method"] == *method
+    {
+        *result.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = value.clone();
+    }
     Some(json!({ "jsonrpc": "2.0", "id": call["id"], "result": result }))
 }
 
@@ -240,7 +294,7 @@ fn header(state: &State, chain: &Chain, height: Height) -> Value {
     serde_json::to_value(pb::Header::decode(header.bytes().clone()).unwrap()).unwrap()
 }
 
-fn commit(chain: &Chain, height: Height) -> Value {
+pub(crate) fn commit(chain: &Chain, height: Height) -> Value {
     let commit = pb::Commit::decode(chain.commit(height).encode().as_slice()).unwrap();
     serde_json::to_value(commit).unwrap()
 }

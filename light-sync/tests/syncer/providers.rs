@@ -112,13 +112,28 @@ async fn a_node_that_is_busy_is_left_alone_for_as_long_as_it_says() {
 
 #[tokio::test]
 async fn garbage_and_bodies_without_end_are_malformed() {
-    for manner in [Manner::Garbage, Manner::Endless] {
+    for manner in [Manner::Garbage, Manner::Endless, Manner::Zipped] {
         let node = Node::new(&chain(10), manner.clone()).await;
         for what in [What::Status, What::Block(Some(1)), What::Header(1), run(1, 10)] {
             let failure = ask(&node, what).await.unwrap_err();
             assert_eq!(failure, Failure::Malformed(Fault::Malformed), "{manner:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_clock_of_a_node_is_taken_from_its_answers() {
+    let manner = Manner::Dates("Tue, 01 Jan 2030 00:00:07 GMT");
+    for (manner, wanted) in [(Manner::Honest, None), (manner, Some(1_893_456_007))] {
+        let node = Node::new(&chain(10), manner).await;
+        let Ok(Answer::Status(claim)) = ask(&node, What::Status).await else { panic!() };
+        let now = tercet_light_sync::clock::now().unix_seconds();
+        let off = claim.clock.unwrap().unix_seconds() - wanted.unwrap_or(now);
+        assert!(off.abs() <= 2, "{off} s off");
+    }
+    let node = Node::new(&chain(10), Manner::Dates("yesterday")).await;
+    let Ok(Answer::Status(claim)) = ask(&node, What::Status).await else { panic!() };
+    assert_eq!(claim.clock, None);
 }
 
 #[tokio::test]

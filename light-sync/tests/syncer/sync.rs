@@ -8,15 +8,15 @@ use tercet_light_core::header::Height;
 use tercet_light_core::planner::{Condition, Config, Fault, Mode, Role};
 use tercet_light_core::testing::chain::Chain;
 use tercet_light_core::testing::world::World;
-use tercet_light_sync::driver::{End, Progress, Source, Syncer};
+use tercet_light_sync::driver::{Progress, Source, Syncer};
 use tercet_light_sync::store::{Store, summary};
 
-fn config(chain: &Chain, root: Height) -> Config {
+pub(crate) fn config(chain: &Chain, root: Height) -> Config {
     Config { run_headers: 20, ..Config::new(World::root(chain, root)) }
 }
 
 /// Syncs until `done`; then stops as a process that is killed does, without a word to the store.
-async fn sync(
+pub(crate) async fn sync(
     folder: &Path,
     config: &Config,
     nodes: &[&Node],
@@ -37,12 +37,18 @@ async fn sync(
     }
 }
 
-fn is_synced(progress: &Progress) -> bool {
+pub(crate) fn is_synced(progress: &Progress) -> bool {
     progress.status.condition == Condition::Synced
 }
 
+/// Everything of this chain is there and trusted.
+pub(crate) fn is_at_tip(chain: &Chain) -> impl Fn(&Progress) -> bool {
+    let last = chain.spec.last;
+    move |now| is_synced(now) && now.status.trusted.is_some_and(|point| point.height == last)
+}
+
 /// Every header of the chain from `low` on is kept.
-fn assert_whole(folder: &Path, chain: &Chain, low: Height) {
+pub(crate) fn assert_whole(folder: &Path, chain: &Chain, low: Height) {
     let store = Store::open(folder, &World::root(chain, low)).unwrap();
     for height in low..=chain.spec.last {
         let header = store.header(height).unwrap().unwrap_or_else(|| panic!("no {height}"));
@@ -66,7 +72,7 @@ async fn honest_nodes_give_the_whole_chain() {
     assert_eq!((height, by.len()), (700, 2));
 }
 
-async fn honest(chain: &Chain) -> Node {
+pub(crate) async fn honest(chain: &Chain) -> Node {
     Node::new(chain, Manner::Honest).await
 }
 
@@ -193,22 +199,44 @@ async fn full_mode_checks_every_commit() {
     assert_eq!(summary(folder.path()).unwrap().missing, 0);
 }
 
+/// T-75, the clock's part: two nodes of three whose clocks are years ahead.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fork_ends_the_sync_and_the_store_is_not_used_again() {
+async fn no_trust_is_extended_where_the_clocks_of_two_thirds_are_others() {
+    let (folder, chain) = (tempfile::tempdir().unwrap(), chain(300));
+    let ahead = || Node::new(&chain, Manner::Dates("Tue, 01 Jan 2030 00:00:00 GMT"));
+    let nodes = [&honest(&chain).await, &ahead().await, &ahead().await];
+    let suspect = |now: &Progress| now.status.condition == Condition::ClockSuspect;
+    sync(folder.path(), &config(&chain, 1), &nodes, suspect).await;
+    // One alone is not believed.
+    let nodes = [&honest(&chain).await, &honest(&chain).await, &ahead().await];
+    sync(folder.path(), &config(&chain, 1), &nodes, is_synced).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_is_proposed_where_all_agree_and_says_who_does_not() {
     use tercet_light_core::testing::chain::Twist;
-    let (folder, chain) = (tempfile::tempdir().unwrap(), chain(200));
-    let other = chain.fork(100, Twist::AppHash);
-    let nodes = [honest(&chain).await, honest(&chain).await, honest(&other).await];
-    let config = config(&chain, 1);
-    let source = |node: &Node| Source { provider: Arc::new(node.provider()), role: Role::Provider };
-    let store = Store::open(folder.path(), &config.root).unwrap();
-    let sources = nodes.iter().map(source).collect();
-    let syncer = Syncer::new(config.clone(), store, sources).unwrap();
-    let end = tokio::time::timeout(LONG, syncer.run(std::future::pending())).await;
-    let Ok(Ok(End::Forked(fork))) = end else { panic!("no fork") };
-    assert_eq!(fork.evidence.len(), 2);
-    let again = Store::open(folder.path(), &config.root).unwrap_err().to_string();
-    assert!(again.contains("holds a fork found at height"), "{again}");
-    let note = summary(folder.path()).unwrap().fork.unwrap();
-    assert!(note.common < note.height, "{note:?}");
+    use tercet_light_sync::provider::Provider;
+    use tercet_light_sync::root::propose;
+    let chain = chain(100);
+    let other = chain.fork(50, Twist::AppHash);
+    let good = [honest(&chain).await, honest(&chain).await];
+    let (liar, silent) = (honest(&other).await, Node::new(&chain, Manner::Garbage).await);
+    let unsigned = Node::new(&chain, Manner::Lies(98)).await;
+    let ask = |nodes: Vec<&Node>| {
+        let all: Vec<_> =
+            nodes.iter().map(|node| Arc::new(node.provider()) as Arc<dyn Provider>).collect();
+        async move { propose(&all, None).await }
+    };
+    let agreed = ask(vec![&good[0], &good[1]]).await;
+    let opinion = agreed.agreed().unwrap();
+    assert_eq!((agreed.height, opinion.hash), (98, chain.hash(98)));
+    assert_eq!(opinion.chain_id, "light-test");
+    let alone = ask(vec![&good[0]]).await;
+    assert_eq!(alone.agreed(), None, "one is no comparison");
+    let split = ask(vec![&liar, &good[0], &good[1], &silent, &unsigned]).await;
+    assert_eq!(split.agreed(), None);
+    let [(first, by), (second, other_by)] = split.opinions.as_slice() else { panic!("{split:?}") };
+    assert_eq!((first.hash, by.len()), (chain.hash(98), 2));
+    assert_eq!((second.hash, other_by.len()), (other.hash(98), 1));
+    assert_eq!(split.silent.len(), 2, "{:?}", split.silent);
 }

@@ -54,13 +54,7 @@ fn attack(header: Header, v: u32, by: &[u32], guilty: &[u32]) -> pb::LightClient
         hash: Vec::new(),
         part_set_header: Some(pb::PartSetHeader::default()),
     });
-    let mut commit = pb::Commit::from(commit.to_tendermint());
-    for entry in &mut commit.signatures {
-        entry.timestamp.get_or_insert(tendermint_proto::google::protobuf::Timestamp {
-            seconds: -62_135_596_800,
-            nanos: 0,
-        });
-    }
+    let commit = with_times(commit.to_tendermint().into());
     pb::LightClientAttackEvidence {
         conflicting_block: Some(pb::LightBlock {
             signed_header: Some(pb::SignedHeader { header: Some(raw), commit: Some(commit) }),
@@ -75,6 +69,17 @@ fn attack(header: Header, v: u32, by: &[u32], guilty: &[u32]) -> pb::LightClient
         total_voting_power: 40,
         timestamp: Some(time_of(height).into()),
     }
+}
+
+/// Go writes the time of absent validators too.
+fn with_times(mut commit: pb::Commit) -> pb::Commit {
+    for entry in &mut commit.signatures {
+        entry.timestamp.get_or_insert(tendermint_proto::google::protobuf::Timestamp {
+            seconds: -62_135_596_800,
+            nanos: 0,
+        });
+    }
+    commit
 }
 
 fn wrapped(inner: pb::LightClientAttackEvidence) -> pb::Evidence {
@@ -132,6 +137,47 @@ fn raw_ahead() -> pb::LightClientAttackEvidence {
     header.time = time_of(TIP);
     header.app_hash = AppHash::try_from(b"lunatic".to_vec()).expect("a hash");
     since(attack(header, 0, &[0, 1, 2], &[0, 1, 2]), 7)
+}
+
+/// What a light client makes of the attack when it knows the chain.
+pub(super) fn by_light_client(chain: &Fake, raw: &pb::Evidence) -> light::AttackEvidence {
+    let Some(Sum::LightClientAttackEvidence(inner)) = &raw.sum else { panic!("{raw:?}") };
+    let signed = inner.conflicting_block.as_ref().and_then(|block| block.signed_header.as_ref());
+    let signed = signed.expect("there");
+    let conflicting =
+        bound(signed.header.as_ref().expect("there"), signed.commit.as_ref().expect("there"));
+    let of_chain = |height: u32| {
+        let header = &chain.headers[&u64::from(height)];
+        let known = chain.commits.get(&height.into()).cloned();
+        let commit = known.unwrap_or_else(|| commit(height, 0, id_of(header), &[0, 1, 2]));
+        bound(&header.clone().into(), &with_times(commit.to_tendermint().into()))
+    };
+    let height = u32::try_from(conflicting.header.height()).expect("small");
+    let common = of_chain(7);
+    let hash = common.header.hash();
+    let common = light::TrustedBlock::restore(common, hash).expect("a block of the chain");
+    let trusted = of_chain(height.min(TIP));
+    let bind = |block: light::UntrustedBlock| block.bind().expect("a block");
+    light::AttackEvidence::new(&common, &bind(conflicting), &bind(trusted))
+}
+
+fn bound(header: &pb::Header, commit: &pb::Commit) -> light::UntrustedBlock {
+    use prost::Message as _;
+    let validators = std::sync::Arc::new(signers(10).validators);
+    light::UntrustedBlock {
+        header: light::Header::decode(header.encode_to_vec().into()).expect("a header"),
+        commit: light::Commit::from_proto(commit).expect("a commit"),
+        validators: validators.clone(),
+        next_validators: Some(validators),
+    }
+}
+
+/// What the light client calls these.
+mod light {
+    pub(super) use tercet_light_core::block::{TrustedBlock, UntrustedBlock};
+    pub(super) use tercet_light_core::commit::Commit;
+    pub(crate) use tercet_light_core::evidence::AttackEvidence;
+    pub(super) use tercet_light_core::header::Header;
 }
 
 type Spoil = fn(&mut pb::LightClientAttackEvidence);

@@ -475,6 +475,27 @@ fn attacks_of_each_kind_are_valid_and_accuse_who_is_guilty() {
     assert_eq!(chain.judge(&[ahead]), Ok(()));
 }
 
+/// `tercet light` finds the attack, and what it submits is taken as it is.
+#[test]
+fn evidence_that_the_light_client_makes_is_accepted() {
+    let chain = attacks::chain();
+    for (name, raw) in [
+        ("lunatic", attacks::lunatic()),
+        ("equivocation", attacks::equivocation()),
+        ("amnesia", attacks::amnesia()),
+        ("ahead", attacks::ahead()),
+    ] {
+        let made = attacks::by_light_client(&chain, &raw);
+        let json = tercet_light_sync::provider::evidence_params(&made)["evidence"].to_string();
+        let given = crate::rpc::read_evidence(&json).expect("CometBFT's JSON").expect("evidence");
+        let encoded = made.encode();
+        assert_eq!(pb::Evidence::decode(&*encoded), Ok(given.clone()), "{name}");
+        assert_eq!(chain.judge(std::slice::from_ref(&given)), Ok(()), "{name}");
+        let key = |raw: pb::Evidence| Piece::new(raw).expect("sound").key();
+        assert_eq!(key(given), key(raw), "{name}");
+    }
+}
+
 #[test]
 fn an_attack_that_breaks_a_rule_is_refused() {
     for (name, raw) in attacks::wrong() {

@@ -157,6 +157,7 @@ pub struct Planner {
     commits: Commits,
     fork: Option<Height>,
     clock_suspect: bool,
+    run_times: segments::RunTimes,
 }
 
 impl Planner {
@@ -178,6 +179,7 @@ impl Planner {
             commits: Commits::default(),
             fork: None,
             clock_suspect: false,
+            run_times: segments::RunTimes::default(),
         })
     }
 

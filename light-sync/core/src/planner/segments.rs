@@ -11,7 +11,8 @@ use crate::evidence::Attack;
 use crate::hash::Hash;
 use crate::header::Height;
 use crate::time::Time;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// The most runs that are asked for, or wait for the run above them.
 pub const RUNS_MAX: usize = 32;
@@ -43,6 +44,35 @@ struct Run {
 impl Run {
     fn new(low: Height, now: Time) -> Run {
         Run { low, linked: None, tried: BTreeSet::new(), asked: now, hedged: false }
+    }
+}
+
+/// How long the latest runs took.
+#[derive(Debug, Default)]
+pub(super) struct RunTimes(VecDeque<Duration>);
+
+/// How many are looked at.
+const RUN_TIMES_MAX: usize = 64;
+/// With fewer nothing is known.
+const RUN_TIMES_MIN: usize = 16;
+/// Nobody is asked for the same any sooner.
+const HEDGE_AFTER_MIN: Duration = Duration::from_millis(50);
+
+impl RunTimes {
+    fn add(&mut self, time: Duration) {
+        self.0.truncate(RUN_TIMES_MAX - 1);
+        self.0.push_front(time);
+    }
+
+    /// After how long a second provider is asked: the time that 95 of 100 runs took no longer than, at most `most`.
+    fn hedge_after(&self, most: Duration) -> Duration {
+        if self.0.len() < RUN_TIMES_MIN {
+            return most;
+        }
+        let mut times: Vec<Duration> = self.0.iter().copied().collect();
+        times.sort_unstable();
+        let slow = times.get(times.len() * 95 / 100).copied().unwrap_or(most);
+        slow.max(HEDGE_AFTER_MIN).min(most)
     }
 }
 
@@ -144,7 +174,8 @@ impl Planner {
     /// Everything below waits for the run, and its provider takes long.
     fn is_to_hedge(&self, upper: Height, high: Height) -> bool {
         let run = self.segments.get(&upper).and_then(|segment| segment.runs.get(&high));
-        run.is_some_and(|run| !run.hedged && run.asked.after(self.config.hedge_after) <= self.now)
+        let after = self.run_times.hedge_after(self.config.hedge_after);
+        run.is_some_and(|run| !run.hedged && run.asked.after(after) <= self.now)
     }
 
     fn ask_for_run(&mut self, upper: Height, high: Height, hedge: bool) {
@@ -205,6 +236,7 @@ impl Planner {
                 self.refuse(provider, Fault::NotAsked);
             }
             Ok(Answer::Run(linked)) => {
+                self.run_times.add(self.now.since(run.asked));
                 let (low, rest) = (linked.low(), run.low);
                 run.linked = Some((linked, provider));
                 run.low = low;
@@ -281,5 +313,26 @@ impl Planner {
             witness: None,
             evidence: vec![],
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_provider_is_asked_after_what_nineteen_of_twenty_runs_took() {
+        let (most, ms) = (Duration::from_secs(2), Duration::from_millis);
+        let mut times = RunTimes::default();
+        (0..15).for_each(|_| times.add(ms(80)));
+        assert_eq!(times.hedge_after(most), most, "too few to know");
+        (0..45).for_each(|_| times.add(ms(80)));
+        assert_eq!(times.hedge_after(most), ms(80));
+        (0..4).for_each(|_| times.add(ms(900)));
+        assert_eq!(times.hedge_after(most), ms(900));
+        (0..RUN_TIMES_MAX).for_each(|_| times.add(ms(1)));
+        assert_eq!(times.hedge_after(most), HEDGE_AFTER_MIN);
+        (0..9_000).for_each(|_| times.add(Duration::MAX));
+        assert_eq!((times.hedge_after(most), times.0.len()), (most, RUN_TIMES_MAX));
     }
 }

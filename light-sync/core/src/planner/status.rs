@@ -26,15 +26,15 @@ pub enum Condition {
     Frozen,
     /// Every provider has another header at the trusted height: the root is wrong, or the providers are.
     RootRefuted,
-    /// Nobody has shown the block of the root yet.
-    SeekingRoot,
     /// Two thirds of the providers contradict the local clock; no trust is extended.
     ClockSuspect,
+    /// Nobody has shown the block of the root yet.
+    SeekingRoot,
     /// What is trusted is older than the trusting period; a new root is needed.
     Expired,
     /// The highest anchor was not compared with enough providers yet.
     Unconfirmed,
-    /// Headers are missing, or providers say that there are more blocks.
+    /// Headers are missing, or providers say that there are more blocks, or none has said anything yet.
     Syncing,
     /// Everything is there.
     Synced,
@@ -95,10 +95,10 @@ impl Planner {
             Condition::Frozen
         } else if self.anchors.is_root_refuted() && self.providers.good().count() == 0 {
             Condition::RootRefuted
-        } else if top.is_none() {
-            Condition::SeekingRoot
         } else if self.clock_suspect {
             Condition::ClockSuspect
+        } else if top.is_none() {
+            Condition::SeekingRoot
         } else if self.is_top_expired() {
             Condition::Expired
         } else if self.anchors.confirmed != top {
@@ -112,7 +112,8 @@ impl Planner {
 
     fn is_behind(&self, top: Option<Height>) -> bool {
         let filling = self.config.fill && (self.missing() > 0 || self.commits.missing() > 0);
-        filling || self.providers.attested() > top
+        // Until somebody has said how far the chain is, nobody knows that this is all of it.
+        filling || self.providers.attested().is_none_or(|height| Some(height) > top)
     }
 
     /// Takes up what was kept: anchors in ascending order, of which those in `confirmed` are, and for each segment that is not

@@ -1,7 +1,9 @@
 //! A chain that is generated: validators that rotate, headers that link, commits that are signed when somebody asks.
 
+use super::content;
 use crate::block::UntrustedBlock;
 use crate::commit::{BlockId, Commit, Entry};
+use crate::content::deterministic;
 use crate::hash::Hash;
 use crate::header::{Header, Height};
 use crate::sign_bytes::SignBytes;
@@ -9,11 +11,13 @@ use crate::time::Time;
 use ed25519_dalek::SigningKey;
 use k256::ecdsa::signature::Signer as _;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tendermint_proto::v0_38::{types as pb, version as pb_version};
 use tercet_consensus::key::{PublicKey, Signature};
+use tercet_consensus::merkle;
 use tercet_consensus::validators::Validators;
 
 /// The number of a key; each has one.
@@ -44,6 +48,8 @@ pub struct Spec {
     pub mixed: bool,
     /// Whether headers have the true hash of the commit below, for which every commit is signed at once.
     pub commits: bool,
+    /// Whether headers have the true hashes of the blocks in [`super::content`].
+    pub contents: bool,
 }
 
 impl Default for Spec {
@@ -60,6 +66,7 @@ impl Default for Spec {
             power: 0,
             mixed: false,
             commits: false,
+            contents: false,
         }
     }
 }
@@ -194,7 +201,7 @@ impl Chain {
             time: Some(time.to_proto()),
             last_block_id: last.map(|hash| pb::BlockId {
                 hash: hash.as_bytes().to_vec(),
-                part_set_header: Some(pb::PartSetHeader { total: 1, hash: vec![9; 32] }),
+                part_set_header: Some(pb::PartSetHeader { total: 1, hash: vec![8; 32] }),
             }),
             last_commit_hash: last_commit,
             data_hash: salted(matches!(twist, Some(Twist::Data | Twist::Round)), 2),
@@ -206,7 +213,27 @@ impl Chain {
             evidence_hash: vec![6; 32],
             proposer_address: public(self.seats(height)[0]).address().as_bytes().to_vec(),
         };
+        let header = if self.spec.contents { self.with_contents(header) } else { header };
         Header::decode(header.encode_to_vec().into()).expect("a header")
+    }
+
+    fn with_contents(&self, mut header: pb::Header) -> pb::Header {
+        let root = |leaves: &[Vec<u8>]| merkle::root(leaves).as_bytes().to_vec();
+        let height = header.height.cast_unsigned();
+        let (bytes, gas) = content::PARAMS;
+        let params = pb::HashedParams { block_max_bytes: bytes, block_max_gas: gas };
+        let sha = |bytes: &[u8]| Sha256::digest(bytes).to_vec();
+        let results = content::results(height - 1);
+        let results: Vec<_> = results.iter().map(|it| deterministic(it).encode_to_vec()).collect();
+        if self.twist_at(height).is_none() {
+            let txs: Vec<_> = content::txs(height).iter().map(|tx| sha(tx)).collect();
+            header.data_hash = root(&txs);
+            header.app_hash = content::app_hash(height - 1).as_bytes().to_vec();
+        }
+        header.consensus_hash = sha(&params.encode_to_vec());
+        header.last_results_hash = root(&results);
+        header.evidence_hash = root(&[]);
+        header
     }
 
     /// The header of a height.

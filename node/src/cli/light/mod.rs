@@ -1,27 +1,25 @@
 //! `tercet light`: a light client that keeps every header, verified from one trusted height.
 
+mod propose;
+mod store;
+mod tell;
+
 use super::context::Global;
 use super::say;
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
-use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tercet_config::parse_duration;
 use tercet_light_core::hash::Hash;
 use tercet_light_core::options::{TrustLevel, TrustRoot};
-use tercet_light_core::planner::{Condition, Config, Fork, Mode, Role};
-use tercet_light_sync::driver::{End, Progress, Source, Syncer};
+use tercet_light_core::planner::{Config, Fork, Mode, Role};
+use tercet_light_sync::api::{Api, Server};
+use tercet_light_sync::driver::{End, Source, Submission, Syncer};
 use tercet_light_sync::provider::{Endpoint, RUN_HEADERS, RpcProvider};
-use tercet_light_sync::store::{Store, StoreError, Summary, read_root, summary};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-
-/// How often progress is told while headers are missing.
-const PROGRESS_EVERY: Duration = Duration::from_secs(2);
-/// The same where everything is there.
-const SYNCED_EVERY: Duration = Duration::from_secs(30);
+use tercet_light_sync::store::{Store, StoreError, read_root};
+use tokio::task::JoinSet;
 
 /// Flags of `light`.
 #[derive(Debug, Args)]
@@ -32,7 +30,9 @@ const SYNCED_EVERY: Duration = Duration::from_secs(30);
   tercet light --chain-id my-chain --trust-height 1 --trust-hash 1A2B… \\
       --provider http://a:26657 --witness http://b:26657,http://c:26657
   tercet light --provider http://a:26657 --witness http://b:26657,http://c:26657    goes on with what is kept
-  tercet light status"
+  tercet light --laddr tcp://127.0.0.1:8888 --provider … --witness …    answers queries there, every answer verified
+  tercet light status
+  tercet light root --provider http://a:26657,http://b:26657,http://c:26657"
 )]
 pub(super) struct Light {
     #[command(subcommand)]
@@ -47,6 +47,41 @@ enum Command {
     Status {
         #[command(flatten)]
         folder: Folder,
+    },
+    /// Check all that is kept by its hashes; what is damaged is taken out, and the next sync fetches it again.
+    VerifyDb {
+        #[command(flatten)]
+        folder: Folder,
+        /// Only say what is damaged.
+        #[arg(long)]
+        check_only: bool,
+    },
+    /// Say which of two chains is true, after a fork was found.
+    Resolve {
+        #[command(flatten)]
+        folder: Folder,
+        /// A height above the fork.
+        #[arg(long, alias = "height", value_name = "HEIGHT")]
+        trust_height: u64,
+        /// The hash of its header on the true chain, from somebody you trust.
+        #[arg(long, alias = "hash", value_name = "HASH", value_parser = hash)]
+        trust_hash: Hash,
+    },
+    /// Ask several nodes for a header to begin with. Who controls them all, or the way to them, decides what you will trust.
+    Root {
+        /// A node's RPC; name several that have nothing to do with each other.
+        #[arg(
+            long,
+            short = 'p',
+            alias = "witness",
+            value_name = "URL",
+            value_delimiter = ',',
+            required = true
+        )]
+        provider: Vec<Endpoint>,
+        /// The height [default: a recent one that all have].
+        #[arg(long, value_name = "HEIGHT")]
+        height: Option<u64>,
     },
 }
 
@@ -91,6 +126,12 @@ struct Sync {
     /// Fetch headers below the trusted height too, down to this one.
     #[arg(long, value_name = "HEIGHT")]
     fill_from: Option<u64>,
+    /// Keep so many headers below the latest; anchors are kept for ever [default: all].
+    #[arg(long, value_name = "COUNT", conflicts_with = "fill_from")]
+    keep_headers: Option<u64>,
+    /// Answer queries here, as a node does, every answer verified: tcp://host:port.
+    #[arg(long, value_name = "ADDRESS")]
+    laddr: Option<String>,
     /// Check the signatures of every height, not hashes alone.
     #[arg(long, alias = "sequential")]
     full: bool,
@@ -115,7 +156,14 @@ fn trust_level(text: &str) -> Result<TrustLevel, String> {
 impl Light {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
         match &self.command {
-            Some(Command::Status { folder }) => status(&folder.path(global)?),
+            Some(Command::Status { folder }) => store::status(&folder.path(global)?),
+            Some(Command::VerifyDb { folder, check_only }) => {
+                store::verify(&folder.path(global)?, !check_only)
+            }
+            Some(Command::Resolve { folder, trust_height, trust_hash }) => {
+                store::resolve(&folder.path(global)?, *trust_height, *trust_hash)
+            }
+            Some(Command::Root { provider, height }) => propose::root(provider, *height),
             None => self.sync.run(global),
         }
     }
@@ -137,14 +185,15 @@ impl Sync {
         let root = self.root(&folder)?;
         let store = Store::open(&folder, &root)?;
         let config = self.config(root);
-        let height = config.root.height;
+        let root = config.root.clone();
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-        let syncer = Syncer::new(config, store, self.sources())?;
+        let syncer = Syncer::new(config, store, self.sources())?.keep_headers(self.keep_headers);
         runtime.block_on(async {
             let progress = syncer.progress();
+            let _api = self.serve(&syncer, &root).await?;
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let sync = syncer.run(async move { drop(stopped.await) });
-            let watch = watch_progress(progress, height);
+            let watch = tell::watch_progress(progress, root.height);
             tokio::pin!(sync);
             let end = tokio::select! {
                 end = &mut sync => end?,
@@ -152,9 +201,27 @@ impl Sync {
             };
             match end {
                 End::Stopped => Ok(()),
-                End::Forked(fork) => Err(forked(&fork)),
+                End::Forked(fork, submissions) => {
+                    told(&submissions)?;
+                    Err(forked(&fork))
+                }
             }
         })
+    }
+
+    /// Serves queries until what is given back is dropped.
+    async fn serve(&self, syncer: &Syncer, root: &TrustRoot) -> anyhow::Result<Option<Serving>> {
+        let Some(laddr) = &self.laddr else { return Ok(None) };
+        let endpoints = self.provider.iter().chain(&self.witness);
+        let providers = endpoints.map(|endpoint| RpcProvider::new(endpoint.clone())).collect();
+        let api = Api::new(root.clone(), syncer.reader(), syncer.progress(), providers);
+        let server = Server::bind(laddr, api).await?;
+        if let Some(address) = server.local_addr() {
+            say(&format!("answers queries at http://{address}"))?;
+        }
+        let mut serving = JoinSet::new();
+        serving.spawn(server.serve());
+        Ok(Some(serving))
     }
 
     fn check_endpoints(&self) -> anyhow::Result<()> {
@@ -218,170 +285,29 @@ impl Sync {
     }
 }
 
+type Serving = JoinSet<std::convert::Infallible>;
+
+/// Who took the evidence. Who is on the false side takes none against it, so that is no error.
+fn told(submissions: &[Submission]) -> anyhow::Result<()> {
+    for Submission { to, evidence, outcome } in submissions {
+        let number = evidence + 1;
+        match outcome {
+            Ok(()) => say(&format!("{to} took evidence {number}")),
+            Err(why) => {
+                let why = why.lines().next().unwrap_or_default();
+                say(&format!("{to} did not take evidence {number}: {why}"))
+            }
+        }?;
+    }
+    Ok(())
+}
+
 fn forked(fork: &Fork) -> anyhow::Error {
     let height = fork.ours.last().map_or(0, |block| block.height());
     anyhow!(
-        "two chains verify at height {height} ({:?} attack, both share height {}): nothing above it is trusted; both traces and {} pieces of evidence are kept; find out which chain is true, then sync from a root on it into another --dir",
+        "two chains verify at height {height} ({:?} attack, both share height {}): nothing above it is trusted; both traces and {} pieces of evidence are kept; find out which chain is true, then say so with tercet light resolve",
         fork.attack,
         fork.common.height(),
         fork.evidence.len()
     )
-}
-
-/// Tells how far it is until somebody stops it, or it cannot go on.
-async fn watch_progress(mut progress: watch::Receiver<Progress>, root: u64) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
-    let mut told = Told::new(&progress.borrow());
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-            changed = progress.changed() => {
-                if changed.is_err() {
-                    return Ok(());
-                }
-                let now = progress.borrow_and_update().clone();
-                told.changes(&now)?;
-                check(&now, root)?;
-            }
-            _ = ticks.tick() => told.tick(&progress.borrow().clone())?,
-        }
-    }
-}
-
-/// Whether it can go on by itself.
-fn check(progress: &Progress, root: u64) -> anyhow::Result<()> {
-    match progress.status.condition {
-        Condition::RootRefuted => bail!(
-            "every provider has another header at height {root}: --trust-hash is wrong, or the providers are of another chain"
-        ),
-        Condition::Expired => bail!(
-            "what is trusted is older than the trusting period: choose a newer --trust-height and --trust-hash, and another --dir"
-        ),
-        // A fork ends it in a better way.
-        Condition::Frozen => Ok(()),
-        _ if progress.providers > 0 => Ok(()),
-        _ => {
-            let why = progress.refused.last();
-            let why = why.map_or(String::new(), |(name, fault)| format!(" ({name}: {fault})"));
-            bail!(
-                "nobody is left to fetch from{why}: is the root right, and the chain? Name other nodes with --provider"
-            )
-        }
-    }
-}
-
-/// What was told last.
-struct Told {
-    condition: Option<Condition>,
-    /// Whether it was told that everything is there.
-    synced: bool,
-    refused: usize,
-    headers: u64,
-    at: Instant,
-}
-
-impl Told {
-    fn new(progress: &Progress) -> Told {
-        let headers = progress.headers;
-        Told { condition: None, synced: false, refused: 0, headers, at: Instant::now() }
-    }
-
-    /// What changed other than numbers.
-    fn changes(&mut self, progress: &Progress) -> anyhow::Result<()> {
-        for (name, fault) in progress.refused.iter().skip(self.refused) {
-            say(&format!("{name} is not asked any more: {fault}"))?;
-        }
-        self.refused = progress.refused.len();
-        let condition = progress.status.condition;
-        if self.condition != Some(condition) && self.is_worth_telling(condition) {
-            self.rate(progress)?;
-        }
-        self.condition = Some(condition);
-        self.synced |= condition == Condition::Synced;
-        Ok(())
-    }
-
-    /// At the tip, blocks come unconfirmed and are confirmed a moment later.
-    fn is_worth_telling(&self, condition: Condition) -> bool {
-        use Condition::{Synced, Syncing, Unconfirmed};
-        let follows = |condition| matches!(condition, Synced | Syncing | Unconfirmed);
-        let first = condition == Synced && !self.synced;
-        first || !(self.condition.is_some_and(follows) && follows(condition))
-    }
-
-    /// Time passes.
-    fn tick(&mut self, progress: &Progress) -> anyhow::Result<()> {
-        let follows = progress.status.condition == Condition::Synced;
-        if follows && self.at.elapsed() < SYNCED_EVERY {
-            return Ok(());
-        }
-        self.rate(progress)
-    }
-
-    fn rate(&mut self, progress: &Progress) -> anyhow::Result<()> {
-        let seconds = self.at.elapsed().as_secs_f64().max(0.001);
-        let more = progress.headers - self.headers;
-        (self.at, self.headers) = (Instant::now(), progress.headers);
-        say(&line(progress, more, seconds))
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "figures for people"
-)]
-fn line(progress: &Progress, headers: u64, seconds: f64) -> String {
-    let status = &progress.status;
-    let height = |point: Option<tercet_light_core::planner::Point>| {
-        point.map_or("nothing".to_owned(), |point| point.height.to_string())
-    };
-    let rate = headers as f64 / seconds;
-    let left = match status.missing {
-        0 => "all headers are there".to_owned(),
-        missing if rate < 1.0 => format!("{missing} headers missing"),
-        missing => {
-            format!("{missing} headers missing, {} s left", (missing as f64 / rate).ceil() as u64)
-        }
-    };
-    format!(
-        "{:?}: verified {}, trusted {}; {left}; {} headers/s, {} new anchors",
-        status.condition,
-        height(status.verified),
-        height(status.trusted),
-        rate.round() as u64,
-        progress.anchors,
-    )
-}
-
-fn status(folder: &std::path::Path) -> anyhow::Result<()> {
-    let Summary { root, verified, confirmed, lowest, beginning, missing, anchors, fork } =
-        summary(folder)?;
-    let trusted = match (&fork, &confirmed) {
-        (Some(fork), Some((height, _))) => Some(fork.common.min(*height)),
-        (None, Some((height, _))) => Some(*height),
-        (_, None) => None,
-    };
-    say(&serde_json::to_string_pretty(&json!({
-        "chain_id": root.chain_id,
-        "root": { "height": root.height.to_string(), "hash": root.hash.to_string() },
-        "trusted_height": trusted.map(|height| height.to_string()),
-        "confirmed_by": confirmed.map(|(_, by)| by),
-        "verified": verified.map(|(height, hash, how)| json!({
-            "height": height.to_string(), "hash": hash.to_string(), "how": how,
-        })),
-        "lowest_height": lowest.map(|height| height.to_string()),
-        "first_height_of_chain": beginning.map(|height| height.to_string()),
-        "missing_headers": missing.to_string(),
-        "anchors": anchors.to_string(),
-        "fork": fork.map(|fork| json!({
-            "attack": fork.attack,
-            "common_height": fork.common.to_string(),
-            "height": fork.height.to_string(),
-        })),
-    }))?)
 }
