@@ -1,10 +1,14 @@
 //! Blocks: the encoding is canonical and complete, and no bytes cost more than they weigh.
 
-use crate::block::{Block, HEIGHT_MAX, SealedBlock, TRANSACTIONS_MAX, evidence_hash, tx_hashes};
+use crate::block::{
+    Block, EVIDENCE_BYTES_MAX, EVIDENCE_MAX, HEIGHT_MAX, SealedBlock, TRANSACTIONS_MAX,
+    evidence_hash, tx_hashes,
+};
 use crate::commit::{Commit, CommitSig};
 use crate::message::Phase;
 use crate::testing::cluster::header;
 use crate::testing::messages::{Signers, block_id, view};
+use crate::validators::VALIDATORS_MAX;
 use crate::verify::Reject;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -158,6 +162,39 @@ fn millions_of_empty_elements_are_refused_before_they_are_decoded() {
     for bytes in [transactions, hidden, evidence, signatures] {
         assert_eq!(SealedBlock::decode(Bytes::from(bytes), MAX).map(drop), Err(Reject::TooLarge));
     }
+}
+
+#[test]
+fn a_block_may_hold_as_much_as_each_limit_says_and_nothing_more() {
+    let too_large = |bytes: Vec<u8>| {
+        SealedBlock::decode(Bytes::from(bytes), MAX).map(drop) == Err(Reject::TooLarge)
+    };
+    // Height, round and block id stand beside the signatures.
+    let limits = [(2, 1, TRANSACTIONS_MAX), (3, 1, EVIDENCE_MAX), (4, 4, VALIDATORS_MAX + 3)];
+    for (field, inner, limit) in limits {
+        assert!(!too_large(many(field, inner, limit)), "{limit} in field {field}");
+        assert!(too_large(many(field, inner, limit + 1)), "{limit} and one more in field {field}");
+    }
+    // One piece of evidence, of which the field is so long.
+    let evidence = |length: usize| {
+        let mut piece = vec![1 << 3 | 2];
+        prost::encode_length_delimiter(length - 4, &mut piece).unwrap();
+        piece.resize(length, 0);
+        let mut bytes = vec![3 << 3 | 2];
+        prost::encode_length_delimiter(length, &mut bytes).unwrap();
+        bytes.extend(piece);
+        bytes
+    };
+    assert!(!too_large(evidence(EVIDENCE_BYTES_MAX)));
+    assert!(too_large(evidence(EVIDENCE_BYTES_MAX + 1)));
+}
+
+/// Go's encoder writes the empty block id of a last commit that is not there.
+#[test]
+fn the_initial_block_has_an_empty_last_commit_with_an_empty_block_id() {
+    let bytes = sealed(Vec::new(), None).bytes().clone();
+    let last_commit = [4 << 3 | 2, 4, 3 << 3 | 2, 2, 2 << 3 | 2, 0];
+    assert!(bytes.ends_with(&last_commit), "{bytes:02x?}");
 }
 
 /// CometBFT `types/evidence.go`: a leaf is the bare piece of evidence, without the message that says of which kind it is.

@@ -198,6 +198,25 @@ fn j8_free_only_where_no_one_has_prepared() {
 }
 
 #[test]
+fn j10_as_many_view_changes_as_validators_are_taken() {
+    let s = signers();
+    let mut j = free(&s);
+    j.view_changes.push(s.view_change(3, 2, None));
+    assert_eq!(check_j(&s, 7, j), Ok(()));
+}
+
+#[test]
+fn a_commit_has_extensions_where_any_entry_has_one() {
+    let s = signers();
+    let mut commit = commit(&s, &[0, 1, 2]);
+    assert!(!commit.has_extensions() && !commit.is_extended());
+    let signature = commit.signatures[0].as_ref().unwrap().signature;
+    let extension = Extension { data: Default::default(), signature };
+    commit.signatures[1].as_mut().unwrap().extension = Some(extension);
+    assert!(commit.has_extensions() && !commit.is_extended());
+}
+
+#[test]
 fn j10_more_view_changes_than_validators_are_refused_before_any_signature() {
     let s = signers();
     let mut j = free(&s);

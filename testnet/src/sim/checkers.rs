@@ -167,6 +167,11 @@ impl Checks {
         self.txs.contains(tx)
     }
 
+    /// How many transactions decided blocks hold.
+    pub(crate) fn decided_txs(&self) -> usize {
+        self.txs.len()
+    }
+
     /// S12.
     pub(crate) fn bounded(&self, kept: &Kept, validators: usize) {
         self.checker.bounded(kept, validators);
