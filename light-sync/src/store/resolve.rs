@@ -17,7 +17,8 @@ use tercet_light_core::header::{Header, Height};
 pub enum Resolved {
     /// The chain that is kept is the true one; nothing was removed.
     Ours,
-    /// The other one is; what is kept ends at this height now, the last that both share.
+    /// The other one is, or not all that was kept hangs together with that block; what is kept ends at this height now, the last that
+    /// both share or one below.
     Theirs(Height),
 }
 
@@ -44,12 +45,26 @@ impl Store {
         let mut batch = WriteBatch::default();
         batch.delete_cf(store.family(META), KEY_FORK);
         batch.put_cf(store.family(META), KEY_RESOLVED, bytes);
-        let resolved = match ours {
+        // A store that was led astray may hold headers of both: the statement says something of those alone that are linked to the block.
+        let resolved = match ours && store.hangs_together(fork.common, height)? {
             true => Resolved::Ours,
             false => Resolved::Theirs(store.cut(&mut batch, fork.common)?),
         };
         store.db.write(batch).map_err(|source| store.failed(source))?;
         Ok(resolved)
+    }
+
+    /// Whether every header from `low` to `high` is there and names the one before.
+    fn hangs_together(&self, low: Height, high: Height) -> Result<bool, StoreError> {
+        let mut above: Option<Header> = None;
+        for height in (low..=high).rev() {
+            let Some(header) = self.header(height)? else { return Ok(false) };
+            if above.is_some_and(|above| above.last_block() != Some(header.hash())) {
+                return Ok(false);
+            }
+            above = Some(header);
+        }
+        Ok(true)
     }
 
     /// Removes everything above the highest anchor that is not above `most`, and gives back its height.

@@ -12,6 +12,7 @@
 
 mod cors;
 mod deadline;
+mod go_json;
 mod grpc;
 mod health;
 mod http;

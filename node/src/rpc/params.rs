@@ -2,9 +2,8 @@
 //!
 //! Sources: CometBFT `rpc/jsonrpc/server/http_json_handler.go`, `http_uri_handler.go` and `libs/json/decoder.go`.
 
+use super::go_json::{self, Found};
 use super::json::evidence_given;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::Value as Json;
@@ -25,8 +24,10 @@ pub(crate) enum Kind {
     Bool,
     /// `string`.
     Text,
-    /// `[]byte`: base64 in JSON.
+    /// `[]byte`: base64 in JSON, or a list of numbers.
     Bytes,
+    /// `types.Tx`: the same.
+    Tx,
     /// `HexBytes`: hexadecimal in JSON.
     HexBytes,
     /// `[]string`.
@@ -45,6 +46,7 @@ impl Kind {
             Kind::Bool => "bool",
             Kind::Text => "string",
             Kind::Bytes | Kind::HexBytes => "[]uint8",
+            Kind::Tx => "types.Tx",
             Kind::Texts => "[]string",
             Kind::Evidence => "types.Evidence",
         }
@@ -178,7 +180,7 @@ fn uri_value(kind: Kind, text: &str) -> Result<Value, String> {
         return hex_argument(kind, digits);
     }
     let is_quoted = text.starts_with('"') && text.ends_with('"');
-    if is_quoted && matches!(kind, Kind::Bytes | Kind::HexBytes) {
+    if is_quoted && matches!(kind, Kind::Bytes | Kind::Tx | Kind::HexBytes) {
         // The raw characters between the quotes, not their base64 or hexadecimal meaning.
         let inner: String = serde_json::from_str(text).map_err(|error| error.to_string())?;
         return Ok(Value::Bytes(Bytes::from(inner)));
@@ -187,8 +189,10 @@ fn uri_value(kind: Kind, text: &str) -> Result<Value, String> {
 }
 
 fn hex_argument(kind: Kind, digits: &str) -> Result<Value, String> {
-    if !matches!(kind, Kind::Text | Kind::Bytes | Kind::HexBytes) {
-        return Err(format!("got a hex string arg, but expected '{}'", kind.go()));
+    if !matches!(kind, Kind::Text | Kind::Bytes | Kind::Tx | Kind::HexBytes) {
+        // Go names the kind of the type here.
+        let kind = if kind == Kind::Evidence { "interface" } else { kind.go() };
+        return Err(format!("got a hex string arg, but expected '{kind}'"));
     }
     let bytes = decode_hex(digits)?;
     if kind == Kind::Text {
@@ -211,6 +215,15 @@ fn json_value(kind: Kind, raw: &str) -> Result<Value, String> {
         let texts = texts.map_err(|error| syntax(raw, &error))?;
         return Ok(texts.map_or(Value::Absent, Value::Texts));
     }
+    if matches!(kind, Kind::Bytes | Kind::Tx) && raw.trim_start().starts_with('[') {
+        let bytes = serde_json::from_str::<Vec<u8>>(raw).map_err(|error| error.to_string())?;
+        return Ok(Value::Bytes(bytes.into()));
+    }
+    if kind.is_integer() && raw.trim_start().starts_with('"') {
+        // Go looks at what stands between the quotes, escapes and all.
+        let inner = raw.trim().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        return integer(kind, inner.unwrap_or_default());
+    }
     // No other argument is a list or an object: refuse them before they cost memory.
     let nested = match raw.trim_start().bytes().next() {
         Some(b'[') => Some(Json::Array(vec![])),
@@ -223,14 +236,13 @@ fn json_value(kind: Kind, raw: &str) -> Result<Value, String> {
     };
     match (kind, json) {
         (_, Json::Null) => Ok(Value::Absent),
-        (Kind::Int64 | Kind::Int | Kind::Uint, Json::String(digits)) => integer(kind, &digits),
         (Kind::Int64 | Kind::Int | Kind::Uint, _) => Err(format!(
             "invalid 64-bit integer encoding {:?}, expected string",
             shortened(raw.trim())
         )),
         (Kind::Bool, Json::Bool(value)) => Ok(Value::Bool(value)),
         (Kind::Text, Json::String(text)) => Ok(Value::Text(text)),
-        (Kind::Bytes, Json::String(text)) => decode_base64(&text).map(Value::Bytes),
+        (Kind::Bytes | Kind::Tx, Json::String(text)) => decode_base64(&text).map(Value::Bytes),
         (Kind::HexBytes, Json::String(text)) => {
             decode_hex(&text).map(|bytes| Value::Bytes(bytes.into()))
         }
@@ -247,13 +259,7 @@ fn json_value(kind: Kind, raw: &str) -> Result<Value, String> {
 /// # Errors
 /// In Go's words.
 pub(crate) fn decode_base64(text: &str) -> Result<Bytes, String> {
-    use base64::DecodeError::{InvalidByte, InvalidLastSymbol};
-    STANDARD.decode(text).map(Bytes::from).map_err(|error| match error {
-        InvalidByte(at, _) | InvalidLastSymbol(at, _) => {
-            format!("illegal base64 data at input byte {at}")
-        }
-        _ => format!("illegal base64 data at input byte {}", text.len()),
-    })
+    go_json::base64(text).map(Bytes::from)
 }
 
 fn decode_hex(digits: &str) -> Result<Vec<u8>, String> {
@@ -275,28 +281,20 @@ impl std::fmt::Display for Codepoint {
 }
 
 fn integer(kind: Kind, text: &str) -> Result<Value, String> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let wrong = digits.chars().find(|c| !c.is_ascii_digit());
-    if let Some(wrong) = wrong {
-        return Err(format!("invalid character '{wrong}' looking for beginning of value"));
-    }
-    if digits.is_empty() {
-        return Err("unexpected end of JSON input".to_owned());
-    }
-    if digits.len() > 1 && digits.starts_with('0') {
-        return Err("invalid character '0' after top-level value".to_owned());
-    }
+    let wrong =
+        |what: &str| format!("json: cannot unmarshal {what} into Go value of type {}", kind.go());
+    let number = match go_json::scan(text)? {
+        Found::Number(number) => number,
+        Found::Other("null") => return Ok(Value::Absent),
+        Found::Other(other) => return Err(wrong(other)),
+    };
     let range = match kind {
         Kind::Uint => 0..=i128::from(u64::MAX),
         _ => i128::from(i64::MIN)..=i128::from(i64::MAX),
     };
-    match text.parse::<i128>() {
+    match number.parse::<i128>() {
         Ok(number) if range.contains(&number) => Ok(Value::Int(number)),
-        _ => Err(format!(
-            "json: cannot unmarshal number {} into Go value of type {}",
-            shortened(text),
-            kind.go()
-        )),
+        _ => Err(wrong(&format!("number {}", shortened(number)))),
     }
 }
 
@@ -311,14 +309,9 @@ fn name_of(json: &Json) -> &'static str {
     }
 }
 
-/// Go names the first character that cannot begin a value; other errors keep the parser's words.
+/// In Go's words, where they are known; other errors keep the parser's.
 fn syntax(raw: &str, error: &serde_json::Error) -> String {
-    match raw.trim_start().chars().next() {
-        Some(c) if !matches!(c, '"' | '{' | '[' | '-' | 't' | 'f' | 'n' | '0'..='9') => {
-            format!("invalid character '{c}' looking for beginning of value")
-        }
-        _ => error.to_string(),
-    }
+    go_json::scan(raw).err().unwrap_or_else(|| error.to_string())
 }
 
 /// The most characters of a client's own text that an error repeats.

@@ -37,6 +37,11 @@ impl fmt::Display for Request {
 }
 
 impl Request {
+    /// Whether the name of something that differs by nature stands in it.
+    pub(super) fn names(&self, what: &str) -> bool {
+        matches!(&self.form, Form::Post(text) | Form::Get(text) if text.contains(what))
+    }
+
     /// Whether it is a call without `params`.
     pub(super) fn lacks_params(&self) -> bool {
         matches!(&self.form, Form::Post(body) if !body.contains("\"params\""))
@@ -297,6 +302,8 @@ pub(super) fn all(seed: u64, random: usize) -> Vec<Request> {
     }
     let mut rng = StdRng::seed_from_u64(seed);
     requests.extend((0..random).map(|_| mixed(&mut rng)));
+    // What may change the chains comes last.
+    requests.sort_by_key(|request| request.route.starts_with("broadcast_tx"));
     requests
 }
 

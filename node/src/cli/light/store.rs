@@ -57,9 +57,9 @@ pub(super) fn verify(folder: &Path, repair: bool) -> anyhow::Result<()> {
 pub(super) fn resolve(folder: &Path, height: u64, hash: Hash) -> anyhow::Result<()> {
     match Store::resolve(folder, height, hash)? {
         Resolved::Ours => say("the chain that is kept is the true one; nothing was removed"),
-        Resolved::Theirs(kept) => {
-            say(&format!("what was kept above height {kept} was false and is removed"))
-        }
+        Resolved::Theirs(kept) => say(&format!(
+            "what was kept above height {kept} was false, or not linked to that block, and is removed"
+        )),
     }?;
     say("now start tercet light again, without the providers that served the false chain")
 }

@@ -31,7 +31,7 @@ pub(crate) fn read(json: &str) -> Result<Option<pb::Evidence>, String> {
             let inner: LightClientAttack = parse(value.get())?;
             pb::evidence::Sum::LightClientAttackEvidence(inner.into())
         }
-        other => return Err(format!("evidence of the unknown type {other:?}")),
+        other => return Err(format!("unknown type {other:?}")),
     };
     Ok(Some(pb::Evidence { sum: Some(sum) }))
 }

@@ -73,7 +73,7 @@ pub(crate) enum Method {
 pub(crate) const STREAM_ONLY: [&str; 3] = ["subscribe", "unsubscribe", "unsubscribe_all"];
 
 const HEIGHT: &[Param] = &[("height", Kind::Int64)];
-const TX: &[Param] = &[("tx", Kind::Bytes)];
+const TX: &[Param] = &[("tx", Kind::Tx)];
 const EVIDENCE: &[Param] = &[("evidence", Kind::Evidence)];
 const PAGED: &[Param] = &[("height", Kind::Int64), ("page", Kind::Int), ("per_page", Kind::Int)];
 const RANGE: &[Param] = &[("minHeight", Kind::Int64), ("maxHeight", Kind::Int64)];

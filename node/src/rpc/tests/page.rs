@@ -145,7 +145,7 @@ fn kind(kind: ParamKind) -> &'static str {
         ParamKind::Int64 | ParamKind::Int | ParamKind::Uint => "integer",
         ParamKind::Bool => "bool",
         ParamKind::Text => "text",
-        ParamKind::Bytes => "bytes",
+        ParamKind::Bytes | ParamKind::Tx => "bytes",
         ParamKind::HexBytes => "hex",
         ParamKind::Texts => "list of texts",
         ParamKind::Evidence => "evidence",
