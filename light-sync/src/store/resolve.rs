@@ -17,8 +17,8 @@ use tercet_light_core::header::{Header, Height};
 pub enum Resolved {
     /// The chain that is kept is the true one; nothing was removed.
     Ours,
-    /// The other one is, or not all that was kept hangs together with that block; what is kept ends at this height now, the last that
-    /// both share or one below.
+    /// The other one is, or not all that was kept hangs together with that block; what is kept ends at this height now, that of the root;
+    /// 0 where the root itself was pruned.
     Theirs(Height),
 }
 
@@ -45,10 +45,12 @@ impl Store {
         let mut batch = WriteBatch::default();
         batch.delete_cf(store.family(META), KEY_FORK);
         batch.put_cf(store.family(META), KEY_RESOLVED, bytes);
-        // A store that was led astray may hold headers of both: the statement says something of those alone that are linked to the block.
-        let resolved = match ours && store.hangs_together(fork.common, height)? {
+        // A store that was led astray may hold headers of both, below the height where it was noticed too. The statement says something
+        // of those alone that are linked to the block; of the others, only the root is known to be true.
+        let root = store.root()?.height;
+        let resolved = match ours && store.hangs_together(root, height)? {
             true => Resolved::Ours,
-            false => Resolved::Theirs(store.cut(&mut batch, fork.common)?),
+            false => Resolved::Theirs(store.cut(&mut batch, root)?),
         };
         store.db.write(batch).map_err(|source| store.failed(source))?;
         Ok(resolved)
@@ -73,8 +75,7 @@ impl Store {
         let from = IteratorMode::From(&from, Direction::Reverse);
         let anchor = self.db.iterator_cf(self.family(ANCHOR), from).next().transpose();
         let anchor = anchor.map_err(|source| self.failed(source))?;
-        let height = anchor.and_then(|(key, _)| height_of(&key));
-        let height = height.ok_or_else(|| self.damaged("anchor", most))?;
+        let height = anchor.and_then(|(key, _)| height_of(&key)).unwrap_or(0);
         let above = (height + 1).to_be_bytes();
         let from = IteratorMode::From(&above, Direction::Forward);
         for entry in self.db.iterator_cf(self.family(HEADER), from) {

@@ -28,13 +28,19 @@ pub(crate) async fn sync(
     let sources = nodes.iter().map(source).collect();
     let syncer = Syncer::new(config.clone(), store, sources).unwrap();
     let mut progress = syncer.progress();
-    let run = syncer.run(std::future::pending());
-    tokio::select! {
-        end = run => panic!("ended: {end:?}"),
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let run = syncer.run(async { drop(stopped.await) });
+    tokio::pin!(run);
+    let found = tokio::select! {
+        end = &mut run => panic!("ended: {end:?}"),
         found = tokio::time::timeout(LONG, progress.wait_for(|now| done(now))) => {
             found.expect("in time").expect("a syncer").clone()
         }
-    }
+    };
+    drop(stop);
+    // Its store is closed then.
+    run.await.expect("an end");
+    found
 }
 
 pub(crate) fn is_synced(progress: &Progress) -> bool {
