@@ -216,8 +216,7 @@ fn json_value(kind: Kind, raw: &str) -> Result<Value, String> {
         return Ok(texts.map_or(Value::Absent, Value::Texts));
     }
     if matches!(kind, Kind::Bytes | Kind::Tx) && raw.trim_start().starts_with('[') {
-        let bytes = serde_json::from_str::<Vec<u8>>(raw).map_err(|error| error.to_string())?;
-        return Ok(Value::Bytes(bytes.into()));
+        return byte_list(raw).map(Value::Bytes);
     }
     if kind.is_integer() && raw.trim_start().starts_with('"') {
         // Go looks at what stands between the quotes, escapes and all.
@@ -278,6 +277,20 @@ impl std::fmt::Display for Codepoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "U+{:04X} '{}'", u32::from(self.0), self.0)
     }
+}
+
+/// Bytes as a list of numbers, which Go takes too.
+fn byte_list(raw: &str) -> Result<Bytes, String> {
+    if let Ok(bytes) = serde_json::from_str::<Vec<u8>>(raw) {
+        return Ok(bytes.into());
+    }
+    let items = serde_json::from_str::<Vec<&RawValue>>(raw).map_err(|error| error.to_string())?;
+    let wrong = items.iter().find(|item| serde_json::from_str::<u8>(item.get()).is_err());
+    let what = match go_json::scan(wrong.map_or("null", |item| item.get()))? {
+        Found::Number(number) => format!("number {}", shortened(number)),
+        Found::Other(kind) => kind.to_owned(),
+    };
+    Err(format!("json: cannot unmarshal {what} into Go value of type uint8"))
 }
 
 fn integer(kind: Kind, text: &str) -> Result<Value, String> {

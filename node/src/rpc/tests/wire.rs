@@ -205,8 +205,10 @@ async fn a_malformed_transaction_is_refused_with_the_byte_at_which_it_is_wrong()
     let (_running, mut client) = client().await;
     for (params, text) in [
         (r#"{"tx":"YT1i!"}"#, "illegal base64 data at input byte 4"),
-        (r#"{"tx":5}"#, "json: cannot unmarshal number into Go value of type []uint8"),
-        (r#"{"tx":["YT1i"]}"#, "json: cannot unmarshal array into Go value of type []uint8"),
+        (r#"{"tx":"YT1"}"#, "illegal base64 data at input byte 0"),
+        (r#"{"tx":5}"#, "json: cannot unmarshal number into Go value of type types.Tx"),
+        (r#"{"tx":["YT1i"]}"#, "json: cannot unmarshal string into Go value of type uint8"),
+        (r#"{"tx":[1,256]}"#, "json: cannot unmarshal number 256 into Go value of type uint8"),
         (r#"["YT1i","YT1i"]"#, r#"expected 1 parameters ([tx]), got 2 ([\"YT1i\",\"YT1i\"])"#),
     ] {
         for method in ["broadcast_tx_sync", "broadcast_tx_async", "broadcast_tx_commit", "check_tx"]
