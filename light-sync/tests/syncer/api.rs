@@ -85,7 +85,8 @@ impl Light {
     /// Status and body of a request as it is.
     async fn raw(&self, request: &[u8]) -> (u16, String) {
         let mut stream = self.connect().await;
-        stream.write_all(request).await.unwrap();
+        // A server that has said its word may close before it has read all.
+        let _ = stream.write_all(request).await;
         read_reply(&mut stream).await
     }
 
@@ -367,7 +368,8 @@ async fn requests_have_limits() {
         assert!(reply.contains("error"), "{bad:.40}: {reply}");
     }
     let long = format!("{{\"method\":\"{}\"}}", "a".repeat(REQUEST_BYTES_MAX));
-    assert_eq!(light.post("/", &long).await.0, 413);
+    let (status, _) = light.post("/", &long).await;
+    assert!(matches!(status, 0 | 413), "{status}");
     let head = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 20));
     let (status, _) = light.raw(head.as_bytes()).await;
     assert!(matches!(status, 0 | 414 | 431), "{status}");
