@@ -27,7 +27,7 @@ mod shapes;
 mod submit;
 mod upstream;
 
-pub use self::server::{BindError, CONNECTIONS_MAX, REQUEST_BYTES_MAX, Server};
+pub use self::server::{BindError, CONNECTIONS_MAX, HEAD_BYTES_MAX, REQUEST_BYTES_MAX, Server};
 pub use self::upstream::{ANSWER_BYTES_MAX, ASKS_MAX};
 
 use self::call::Params;

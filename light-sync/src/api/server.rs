@@ -27,7 +27,7 @@ pub const CONNECTIONS_MAX: usize = 128;
 /// The most bytes of a request's body, as a node's.
 pub const REQUEST_BYTES_MAX: usize = 1_000_000;
 /// The most bytes of a request's head.
-const HEAD_BYTES_MAX: usize = 16 << 10;
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection lasts, so that nobody who does not read holds an answer for longer.
