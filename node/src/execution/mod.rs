@@ -184,14 +184,28 @@ impl ExecutionError {
     }
 }
 
+/// What the operator does about an application that answered, and wrongly; nothing where the sentence says it.
+fn remedy(error: &AppError) -> &'static str {
+    match error {
+        AppError::Panicked { .. } | AppError::Exception { .. } | AppError::Answer { .. } => {
+            "; start the version of the application that the others run, then this node again: it asks once more"
+        }
+        AppError::Lost { .. }
+        | AppError::Gone { .. }
+        | AppError::Silent { .. }
+        | AppError::Disorder(_)
+        | AppError::Stopped => "",
+    }
+}
+
 /// Why execution cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutionError {
     /// The application did not answer.
-    #[error(transparent)]
+    #[error("{0}{}", remedy(.0))]
     App(#[from] AppError),
     /// The same, in a call for a block.
-    #[error("{error}, at height {height}")]
+    #[error("{error}, at height {height}{}", remedy(error))]
     Call {
         /// Of the block.
         height: Height,
@@ -199,7 +213,10 @@ pub enum ExecutionError {
         error: AppError,
     },
     /// The application's answer breaks a rule of ABCI.
-    #[error("the application answered FinalizeBlock of height {height} with {what}")]
+    #[error(
+        "the application answered FinalizeBlock of height {height} with {what}; nothing of the block is committed: start the version of the \
+         application that the others run, then this node again"
+    )]
     Answer {
         /// The block.
         height: Height,
@@ -207,7 +224,9 @@ pub enum ExecutionError {
         what: String,
     },
     /// The application's answer to `InitChain` breaks a rule.
-    #[error("the application answered InitChain with {0}")]
+    #[error(
+        "the application answered InitChain with {0}; mend it or the genesis document, reset its data, then start this node again"
+    )]
     Init(String),
     /// The chain database failed.
     #[error("the chain database failed: {0}")]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tendermint_proto::v0_38::abci::{
     CheckTxType, RequestCheckTx, RequestInfo, RequestQuery, ResponseCheckTx, ResponseInfo,
     ResponseQuery,
@@ -20,9 +21,12 @@ const BLOCK_PROTOCOL: u64 = 11;
 const P2P_PROTOCOL: u64 = 8;
 const ABCI_VERSION: &str = "2.0.0";
 
+/// The least time between two lines about calls that the application failed.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// Where an answer goes.
 type Reply<T> = oneshot::Sender<Result<T, String>>;
-/// Ends the process: the application failed.
+/// Ends the process.
 type Failed = Arc<dyn Fn(String) + Send + Sync>;
 
 enum Call {
@@ -36,8 +40,9 @@ enum Call {
 pub struct App(Sender<Call>);
 
 impl App {
-    /// Starts the thread. `failed` is told once where the application does not answer; its state is unknown then, so it is asked
-    /// nothing more. Where the connection to it is lost, calls are refused until it is back.
+    /// Starts the thread. A call that fails is refused, and nobody but who asked is harmed by it, as queries change nothing: the next
+    /// one goes over a fresh connection. `failed` is told once where nobody waits for the application any more; then it is asked
+    /// nothing more.
     ///
     /// # Errors
     /// Where no thread can be started.
@@ -85,7 +90,7 @@ impl sources::App for App {
 }
 
 fn run(mut app: Box<dyn Application>, calls: &Receiver<Call>, failed: &Failed) {
-    let mut told = false;
+    let mut failures = Failures::default();
     for call in calls {
         let app = app.as_mut();
         let done = match call {
@@ -96,18 +101,54 @@ fn run(mut app: Box<dyn Application>, calls: &Receiver<Call>, failed: &Failed) {
             }),
         };
         match done {
-            Ok(()) => told = false,
-            // Once until it answers again, as clients may ask often.
-            Err(error) if error.is_lost() => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!("{error}; queries are refused until it is back");
-                }
-            }
+            Ok(()) => failures.away = false,
+            Err(error) if is_of_the_call(&error) => failures.tell(&error, Instant::now()),
             Err(error) => {
                 failed(error.to_string());
                 refuse(calls, &error);
                 return;
             }
+        }
+    }
+}
+
+/// Whether a failure is that of one call, so that the next may go well.
+fn is_of_the_call(error: &AppError) -> bool {
+    match error {
+        AppError::Lost { .. }
+        | AppError::Panicked { .. }
+        | AppError::Exception { .. }
+        | AppError::Answer { .. } => true,
+        AppError::Gone { .. }
+        | AppError::Silent { .. }
+        | AppError::Disorder(_)
+        | AppError::Stopped => false,
+    }
+}
+
+/// What the log has been told of calls that failed: clients may ask often.
+#[derive(Default)]
+struct Failures {
+    /// The application is away.
+    away: bool,
+    /// When a call that it failed was told, and how many were not told since.
+    last: Option<Instant>,
+    untold: u64,
+}
+
+impl Failures {
+    fn tell(&mut self, error: &AppError, now: Instant) {
+        if error.is_lost() {
+            // Once until it answers again.
+            if !std::mem::replace(&mut self.away, true) {
+                tracing::warn!("{error}; queries are refused until it is back");
+            }
+        } else if self.last.is_some_and(|last| now.duration_since(last) < TELL_EVERY) {
+            self.untold += 1;
+        } else {
+            let others = std::mem::take(&mut self.untold);
+            self.last = Some(now);
+            tracing::warn!(others, "{error}; who asked was refused, and the node goes on");
         }
     }
 }

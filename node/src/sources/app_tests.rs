@@ -1,7 +1,7 @@
 use super::*;
 use crate::rpc::sources::App as _;
 use std::sync::mpsc;
-use std::time::Duration;
+use tercet_abci::remote::{self, Settings, Stop};
 
 /// Waits in a query for `slow` until the test lets it go, and panics at `bad`.
 #[derive(Clone)]
@@ -58,11 +58,41 @@ async fn too_many_waiting_calls_are_refused() {
 }
 
 #[tokio::test]
-async fn an_application_that_panics_is_reported_and_asked_no_more() {
+async fn a_query_that_fails_is_refused_and_harms_nobody_else() {
     let (app, _go, failures) = start();
-    let error = query(&app, "bad").await.unwrap_err();
-    assert!(error.contains("failed in Query") && error.contains("for the test"), "{error}");
+    for _ in 0..3 {
+        let error = query(&app, "bad").await.unwrap_err();
+        assert!(error.contains("failed in Query") && error.contains("for the test"), "{error}");
+        assert_eq!(query(&app, "next").await.unwrap().info, "next");
+    }
+    assert_eq!(failures.try_recv(), Err(mpsc::TryRecvError::Empty), "the node would leave");
+}
+
+#[tokio::test]
+async fn who_has_given_the_application_up_asks_it_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix://{}/nobody.sock", folder.path().display()).parse().unwrap();
+    let settings = Settings { exit_on_disconnect: true, ..Settings::default() };
+    let role = remote::closed(tercet_abci::Role::Query, &address, &settings, &Stop::default());
+    let (failed, failures) = mpsc::channel();
+    let failed = Arc::new(move |reason| failed.send(reason).unwrap());
+    let (app, _) = App::start(role, failed).unwrap();
+    let error = query(&app, "first").await.unwrap_err();
+    assert!(error.contains("leaving, as abci_exit_on_disconnect says"), "{error}");
     assert_eq!(failures.recv_timeout(Duration::from_secs(5)).unwrap(), error);
     assert_eq!(query(&app, "next").await.unwrap_err(), error);
     assert_eq!(app.info().await.unwrap_err(), error);
+}
+
+#[test]
+fn calls_that_fail_are_told_at_a_bounded_rate() {
+    let (mut failures, now) = (Failures::default(), Instant::now());
+    let (method, role) = ("Query", tercet_abci::Role::Query);
+    let error = AppError::Exception { method, role, message: "m".into() };
+    failures.tell(&error, now);
+    (1..10).for_each(|second| failures.tell(&error, now + Duration::from_secs(second)));
+    assert_eq!((failures.last, failures.untold), (Some(now), 9));
+    let later = now + TELL_EVERY;
+    failures.tell(&error, later);
+    assert_eq!((failures.last, failures.untold), (Some(later), 0));
 }

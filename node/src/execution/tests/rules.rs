@@ -254,6 +254,7 @@ fn what_init_chain_answers_keeps_the_same_rules() {
         app.with(|inner| inner.init = Some(answer));
         let error = Rig::with(app, origin()).err().expect("refused").to_string();
         assert!(error.starts_with("the application answered InitChain with"), "{error}");
+        assert!(error.contains("; mend it or the genesis document, reset its data"), "{error}");
         error
     };
     let validators = |validators| with(ResponseInitChain { validators, ..Default::default() });
