@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::layout::{App, Layout, Transport};
+use crate::layout::{App, Layout};
 use crate::rpc::{COMMIT_TIMEOUT, Rpc, RpcError};
 use crate::state::Net;
 use crate::table::say;
@@ -57,8 +57,8 @@ type Answers = Vec<Value>;
 
 /// Runs all setups one after the other and compares them.
 pub(crate) async fn run(args: CompareArgs, tercet: PathBuf) -> anyhow::Result<ExitCode> {
-    let cometbft = find("cometbft", "cmd/cometbft", args.cometbft.as_deref())?;
-    let abci_cli = find("abci-cli", "abci/cmd/abci-cli", args.abci_cli.as_deref())?;
+    let cometbft = find("cometbft", "cmd/cometbft@v0.38.17", args.cometbft.as_deref())?;
+    let abci_cli = find("abci-cli", "abci/cmd/abci-cli@v0.38.17", args.abci_cli.as_deref())?;
     let tercet_abci = tercet.with_file_name("tercet-abci");
     ensure!(tercet_abci.exists(), "no {}: build it with `make build`", tercet_abci.display());
     let served = |program: &Path| {
@@ -104,7 +104,7 @@ pub(crate) async fn run(args: CompareArgs, tercet: PathBuf) -> anyhow::Result<Ex
     }
 }
 
-/// A program of CometBFT: as named, or in `PATH`, or where `go install` puts it.
+/// A program of CometBFT: as named, or in `PATH`, or where `go install` puts it. `package` is its path with a version.
 pub(crate) fn find(name: &str, package: &str, named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -118,7 +118,7 @@ pub(crate) fn find(name: &str, package: &str, named: Option<&Path>) -> anyhow::R
     let found = found.and_then(|path| path.canonicalize().ok());
     found.with_context(|| {
         format!(
-            "no {name}: `go install github.com/cometbft/cometbft/{package}@v0.38.17` builds it (Go 1.22 or later), or name it with \
+            "no {name}: `go install github.com/cometbft/cometbft/{package}` builds it (Go 1.22 or later), or name it with \
              --{name}"
         )
     })
@@ -169,22 +169,15 @@ fn transactions(sets: u32) -> Vec<String> {
 async fn in_folder(setup: &Setup, txs: &[String], base_port: u16) -> anyhow::Result<Answers> {
     let dir = std::env::temp_dir().join(format!("tercet-compare-app-{}", std::process::id()));
     let layout = Layout {
-        dir: dir.clone(),
-        validators: 1,
         powers: vec![100],
-        full_nodes: 0,
-        base_port,
-        transport: Transport::Tcp,
         app: App::Kvstore,
         app_command: setup.app_command.clone(),
         settings: match setup.cometbft {
             true => vec!["consensus.timeout_commit=\"50ms\"".to_owned()],
             false => Vec::new(),
         },
-        genesis_settings: Vec::new(),
-        sentry: false,
-        proxied: false,
         cometbft: setup.cometbft,
+        ..Layout::plain(&dir, 1, base_port)
     };
     let binary = setup.node.clone();
     let up = Up { layout, binary, reset: true, detach: true, demo_txs: 0, duration: None };
@@ -304,8 +297,10 @@ mod tests {
     #[test]
     fn a_program_that_is_missing_is_told_with_the_way_to_build_it() {
         let missing = Path::new("/nowhere/cometbft");
-        let error =
-            find("cometbft", "cmd/cometbft", Some(missing)).expect_err("missing").to_string();
-        assert!(error.contains("go install github.com/cometbft/cometbft/cmd/cometbft@"), "{error}");
+        let error = find("cometbft", "cmd/cometbft@v0.38.1", Some(missing))
+            .expect_err("missing")
+            .to_string();
+        let build = "`go install github.com/cometbft/cometbft/cmd/cometbft@v0.38.1`";
+        assert!(error.contains(build), "{error}");
     }
 }

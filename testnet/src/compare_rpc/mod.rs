@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::compare_app::find;
-use crate::layout::{App, Layout, Transport};
-use crate::load::http::{Connection, post};
+use crate::layout::{App, Layout};
+use crate::load::http::{Connection, HttpError, post};
 use crate::rpc::{COMMIT_TIMEOUT, Rpc, host_port};
 use crate::state::Net;
 use crate::table::say;
@@ -81,7 +81,7 @@ struct Reply {
 
 /// Asks both and compares.
 pub(crate) async fn run(args: CompareRpcArgs, tercet: PathBuf) -> anyhow::Result<ExitCode> {
-    let cometbft = find("cometbft", "cmd/cometbft", args.cometbft.as_deref())?;
+    let cometbft = find("cometbft", "cmd/cometbft@v0.38.25", args.cometbft.as_deref())?;
     let dir = std::env::temp_dir().join(format!("tercet-compare-rpc-{}", std::process::id()));
     let dirs = [dir.join("cometbft"), dir.join("tercet")];
     let result = async {
@@ -103,19 +103,11 @@ pub(crate) async fn run(args: CompareRpcArgs, tercet: PathBuf) -> anyhow::Result
 /// Starts a validator and commits the transactions.
 async fn start(dir: &Path, node: &Path, base_port: u16, cometbft: bool) -> anyhow::Result<()> {
     let layout = Layout {
-        dir: dir.to_owned(),
-        validators: 1,
         powers: vec![100],
-        full_nodes: 0,
-        base_port,
-        transport: Transport::Tcp,
         app: App::Kvstore,
-        app_command: None,
         settings: vec!["consensus.create_empty_blocks=false".to_owned()],
-        genesis_settings: Vec::new(),
-        sentry: false,
-        proxied: false,
         cometbft,
+        ..Layout::plain(dir, 1, base_port)
     };
     let binary = node.to_owned();
     let up = Up { layout, binary, reset: true, detach: true, demo_txs: 0, duration: None };
@@ -173,30 +165,40 @@ impl Side {
     /// Asks, once more on a fresh connection where the kept one was closed meanwhile.
     async fn ask(&mut self, request: &Request) -> anyhow::Result<Reply> {
         let bytes = self.bytes(&request.form);
-        for fresh in [false, true] {
-            let mut connection = match self.connection.take() {
-                Some(connection) if !fresh => connection,
-                _ => Connection::open(&self.address).await?,
-            };
-            let asked = tokio::time::timeout(PATIENCE, connection.exchange(&bytes)).await;
-            let status = match asked.context("no answer in time")? {
-                Ok((status, _)) => status,
-                Err(_) if !fresh => continue,
-                Err(error) => {
-                    let head = json!({"failed": error.to_string()});
-                    return Ok(Reply { head, body: Value::Null });
-                }
-            };
-            let header = |name| connection.header(name).to_owned();
-            let head = json!({"status": status, "content-type": header("content-type"),
-                "cache-control": header("cache-control"), "allow": header("allow")});
-            let body = serde_json::from_slice(connection.body());
-            let text = || Value::from(String::from_utf8_lossy(connection.body()).into_owned());
-            let reply = Reply { head, body: masked(&body.unwrap_or_else(|_| text()), &self.known) };
-            self.connection = (!connection.closes()).then_some(connection);
+        if let Some(kept) = self.connection.take()
+            && let Ok(reply) = self.exchange(kept, &bytes).await?
+        {
             return Ok(reply);
         }
-        bail!("unreachable")
+        let fresh = Connection::open(&self.address).await?;
+        Ok(self.exchange(fresh, &bytes).await?.unwrap_or_else(|error| Reply {
+            head: json!({"failed": error.to_string()}),
+            body: Value::Null,
+        }))
+    }
+
+    /// Asks on a connection, which is kept where it stays open. The inner error is that of the connection.
+    ///
+    /// # Errors
+    /// Where no answer comes in time.
+    async fn exchange(
+        &mut self,
+        mut connection: Connection,
+        bytes: &[u8],
+    ) -> anyhow::Result<Result<Reply, HttpError>> {
+        let asked = tokio::time::timeout(PATIENCE, connection.exchange(bytes)).await;
+        let (status, _) = match asked.context("no answer in time")? {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Err(error)),
+        };
+        let header = |name| connection.header(name).to_owned();
+        let head = json!({"status": status, "content-type": header("content-type"),
+            "cache-control": header("cache-control"), "allow": header("allow")});
+        let body = serde_json::from_slice(connection.body());
+        let text = || Value::from(String::from_utf8_lossy(connection.body()).into_owned());
+        let reply = Reply { head, body: masked(&body.unwrap_or_else(|_| text()), &self.known) };
+        self.connection = (!connection.closes()).then_some(connection);
+        Ok(Ok(reply))
     }
 
     fn bytes(&self, form: &Form) -> Vec<u8> {

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::audit::{self, Audit};
 use crate::chaos::{self, Chaos, Outcome};
-use crate::layout::{App, Layout, Transport, lay_out};
+use crate::layout::{Layout, lay_out};
 use crate::load::report::Report;
 use crate::load::{self, Load, LoadError, Method, Until};
 use crate::process::{self, ended, running};
@@ -77,21 +77,7 @@ impl Lab {
 
     /// A plain network of `validators`, to be changed before [`Lab::up`].
     pub(super) fn layout(&self, validators: usize) -> Layout {
-        Layout {
-            dir: self.dir.clone(),
-            validators,
-            powers: Vec::new(),
-            full_nodes: 0,
-            base_port: self.base_port,
-            transport: Transport::Tcp,
-            app: App::PersistentKvstore,
-            app_command: None,
-            settings: Vec::new(),
-            genesis_settings: Vec::new(),
-            sentry: false,
-            proxied: false,
-            cometbft: false,
-        }
+        Layout::plain(&self.dir, validators, self.base_port)
     }
 
     /// Starts a network; all its nodes commit when this returns.

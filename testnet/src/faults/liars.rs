@@ -4,7 +4,7 @@
 use anyhow::Context;
 
 use super::lab::Lab;
-use super::{Needs, Row, Run, Seen};
+use super::{NotHere, Row, Run, Seen};
 use crate::attack::{self, Attack};
 use crate::layout::Layout;
 use crate::sim::cli::check;
@@ -113,7 +113,11 @@ pub(super) const ROWS: &[Row] = &[
         "T-122b",
         "A primary that proposes just in time, again and again",
         "voted out; 70 % of the throughput within ten views",
-        |_| Box::pin(later("the rule `slow-primary`, which is reserved")),
+        |_| {
+            Box::pin(elsewhere(
+                "the rule `slow-primary` is reserved (docs/protocol.md); until then its term ends it, and costs what docs/simulator.md says",
+            ))
+        },
     ),
     row(
         "T-123",
@@ -168,7 +172,12 @@ pub(super) const ROWS: &[Row] = &[
         "T-129b",
         "The same: light clients get evidence, nodes halt",
         "attack evidence for every light client",
-        |_| Box::pin(later("evidence and the light syncer")),
+        |_| {
+            Box::pin(elsewhere(
+                "held by `everybody_is_given_the_evidence_in_cometbfts_json` and \
+                 `evidence_that_the_light_client_makes_is_accepted` (T-72 in docs/light-sync.md), not by processes",
+            ))
+        },
     ),
     row(
         "T-130a",
@@ -177,7 +186,9 @@ pub(super) const ROWS: &[Row] = &[
         |_| Box::pin(async { simulated(&["amnesia"]) }),
     ),
     row("T-130b", "The same: proof against the liar", "shown by the VIEW-CHANGEs", |_| {
-        Box::pin(later("evidence"))
+        Box::pin(elsewhere(
+            "CometBFT's evidence has no form for it, so no block could hold it; T-130a shows that it breaks nothing",
+        ))
     }),
     row("T-132", "Twins: two correct copies with one key", "S; L", |_| {
         Box::pin(async { simulated(&["twins"]) })
@@ -206,8 +217,8 @@ async fn equivocated(lab: &mut Lab) -> Seen {
     Ok(outcome.measured())
 }
 
-async fn later(what: &str) -> Seen {
-    Err(Needs(format!("{what} (not there yet)")).into())
+async fn elsewhere(why: &'static str) -> Seen {
+    Err(NotHere::Elsewhere(why).into())
 }
 
 /// Runs scenarios of these names as they stand, then with further seeds.

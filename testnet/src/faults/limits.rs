@@ -9,7 +9,7 @@ use anyhow::{bail, ensure};
 
 use super::lab::Lab;
 use super::machine::SOON;
-use super::{Needs, Row, Seen};
+use super::{NotHere, Row, Seen};
 use crate::attack::{self, Attack};
 use crate::layout::Layout;
 use crate::process::memory_bytes;
@@ -56,7 +56,9 @@ impl Group {
     fn new(controller: &str, settings: &[(&str, String)], pid: u32) -> anyhow::Result<Group> {
         let path = PathBuf::from(format!("/sys/fs/cgroup/{controller}/tercet-faults-{pid}"));
         if fs::create_dir(&path).is_err() {
-            bail!(Needs(format!("the right to make control groups of version 1 ({controller})")));
+            bail!(NotHere::Needs(format!(
+                "the right to make control groups of version 1 ({controller})"
+            )));
         }
         let group = Group(path);
         for (file, value) in settings {
@@ -142,7 +144,7 @@ async fn open_files(lab: &mut Lab) -> Seen {
     lab.up(lab.layout(4)).await?;
     lab.stop(3, SOON).await?;
     if super::machine::run("prlimit", &["--version"]).is_err() {
-        bail!(Needs("prlimit".to_owned()));
+        bail!(NotHere::Needs("prlimit".to_owned()));
     }
     lab.start_as(3, &["prlimit", "--nofile=256:256"], &[])?;
     lab.reach(&[3], lab.tip(&[0]).await, SOON).await?;

@@ -8,7 +8,7 @@ use rand::Rng;
 
 use super::lab::Lab;
 use super::netfilter::Netfilter;
-use super::{Needs, Row, Seen, liars};
+use super::{NotHere, Row, Seen, liars};
 use crate::proxy::now_ms;
 use crate::rpc::Rpc;
 
@@ -268,7 +268,7 @@ async fn moved(lab: &mut Lab) -> Seen {
 
 async fn ipv6(lab: &mut Lab) -> Seen {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        return Err(Needs("IPv6 on the loopback".to_owned()).into());
+        return Err(NotHere::Needs("IPv6 on the loopback".to_owned()).into());
     }
     let layout = lab.layout(4);
     let edit = |_, text: String| {

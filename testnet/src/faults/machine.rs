@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::Needs;
+use super::NotHere;
 use super::lab::Lab;
 use crate::rpc::Rpc;
 use crate::tracer::Tracer;
@@ -27,7 +27,7 @@ const NEVER: [&str; 3] = ["panicked at", "signed two votes", "signed two proposa
 /// Runs a program of the system: what it prints.
 pub(super) fn run(program: &str, args: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output();
-    let output = output.map_err(|_| Needs(program.to_owned()))?;
+    let output = output.map_err(|_| NotHere::Needs(program.to_owned()))?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{program} {}: {}", args.join(" "), errors.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -96,7 +96,7 @@ impl Disk {
         fs::create_dir_all(at)?;
         let place = at.to_string_lossy().into_owned();
         if run("mount", &[what, &[place.as_str()]].concat()).is_err() {
-            bail!(Needs("root, to mount file systems".to_owned()));
+            bail!(NotHere::Needs("root, to mount file systems".to_owned()));
         }
         let disk = Disk { at: at.to_owned() };
         for entry in fs::read_dir(&aside)? {
@@ -124,7 +124,7 @@ impl Disk {
         let device = self.device()?;
         let name = device.rsplit('/').next().unwrap_or_default();
         let trigger = format!("/sys/fs/ext4/{name}/trigger_fs_error");
-        fs::write(&trigger, "a test").map_err(|_| Needs(trigger))?;
+        fs::write(&trigger, "a test").map_err(|_| NotHere::Needs(trigger))?;
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Drop for Disk {
 pub(super) async fn trace(pid: u32, arguments: &[&str]) -> anyhow::Result<Tracer> {
     Ok(Tracer::attach(pid, arguments)
         .await
-        .map_err(|_| Needs("strace, and the right to trace".to_owned()))?)
+        .map_err(|_| NotHere::Needs("strace, and the right to trace".to_owned()))?)
 }
 
 impl Lab {

@@ -121,8 +121,14 @@ enum Verdict {
 
 /// A row cannot run here.
 #[derive(Debug, thiserror::Error)]
-#[error("needs {0}")]
-struct Needs(String);
+enum NotHere {
+    /// Something is missing.
+    #[error("needs {0}")]
+    Needs(String),
+    /// It is shown elsewhere, or cannot be.
+    #[error("{0}")]
+    Elsewhere(&'static str),
+}
 
 /// Runs the rows one after the other.
 pub(crate) async fn run(args: FaultsArgs, binary: PathBuf) -> anyhow::Result<ExitCode> {
@@ -161,12 +167,12 @@ async fn one(row: &Row, args: &FaultsArgs, binary: PathBuf) -> anyhow::Result<Ve
     let mut lab = Lab::new(binary, args.base_port, args.seed)?;
     say(&format!("{:<8} {} ...", row.id, row.fault));
     let result = (row.run)(&mut lab).await;
-    let keep = args.keep || result.as_ref().is_err_and(|error| !error.is::<Needs>());
+    let keep = args.keep || result.as_ref().is_err_and(|error| !error.is::<NotHere>());
     let ended = lab.end(keep).await;
     Ok(match result.and_then(|seen| ended.map(|()| seen)) {
         Ok(seen) => Verdict::Green(seen),
-        Err(error) => match error.downcast::<Needs>() {
-            Ok(needs) => Verdict::Skipped(needs.to_string()),
+        Err(error) => match error.downcast::<NotHere>() {
+            Ok(why) => Verdict::Skipped(why.to_string()),
             Err(error) => Verdict::Red(format!("{error:#}")),
         },
     })

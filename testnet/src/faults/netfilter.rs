@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-use super::Needs;
+use super::NotHere;
 use super::lab::Lab;
 
 /// Rules that stand until this is dropped.
@@ -38,12 +38,12 @@ impl Drop for Netfilter {
 fn run(arguments: &[&str], input: &str) -> anyhow::Result<()> {
     let mut command = Command::new("nft");
     command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|_| Needs("nft (nftables)".to_owned()))?;
+    let mut child = command.spawn().map_err(|_| NotHere::Needs("nft (nftables)".to_owned()))?;
     child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     if said.contains("not permitted") {
-        return Err(Needs("root, for nft".to_owned()).into());
+        return Err(NotHere::Needs("root, for nft".to_owned()).into());
     }
     ensure!(output.status.success(), "nft: {said}");
     Ok(())

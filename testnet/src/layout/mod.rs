@@ -74,6 +74,25 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// So many validators of equal power, with the key-value store on disk.
+    pub(crate) fn plain(dir: &Path, validators: usize, base_port: u16) -> Layout {
+        Layout {
+            dir: dir.to_owned(),
+            validators,
+            powers: Vec::new(),
+            full_nodes: 0,
+            base_port,
+            transport: Transport::Tcp,
+            app: App::PersistentKvstore,
+            app_command: None,
+            settings: Vec::new(),
+            genesis_settings: Vec::new(),
+            sentry: false,
+            proxied: false,
+            cometbft: false,
+        }
+    }
+
     /// How many nodes there are.
     pub(crate) fn nodes(&self) -> usize {
         self.validators + self.full_nodes

@@ -8,22 +8,14 @@ use super::*;
 
 fn layout(dir: &Path) -> Layout {
     Layout {
-        dir: dir.to_owned(),
-        validators: 4,
         powers: vec![4, 3, 2, 1],
         full_nodes: 1,
-        base_port: 30_000,
-        transport: Transport::Tcp,
-        app: App::PersistentKvstore,
-        app_command: None,
         settings: vec![
             "consensus.create_empty_blocks=false".to_owned(),
             "log_level=debug".to_owned(),
         ],
         genesis_settings: vec!["tercet.min_block_interval=100ms".to_owned()],
-        sentry: false,
-        proxied: false,
-        cometbft: false,
+        ..Layout::plain(dir, 4, 30_000)
     }
 }
 
