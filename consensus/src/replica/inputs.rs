@@ -77,6 +77,7 @@ impl Replica {
             && let Some(block_id) = self.at.commits.quorum(view, &validators)
         {
             self.at.commit_quorum = Some((view, block_id));
+            self.at.commits.hold(view);
             if self.at.blocks.get(&block_id).is_none() {
                 out.push(Action::FetchBlock(block_id));
             }

@@ -7,7 +7,8 @@ use crate::validators::{ValidatorIndex, Validators};
 use crate::view::View;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most views for which one validator's votes of one phase are kept; beyond it the validator's lowest view goes.
+/// The most views for which one validator's votes of one phase are kept; beyond it the validator's lowest view goes, but never one in
+/// which a quorum of COMMITs was seen.
 pub const VOTE_VIEWS_MAX: usize = 8;
 
 /// What came of adding a vote.
@@ -34,9 +35,22 @@ struct InView {
 pub(super) struct Votes {
     views: BTreeMap<View, InView>,
     of_sender: ByValidator<BTreeSet<View>>,
+    /// A quorum was seen in this view: it stays one.
+    held: Option<View>,
 }
 
 impl Votes {
+    /// The votes of `view` are a quorum that what follows rests on: no later vote takes the place of one of them.
+    pub(super) fn hold(&mut self, view: View) {
+        self.held = Some(view);
+    }
+
+    /// The lowest view of a validator that gives way to a higher one.
+    fn lowest(&self, index: ValidatorIndex) -> Option<View> {
+        let views = self.of_sender.get(&index)?;
+        views.iter().copied().find(|view| self.held != Some(*view))
+    }
+
     pub(super) fn add(&mut self, vote: Verified<SignedVote>, validators: &Validators) -> Added {
         let (view, index, block_id) =
             (vote.message.view, vote.message.index, vote.message.block_id);
@@ -46,13 +60,9 @@ impl Votes {
                 false => Added::Conflict(Box::new(first.clone())),
             };
         }
-        let views = self.of_sender.entry(index).or_default();
-        if views.len() >= VOTE_VIEWS_MAX {
-            match views.first().copied() {
-                Some(lowest) if lowest < view => {
-                    views.remove(&lowest);
-                    self.remove(lowest, index, validators);
-                }
+        if self.of_sender.get(&index).is_some_and(|views| views.len() >= VOTE_VIEWS_MAX) {
+            match self.lowest(index) {
+                Some(lowest) if lowest < view => self.remove(lowest, index, validators),
                 _ => return Added::Old,
             }
         }
@@ -74,12 +84,15 @@ impl Votes {
             return (first.message.block_id == block_id).then_some(Unused::Duplicate);
         }
         let views = self.of_sender.get(&index)?;
-        let old = views.len() >= VOTE_VIEWS_MAX && views.first() >= Some(&view);
+        let old = views.len() >= VOTE_VIEWS_MAX && self.lowest(index) >= Some(view);
         old.then_some(Unused::Stale)
     }
 
     /// Forgets a vote, and all traces of its block where it was the last for it.
     fn remove(&mut self, view: View, index: ValidatorIndex, validators: &Validators) {
+        if let Some(views) = self.of_sender.get_mut(&index) {
+            views.remove(&view);
+        }
         let Some(in_view) = self.views.get_mut(&view) else { return };
         if let Some(vote) = in_view.votes.remove(&index)
             && let Some(power) = in_view.power.get_mut(&vote.message.block_id)

@@ -235,6 +235,29 @@ fn a_commit_quorum_without_the_block_stops_signing_and_fetches() {
     assert!(has(&b.feed(Input::Block(block)), |a| matches!(a, Action::Decide(_))));
 }
 
+/// A COMMIT quorum that was seen stays one until its block is here, whatever one of its signers signs meanwhile: what is decided is proven
+/// by what is stored and served of it.
+#[test]
+fn a_commit_quorum_does_not_fall_apart_while_its_block_is_missing() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    for from in b.others() {
+        b.vote(Phase::Commit, from, 0, block.id());
+    }
+    let liar = *b.others().last().unwrap();
+    for v in 1..=2 * super::super::VOTE_VIEWS_MAX as u32 {
+        b.vote(Phase::Commit, liar, v, block_id(1));
+    }
+    let out = b.feed(Input::Block(block));
+    let decided = out.iter().find_map(|action| match action {
+        Action::Decide(decided) => Some(decided),
+        _ => None,
+    });
+    let commit = &decided.expect("decided").commit;
+    assert_eq!(commit.present().count(), b.others().len());
+    commit.verify(&b.s.context(), &crate::verify::Direct).expect("a quorum");
+}
+
 /// A block without a last commit counts as one on round 0 at the initial height alone.
 #[test]
 fn a_block_without_a_last_commit_is_fresh_at_the_initial_height_only() {
