@@ -202,7 +202,7 @@ fn remedy(error: &AppError) -> &'static str {
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutionError {
     /// The application did not answer.
-    #[error("{0}{}", remedy(.0))]
+    #[error("{_0}{}", remedy(_0))]
     App(#[from] AppError),
     /// The same, in a call for a block.
     #[error("{error}, at height {height}{}", remedy(error))]
