@@ -381,7 +381,7 @@ fn block_time_is_the_weighted_median_over_entries_in_their_place() {
     assert_eq!(median_time(&commit, &s.validators), None);
 }
 
-/// Seeds 3320894 and 3438902 of the simulator: one of four signed COMMIT with the time of the block, or an earlier one, and no block
+/// Scenario one-time-of-four of the simulator: one of four signed COMMIT with the time of the block, or an earlier one, and no block
 /// could follow.
 #[test]
 fn faulty_validators_alone_do_not_set_the_block_time() {

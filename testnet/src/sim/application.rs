@@ -195,6 +195,15 @@ impl App {
                         !wanted || extended,
                         "a block {height} on a commit without vote extensions"
                     );
+                    let refused = commit.signatures.iter().flatten().find(|entry| {
+                        entry.extension.as_ref().is_some_and(|extension| {
+                            extension.data != self::extension(entry.address, commit.height)
+                        })
+                    });
+                    assert!(
+                        refused.is_none(),
+                        "a block {height} on an extension that the application refuses: {refused:?}"
+                    );
                 }
                 let block = self.propose(height, last_commit, around.pool)?;
                 self.call(Call::PrepareProposal(number(height)));

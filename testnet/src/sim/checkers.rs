@@ -11,13 +11,13 @@ use tendermint::block::Height;
 use tercet_consensus::block::{BlockId, SealedBlock};
 use tercet_consensus::commit::Commit;
 use tercet_consensus::key::Address;
-use tercet_consensus::message::Message;
+use tercet_consensus::message::{Message, SignedVote, Vote};
 use tercet_consensus::record::Record;
 use tercet_consensus::replica::Kept;
 use tercet_consensus::schedule::Schedule;
 use tercet_consensus::testing::checker::{Checker, Scene};
-use tercet_consensus::validators::Validators;
-use tercet_consensus::verify::Context;
+use tercet_consensus::validators::{Validator, Validators};
+use tercet_consensus::verify::{Context, SignatureCheck as _};
 use tercet_node::execution::{Applied, State};
 
 /// What blocks led to. Execution is deterministic, so it is done once for all nodes; the state that a node was in before is compared.
@@ -135,6 +135,39 @@ impl Checks {
         self.with(who, height, |checker, scene| checker.sent(scene, message));
     }
 
+    /// Two votes that a correct replica shows as an offence: of a Byzantine validator, both signed by it, for two blocks of one height, view
+    /// and phase.
+    pub(crate) fn accused(&self, first: &SignedVote, second: &SignedVote) {
+        let (a, b) = (&first.message, &second.message);
+        let place = |vote: &Vote| (vote.height, vote.view, vote.phase, vote.validator);
+        assert_eq!(place(a), place(b), "evidence of votes that do not belong together");
+        assert_ne!(a.block_id, b.block_id, "evidence of one vote");
+        assert!(self.byzantine.contains(&a.validator), "evidence against the correct {a:?}, {b:?}");
+        let set = self.set(a.height.value()).expect("V(h) of a height that somebody is at");
+        let member = set.validators.list().iter().find(|member| member.address == a.validator);
+        let key = &member.expect("evidence against a validator of the height").key;
+        for vote in [first, second] {
+            let bytes = tercet_consensus::sign_bytes::vote(CHAIN_ID, &vote.message);
+            let good = self.check.check(key, &bytes, &vote.signature);
+            assert!(good, "evidence of a vote that nobody signed: {vote:?}");
+        }
+    }
+
+    /// S10, as far as it can be seen at once: what a commit proves, counted without the code that made it.
+    fn tally(&self, commit: &Commit) {
+        let set = self.set(commit.height.value()).expect("V(h) of a decided height");
+        let signers: BTreeSet<Address> =
+            commit.signatures.iter().flatten().map(|entry| entry.address).collect();
+        let of = |members: &mut dyn Iterator<Item = &Validator>| -> u128 {
+            members.map(|member| u128::from(member.power)).sum()
+        };
+        let list = set.validators.list();
+        let signed = of(&mut list.iter().filter(|member| signers.contains(&member.address)));
+        let all = of(&mut list.iter());
+        let height = commit.height;
+        assert!(3 * signed > 2 * all, "S10: the commit of {height} has {signed} of {all}");
+    }
+
     /// A correct replica decided. True where it is the first.
     pub(crate) fn decided(
         &mut self,
@@ -142,6 +175,7 @@ impl Checks {
         block: &Arc<SealedBlock>,
         commit: &Commit,
     ) -> bool {
+        self.tally(commit);
         self.with(who, commit.height, |checker, scene| checker.decided(scene, block, commit));
         let known = (commit.block_id, commit.view.number());
         let new = !self.decided.contains_key(&commit.height.value());

@@ -50,6 +50,7 @@ const WANTED: &[(&str, &[&str])] = &[
             "vote extension verified",
             "late vote extension verified",
             "extended commit asked for",
+            "two votes of one validator shown",
         ],
     ),
     ("view", &["0", "1", "2", "3", "4", "5 and more"]),

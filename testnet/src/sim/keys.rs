@@ -212,17 +212,26 @@ impl SimSigner {
     }
 }
 
+/// Signs bytes as key `n`.
+fn sign_bytes_as(n: usize, real: bool, bytes: &[u8]) -> Signature {
+    let key = key(n);
+    if real {
+        return Signature(key.signing.sign(bytes).to_bytes());
+    }
+    let signature = tag(&key.secret, bytes);
+    remember(key.public.to_bytes(), bytes, &signature);
+    signature
+}
+
+/// The extension of a COMMIT of key `n` by `data`.
+pub(crate) fn extension(n: usize, real: bool, vote: &Vote, data: Bytes) -> Extension {
+    let signature = sign_bytes_as(n, real, &sign_bytes::extension(CHAIN_ID, vote, &data));
+    Extension { data, signature }
+}
+
 /// Signs a request as key `n`.
 pub(crate) fn sign(n: usize, real: bool, request: SignRequest, now: Time) -> SignedMessage {
-    let key = key(n);
-    let sign = |bytes: Vec<u8>| match real {
-        true => Signature(key.signing.sign(&bytes).to_bytes()),
-        false => {
-            let signature = tag(&key.secret, &bytes);
-            remember(key.public.to_bytes(), &bytes, &signature);
-            signature
-        }
-    };
+    let sign = |bytes: Vec<u8>| sign_bytes_as(n, real, &bytes);
     match request {
         SignRequest::Proposal(message) => {
             let signature = sign(sign_bytes::proposal(CHAIN_ID, &message));
@@ -234,8 +243,7 @@ pub(crate) fn sign(n: usize, real: bool, request: SignRequest, now: Time) -> Sig
             }
             if extend {
                 let data = application::extension(message.validator, message.height);
-                let signature = sign(sign_bytes::extension(CHAIN_ID, &message, &data));
-                message.extension = Some(Extension { data, signature });
+                message.extension = Some(extension(n, real, &message, data));
             }
             let signature = sign(sign_bytes::vote(CHAIN_ID, &message));
             SignedMessage::Vote(Signed { message, signature })

@@ -13,10 +13,11 @@ use super::{MS, Nanos};
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tendermint::block::Height;
 use tercet_consensus::block::SealedBlock;
+use tercet_consensus::message::SignedVote;
 use tercet_consensus::replica::{HeightStart, Replica, Settings};
 use tercet_node::audit::Audit;
 use tercet_node::engine::heights::{Published, Sets};
@@ -49,6 +50,9 @@ pub(crate) struct Batch {
     pub(crate) jobs: Vec<Job>,
 }
 
+/// Pairs of votes that an engine shows as offences.
+pub(crate) type Accused = Arc<Mutex<Vec<(SignedVote, SignedVote)>>>;
+
 /// A node.
 pub(crate) struct Node {
     /// What it is like.
@@ -77,6 +81,8 @@ pub(crate) struct Node {
     pub(crate) signer_faults: Arc<Mutex<(u64, Rng)>>,
     /// What its signer answers late.
     pub(crate) late: Late,
+    /// Two votes of one validator that its engine has seen.
+    pub(crate) accused: Accused,
     /// Events for the next turn.
     pub(crate) inbox: Vec<Event>,
     /// Until when it waits for its disk.
@@ -101,7 +107,7 @@ pub(crate) struct SharedBlocks(Arc<Mutex<Vec<Arc<SealedBlock>>>>);
 
 impl Blocks for SharedBlocks {
     fn block(&self, height: Height) -> Result<Option<Arc<SealedBlock>>, StoreError> {
-        let blocks = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let index = usize::try_from(height.value().saturating_sub(1)).unwrap_or(usize::MAX);
         Ok(blocks.get(index).cloned())
     }
@@ -110,7 +116,7 @@ impl Blocks for SharedBlocks {
 impl SharedBlocks {
     /// A block was executed.
     pub(crate) fn push(&self, block: Arc<SealedBlock>) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(block);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(block);
     }
 }
 
@@ -132,6 +138,7 @@ impl Node {
             app: App::new(Arc::clone(genesis), me, Ahead::of(node.key)),
             signer_faults: Arc::new(Mutex::new((0, rng))),
             late: Late::default(),
+            accused: Accused::default(),
             inbox: Vec::new(),
             busy_until: 0,
             frozen_until: 0,
@@ -165,6 +172,7 @@ impl Node {
         self.jobs = queue;
         let stale_until = self.watermark();
         let pace = Pace::new(PACE);
+        let accused = Arc::clone(&self.accused);
         let parts = Parts {
             core: self.core(plan, &sets, &state, pace.timeout()),
             sets,
@@ -174,7 +182,9 @@ impl Node {
             pool: Arc::clone(&self.pool) as _,
             sync: Box::new(self.sync.clone()),
             audit: Audit::default(),
-            evidence: Box::new(drop),
+            evidence: Box::new(move |votes| {
+                accused.lock().unwrap_or_else(PoisonError::into_inner).push(votes);
+            }),
             pace,
             work: work(plan),
             stale_until,

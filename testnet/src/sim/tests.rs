@@ -50,15 +50,6 @@ fn every_invariant_holds_over_some_hundred_seeds() {
     }
 }
 
-/// 3320894 and 3438902: the time in one COMMIT of four left no valid block (ADR 012). 3395372: more transactions than the network takes.
-#[test]
-fn seeds_that_failed_once_hold() {
-    for seed in [3_320_894, 3_438_902, 3_395_372] {
-        let outcome = outcome(Plan::of(seed));
-        assert_eq!(outcome.failure, None, "tercet-testnet sim --seed {seed} --trace");
-    }
-}
-
 #[test]
 fn every_scenario_is_as_expected() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios");

@@ -41,11 +41,27 @@ impl World {
         let result = engine.turn(clocks, events);
         let (kept, after) = (engine.replica().kept(), Standing::of(engine.replica()));
         self.checks.bounded(&kept, self.nodes.len());
-        if before != after && self.is_correct(seat) {
-            self.met_turn(before, after);
+        if self.is_correct(seat) {
+            if before != after {
+                self.met_turn(before, after);
+            }
+            self.accused(seat);
         }
         self.met_hold(seat, held);
         self.outcome(seat, result);
+    }
+
+    /// What the engine of a correct node says against others is proven, and never against a correct one.
+    fn accused(&mut self, seat: Seat) {
+        let votes = {
+            let mut accused =
+                self.node(seat).accused.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *accused)
+        };
+        for (first, second) in votes {
+            self.checks.accused(&first, &second);
+            self.coverage.met("rule", "two votes of one validator shown");
+        }
     }
 
     fn met_hold(&mut self, seat: Seat, before: Option<&'static str>) {

@@ -417,7 +417,7 @@ impl World {
         if correct.is_empty() {
             return;
         }
-        // L2 is about what a network keeps up with: once it is well, clients wait while much waits (seed 3395372).
+        // L2 is about what a network keeps up with: once it is well, clients wait while much waits (scenario more-than-it-takes).
         if self.healed && self.txs.len() >= self.checks.decided_txs() + UNDECIDED_MAX {
             return;
         }

@@ -3,10 +3,12 @@
 
 mod blocks;
 mod equivocate;
+mod extend;
 mod fuzz;
 mod new_view;
 mod replay;
 mod second;
+mod status;
 mod votes;
 mod withhold;
 
@@ -71,6 +73,12 @@ pub(crate) enum Strategy {
     Fuzzes,
     /// Keeps a second commit of a height back, and proposes on it when the others have moved on.
     SecondCommit,
+    /// Extends its COMMITs with what every application refuses.
+    WrongExtension,
+    /// COMMITs of many later views behind each of its own, and bodies to few.
+    CommitsAhead,
+    /// Says what it has as it is not.
+    FalseStatus,
     /// Two correct copies with one key (Twins).
     Twin,
 }
@@ -96,6 +104,9 @@ impl Strategy {
         Strategy::InvalidBlocks,
         Strategy::Fuzzes,
         Strategy::SecondCommit,
+        Strategy::WrongExtension,
+        Strategy::CommitsAhead,
+        Strategy::FalseStatus,
         Strategy::Twin,
     ];
 
@@ -120,6 +131,9 @@ impl Strategy {
             Strategy::InvalidBlocks => "invalid-blocks",
             Strategy::Fuzzes => "fuzzes",
             Strategy::SecondCommit => "second-commit",
+            Strategy::WrongExtension => "wrong-extension",
+            Strategy::CommitsAhead => "commits-ahead",
+            Strategy::FalseStatus => "false-status",
             Strategy::Twin => "twin",
         }
     }
@@ -150,6 +164,8 @@ pub(crate) struct Memory {
     commits: BTreeMap<(Height, View, BlockId), BTreeMap<ValidatorIndex, SignedVote>>,
     /// Where it has proposed on a second commit.
     second: BTreeSet<(Height, View)>,
+    /// The heights whose commits it has sent.
+    priors: BTreeSet<u64>,
     /// What it has signed for.
     signed: BTreeSet<(Height, View, BlockId)>,
     /// The last view that it asked for, by height.
@@ -286,17 +302,29 @@ impl Liar<'_> {
             Strategy::Replays => self.replay(all),
             Strategy::Fuzzes => self.fuzz(all),
             Strategy::SecondCommit => self.withhold_second(all),
+            Strategy::WrongExtension => self.extend_wrongly(all),
+            Strategy::CommitsAhead => self.commit_ahead(all),
             Strategy::Twin => {
                 self.met(strategy);
                 all
             }
-            Strategy::JustifiesAtWill | Strategy::SignsAnything | Strategy::AsksForViews => all,
+            Strategy::JustifiesAtWill
+            | Strategy::SignsAnything
+            | Strategy::AsksForViews
+            | Strategy::FalseStatus => all,
         }
     }
 }
 
 /// A Byzantine node's engine says something.
 pub(crate) fn says(world: &mut World, seat: Seat, to: Option<PeerId>, message: Consensus) {
+    let strategies = world.node(seat).plan.byzantine.clone();
+    let message = match message {
+        Consensus::Status(status) if strategies.contains(&Strategy::FalseStatus) => {
+            Consensus::Status(Liar { world, seat }.false_status(&status))
+        }
+        message => message,
+    };
     let sent = world.envelope(Wire::Consensus(message));
     let peers: Vec<Seat> = match to {
         Some(to) => seat_of(&to).into_iter().collect(),
@@ -304,7 +332,6 @@ pub(crate) fn says(world: &mut World, seat: Seat, to: Option<PeerId>, message: C
     };
     let delivery = |to| Delivery { to, sent: Rc::clone(&sent), after: 0 };
     let mut all: Vec<Delivery> = peers.into_iter().map(delivery).collect();
-    let strategies = world.node(seat).plan.byzantine.clone();
     if matches!(sent.wire, Wire::Consensus(Consensus::Message(_))) {
         for strategy in strategies {
             all = Liar { world, seat }.tell(strategy, all);
@@ -333,6 +360,7 @@ pub(crate) fn hears(world: &mut World, seat: Seat, message: &Message) {
             Strategy::AsksForViews => liar.ask_for_views(message),
             Strategy::Replays => liar.remember(message),
             Strategy::SecondCommit => liar.second_commit(message),
+            Strategy::WrongExtension => liar.commit_wrongly(),
             _ => {}
         }
     }

@@ -1,9 +1,10 @@
 //! Signing what was not asked for.
 
-use super::{Liar, Strategy};
-use crate::sim::SECOND;
+use super::{Delivery, Liar, Strategy};
+use crate::sim::{MS, SECOND};
 use tercet_consensus::block::BlockId;
 use tercet_consensus::message::{Message, Phase, ViewChange, ViewChangeMessage, Vote};
+use tercet_consensus::replica::VOTE_VIEWS_MAX;
 use tercet_consensus::view::View;
 
 impl Liar<'_> {
@@ -38,6 +39,33 @@ impl Liar<'_> {
                 self.send_to_some(40, Message::Vote(vote));
             }
         }
+    }
+
+    /// COMMITs of as many later views as others keep, right behind each of its own, so that its own would give way; and bodies to few, so
+    /// that those who have counted it wait for the block.
+    pub(super) fn commit_ahead(&mut self, mut all: Vec<Delivery>) -> Vec<Delivery> {
+        let Some(message) = all.first().and_then(Delivery::message) else { return all };
+        if matches!(message, Message::Block(_)) {
+            all.retain(|_| self.world.rng.percent(40));
+            return all;
+        }
+        let Message::Vote(own) = message else { return all };
+        if own.message.phase != Phase::Commit {
+            return all;
+        }
+        self.met(Strategy::CommitsAhead);
+        let (mut view, own, peers) = (own.message.view, own.message.clone(), all.clone());
+        for _ in 0..VOTE_VIEWS_MAX {
+            view = view.next();
+            let Some(vote) = self.vote(Vote { view, ..own.clone() }) else { return all };
+            let sent = self.wrap(Message::Vote(vote));
+            all.extend(peers.iter().map(|peer| Delivery {
+                to: peer.to,
+                sent: std::rc::Rc::clone(&sent),
+                after: peer.after + self.world.rng.time((MS, 40 * MS)),
+            }));
+        }
+        all
     }
 
     /// VIEW-CHANGEs for views of its own choice.
