@@ -35,6 +35,11 @@ pub type OnCommitted = Box<dyn Fn(&Arc<SealedBlock>, &Arc<Applied>) + Send>;
 pub struct Hooks {
     /// Transactions for a block: at most so many bytes, as they count in a block, and so much gas (−1: no limit).
     pub reap: Box<dyn Fn(usize, i64) -> Vec<Bytes> + Send>,
+    /// The application is about to commit a block: no transaction is checked from when this returns until `committed`. It returns also
+    /// where a check does not end.
+    pub hold: Box<dyn Fn() + Send>,
+    /// It has not committed it.
+    pub release: Box<dyn Fn() + Send>,
     /// Answers a job.
     pub done: Box<dyn Fn(Done) + Send>,
     /// The application has committed a block, and the chain's state is that after it: whoever hears of it reads what it did.
@@ -286,7 +291,9 @@ impl Executor {
             self.probe.reach(Point::Saved);
             self.chain.sync()?;
             self.probe.reach(Point::Synced);
-            let retain = self.app.commit()?.retain_height;
+            (self.hooks.hold)();
+            let committed = self.app.commit().inspect_err(|_| (self.hooks.release)());
+            let retain = committed?.retain_height;
             self.probe.reach(Point::Committed);
             self.app_height = height.value();
             if let Some(below) = retained(retain, height) {

@@ -7,6 +7,7 @@ use crate::execution::{Done, ExecutionError, Job};
 use crate::probe::Probe;
 use crate::store::Chain;
 use bytes::Bytes;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use tendermint::block::Height;
@@ -59,6 +60,8 @@ struct Fragile {
     breaks: Vec<Break>,
     after: After,
     connected: bool,
+    /// No transaction is checked.
+    held: Arc<AtomicBool>,
 }
 
 impl Fragile {
@@ -155,6 +158,7 @@ impl Application for Fragile {
     }
 
     fn reconnect(&mut self) -> Result<(), AppError> {
+        assert!(!self.held.load(Ordering::SeqCst), "transactions are refused, and do not wait");
         if std::mem::replace(&mut self.connected, true) {
             return Ok(());
         }
@@ -216,16 +220,27 @@ fn run(breaks: &[Break], after: After) -> Result<Seen, ExecutionError> {
     let folder = tempfile::tempdir().expect("a folder");
     let chain = Chain::open(&folder.path().join("chain")).expect("a chain");
     let app = Arc::new(Mutex::new(Counter::default()));
-    let role = Fragile { app: app.clone(), breaks: breaks.to_vec(), after, connected: true };
+    let held = Arc::new(AtomicBool::new(false));
+    let hold = |on: bool| {
+        let held = held.clone();
+        move || held.store(on, Ordering::SeqCst)
+    };
+    let (breaks_too, held_too) = (breaks.to_vec(), held.clone());
+    let role =
+        Fragile { app: app.clone(), breaks: breaks_too, after, connected: true, held: held_too };
     let mut app_role = Grammar::default().watch_role(Role::Consensus, Box::new(role));
     let Ready { state, app_height } = handshake::start(app_role.as_mut(), &chain, &origin())?;
     let (sender, done) = channel();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = heard.clone();
+    let committed = hold(false);
     let hooks = Hooks {
         reap: Box::new(|_, _| vec![Bytes::from_static(b"tx"); 3]),
+        hold: Box::new(hold(true)),
+        release: Box::new(hold(false)),
         done: Box::new(move |done| sender.send(done).expect("the test listens")),
         committed: Box::new(move |block, _| {
+            committed();
             hears.lock().expect("whole").push(block.header().height);
         }),
         evidence: Box::new(Arc::default),
