@@ -368,8 +368,8 @@ impl At {
         self.durable_blocks.insert(*id).then_some(block)
     }
 
-    /// *Carry-over*: the view to ask for on entering h+1, if I decide h in w after sending VIEW-CHANGE(h,>w) by a timer or by joining
-    /// and having seen VIEW-CHANGE(h,>w), of whatever cause, from blocking power, myself included.
+    /// *Carry-over*: the view to ask for on entering h+1, if I decide h in w after sending VIEW-CHANGE(h,>w) for any cause but carry-over
+    /// (ADR 009) and having seen VIEW-CHANGE(h,>w), of whatever cause, from blocking power, myself included.
     pub(super) fn carry_over(&self) -> Option<View> {
         let w = self.decision.as_ref()?.view;
         let promise = self.promise.filter(|promise| promise.view > w)?;

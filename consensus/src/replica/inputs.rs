@@ -43,8 +43,12 @@ impl Replica {
 
     /// A Commit(h−1).
     pub(super) fn record_prior(&mut self, commit: &Commit, out: &mut Vec<Action>) {
+        let before = self.at.view;
         if !self.at.raise(commit) {
             self.alarm(format!("height {} has two commits", commit.height), out);
+        }
+        if self.at.view != before {
+            self.entered(out);
         }
     }
 

@@ -10,6 +10,7 @@ mod extensions;
 mod future;
 mod height;
 mod inputs;
+mod lacking;
 mod restore;
 mod rules;
 mod signing;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tendermint::block::Height;
 
+pub use lacking::Lacking;
 #[cfg(any(test, feature = "testing"))]
 pub use status::Kept;
 pub use timers::{BACKOFF_MAX, Timer, TimerKind};
