@@ -255,6 +255,9 @@ impl Replica {
         if self.at.build_asked >= Some(view) {
             return false;
         }
+        if self.awaits_judgement(out) {
+            return false;
+        }
         let Some(last_commit) = self.at.commit_to_build_on() else { return false };
         self.at.build_asked = Some(view);
         out.push(Action::Propose { height: self.height(), view, last_commit });
