@@ -65,6 +65,8 @@ pub struct Executor {
     pub(super) refused_extensions: Lines<Address>,
     /// When to say that the own one is refused: those of others do not hide it.
     pub(super) own_refused: Lines<()>,
+    /// Whether the application failed at an extension of a height that is over: it is asked about none any more.
+    pub(super) fails_late: bool,
     /// The last block that the application accepted, to be executed while it is being voted on, once no job waits.
     accepted: Option<Arc<SealedBlock>>,
     probe: Probe,
@@ -111,6 +113,7 @@ impl Executor {
             verdicts,
             refused_extensions: extensions::lines(),
             own_refused: extensions::lines(),
+            fails_late: false,
             accepted,
             probe,
         }
@@ -149,9 +152,10 @@ impl Executor {
     }
 
     /// Does a job. Where the connection to the application breaks meanwhile, the application that is there afterwards is brought to where
-    /// the chain is, and asked again: until then nobody hears of the job, so nothing is signed that depends on it.
+    /// the chain is, and asked again: until then nobody hears of the job, so nothing is signed that depends on it. Another's vote extension
+    /// that it is lost over is given up.
     pub(super) fn work(&mut self, job: Job) -> Result<(), ExecutionError> {
-        loop {
+        for losses in 1u32.. {
             let result = self.attempt(&job);
             let result = result.map_err(|error| match job.height() {
                 Some(height) => error.at(height),
@@ -164,7 +168,13 @@ impl Executor {
             tracing::warn!("{error}; consensus waits until it is back");
             self.app_height = resume(self.app.as_mut(), &self.chain, &self.origin)?.app_height;
             tracing::info!(height = self.app_height, "the application is back");
+            if let Job::VerifyExtension(vote) = &job
+                && self.gives_up(vote, losses, &error)
+            {
+                break;
+            }
         }
+        Ok(())
     }
 
     fn attempt(&mut self, job: &Job) -> Result<(), ExecutionError> {
