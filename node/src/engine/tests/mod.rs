@@ -7,8 +7,8 @@ use super::run::Primary;
 use crate::execution::Job;
 use crate::wire::Consensus;
 use rig::{
-    DEAD, HEIGHT, Rig, T, backup, commit, decided, decided_by, full_commit, input, primary, prior,
-    signers,
+    DEAD, HEIGHT, Rig, T, backup, commit, decided, decided_by, extended_commit, full_commit, input,
+    primary, prior, signers,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -291,6 +291,35 @@ fn a_height_begins_once_it_is_known_whether_it_has_vote_extensions() {
     assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1), "not executed");
     rig.applied(&second, &stays);
     assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 2));
+}
+
+/// Checked while it was open whether its height has vote extensions, a commit may lack them; the replica does not take it, and no height is
+/// left that is not decided: the blocks above would leave a gap in the chain.
+#[test]
+fn a_decision_that_lacks_its_extensions_is_dropped_and_the_height_stays() {
+    let mut rig = Rig::new(backup());
+    rig.knows_extensions();
+    let first = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    let second = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT, 0, first.id()), 1)));
+    let third = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT + 1, 0, second.id()), 1)));
+    rig.turn(vec![Event::Decided(vec![decided(&first), decided(&second), decided(&third)])]);
+    let at = |rig: &Rig| (rig.engine.replica().height(), rig.engine.replica().is_decided());
+    assert_eq!(at(&rig), (Height::from(HEIGHT + 1), false));
+    let waits = |rig: &Rig| rig.engine.ahead.has(Height::from(HEIGHT + 2));
+    assert!(waits(&rig), "what lies above waits for it");
+    let applied = |rig: &Rig| -> Vec<_> {
+        let apply = |job| match job {
+            Job::Apply { block, .. } => Some(block.id()),
+            _ => None,
+        };
+        rig.jobs.try_iter().filter_map(apply).collect()
+    };
+    assert_eq!(applied(&rig), [first.id()]);
+    let full = extended_commit(HEIGHT + 1, 0, second.id());
+    rig.turn(vec![Event::Decided(vec![decided_by(&second, full)])]);
+    assert_eq!(at(&rig), (Height::from(HEIGHT + 2), false));
+    assert!(!waits(&rig), "it lacks them too");
+    assert_eq!(applied(&rig), [second.id()]);
 }
 
 /// What is decided and not executed yet is taken off the pool's count, and what is executed no longer is.
