@@ -171,7 +171,8 @@ impl Application for Fragile {
             After::Committed => app.executed = None,
             After::Nothing => {
                 let (disorder, verified) = (app.disorder.clone(), app.verified.clone());
-                *app = Counter { disorder, verified, ..Counter::default() }
+                let fails_at = app.fails_at;
+                *app = Counter { disorder, verified, fails_at, ..Counter::default() }
             }
         }
         Ok(())
