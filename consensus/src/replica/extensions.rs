@@ -2,8 +2,8 @@
 //! built on a commit that has them all, because the application is shown them. Source: docs/protocol.md §5, §8; CometBFT
 //! `consensus/state.go`, `addVote`, `createProposalBlock`.
 //!
-//! A commit that decides (DECIDED) needs no such answer, since a quorum of validators has given it, but it needs the extensions: if one
-//! without were taken by all, nobody could build the next block. Blocks hold commits without.
+//! A commit that decides (DECIDED) needs no such answer to decide, but it needs the extensions: if one without were taken by all, nobody
+//! could build the next block. What it says is looked at before a block is built on it (`judged`). Blocks hold commits without.
 
 use super::inputs::Place;
 use super::votes::Added;
@@ -78,8 +78,8 @@ impl Replica {
                     self.ask_about(waiting, out);
                 }
             }
-            Place::Elsewhere if accepted => self.at.add_late_commit(&vote),
-            Place::Elsewhere | Place::Next => {}
+            Place::Elsewhere => self.at.judge_late(&vote, accepted),
+            Place::Next => {}
         }
     }
 }
@@ -90,11 +90,12 @@ impl super::height::At {
         !self.start.prior_extensions || self.extended.as_ref().is_some_and(|c| c.view == round)
     }
 
-    /// Commit(h−1) that a block is built on: with vote extensions where h−1 has them. None where such a one is not here.
+    /// Commit(h−1) that a block is built on: with vote extensions where h−1 has them, as far as the application does not reject them.
+    /// None where such a one is not here.
     pub(super) fn commit_to_build_on(&self) -> Option<Option<Commit>> {
         match self.start.prior_extensions {
             false => Some(self.start.prior.clone()),
-            true => self.extended.clone().map(Some),
+            true => self.extended.as_ref().map(|commit| Some(self.judged.good_part(commit))),
         }
     }
 
@@ -105,7 +106,6 @@ impl super::height::At {
 
     /// Commit(h−1) of my start view for a peer, with vote extensions where they are here.
     pub(super) fn prior_to_send(&self) -> Option<&Commit> {
-        let prior = self.start.prior.as_ref()?;
-        Some(self.extended.as_ref().filter(|extended| extended.view == prior.view).unwrap_or(prior))
+        self.late_commit()
     }
 }

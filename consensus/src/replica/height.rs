@@ -3,6 +3,7 @@
 use super::HeightStart;
 use super::blocks::{Blocks, Worth};
 use super::candidates::Candidates;
+use super::judged::Judged;
 use super::signing::Asked;
 use super::timers::{Running, Timer};
 use super::view_changes::ViewChanges;
@@ -97,6 +98,8 @@ pub(super) struct At {
     pub(super) asked_about_late: BTreeSet<ValidatorIndex>,
     /// Commit(h−1) with a vote extension in every entry, of the highest round known; where h−1 has them.
     pub(super) extended: Option<Commit>,
+    /// What the application says of its entries.
+    pub(super) judged: Judged,
     pub(super) view_changes: ViewChanges,
     /// Who sent PREPARE, COMMIT or VIEW-CHANGE of this height, and their power.
     active: (BTreeSet<ValidatorIndex>, u64),
@@ -106,6 +109,8 @@ pub(super) struct At {
     pub(super) commit_quorum: Option<(View, BlockId)>,
     /// Commit(h) once decided, late COMMITs included.
     pub(super) decision: Option<Commit>,
+    /// Whose entries in it the application has not seen, because it came with DECIDED.
+    pub(super) unseen: BTreeSet<ValidatorIndex>,
     /// A VIEW-CHANGE to carry over from the height before.
     pub(super) carried: Option<View>,
     /// The view whose primary the node suspects.
@@ -152,11 +157,13 @@ impl At {
             asking: BTreeMap::new(),
             asked_about_late: BTreeSet::new(),
             extended,
+            judged: Judged::default(),
             view_changes: ViewChanges::default(),
             active: (BTreeSet::new(), 0),
             asked: Asked::default(),
             commit_quorum: None,
             decision: None,
+            unseen: BTreeSet::new(),
             carried: None,
             suspected: None,
             work: false,
@@ -199,8 +206,9 @@ impl At {
         self.me == Some(self.primary(view))
     }
 
-    /// *Start view*: a Commit(h−1) of a higher round raises my view. One of the same round adds votes that were missing. False where
-    /// it is for another block than the one I know: then more than f validators are faulty.
+    /// *Start view*: a Commit(h−1) of a higher round raises my view. One of the same round adds votes that were missing, where
+    /// no application has a say in them (see `additions`). False where it is for another block than the one I know: then more than f
+    /// validators are faulty.
     #[must_use]
     pub(super) fn raise(&mut self, commit: &Commit) -> bool {
         let bare;
@@ -210,7 +218,7 @@ impl At {
             bare = commit.clone().without_extensions();
             &bare
         };
-        let Some(prior) = &mut self.start.prior else { return true };
+        let Some(prior) = &self.start.prior else { return true };
         if commit.height != prior.height {
             return true;
         }
@@ -218,8 +226,9 @@ impl At {
             return false;
         }
         if self.start.prior_extensions && commit.is_extended() {
-            raise_extended(&mut self.extended, commit);
+            self.raise_extended(commit);
         }
+        let Some(prior) = &mut self.start.prior else { return true };
         if commit.view > prior.view && self.decision.is_none() {
             *prior = commit.clone();
             self.asked_about_late.clear();
@@ -227,10 +236,19 @@ impl At {
                 self.view = commit.view;
                 self.new_view = None;
             }
-        } else if commit.view == prior.view {
+        } else if commit.view == prior.view && !commit.has_extensions() {
             merge(prior, commit);
         }
         true
+    }
+
+    /// Takes a commit with extensions that is of a higher round. What one of the same round adds is no part of it before the application
+    /// has accepted it.
+    fn raise_extended(&mut self, commit: &Commit) {
+        if self.extended.as_ref().is_none_or(|known| known.view < commit.view) {
+            self.extended = Some(commit.clone());
+            self.judged.forget();
+        }
     }
 
     /// Whose COMMIT for the height before has arrived, by address.
@@ -368,8 +386,8 @@ impl At {
         self.durable_blocks.insert(*id).then_some(block)
     }
 
-    /// *Carry-over*: the view to ask for on entering h+1, if I decide h in w after sending VIEW-CHANGE(h,>w) by a timer or by joining
-    /// and having seen VIEW-CHANGE(h,>w), of whatever cause, from blocking power, myself included.
+    /// *Carry-over*: the view to ask for on entering h+1, if I decide h in w after sending VIEW-CHANGE(h,>w) for any cause but carry-over
+    /// (ADR 009) and having seen VIEW-CHANGE(h,>w), of whatever cause, from blocking power, myself included.
     pub(super) fn carry_over(&self) -> Option<View> {
         let w = self.decision.as_ref()?.view;
         let promise = self.promise.filter(|promise| promise.view > w)?;
@@ -379,15 +397,6 @@ impl At {
             .validators
             .is_blocking(self.view_changes.power_asking_for(w.next(), &self.start.validators));
         (counts && blocking).then(|| w.next())
-    }
-}
-
-/// Takes a commit with extensions that is of a higher round, or the entries that are missing.
-fn raise_extended(known: &mut Option<Commit>, commit: &Commit) {
-    match known {
-        Some(known) if known.view > commit.view => {}
-        Some(known) if known.view == commit.view => merge(known, commit),
-        _ => *known = Some(commit.clone()),
     }
 }
 

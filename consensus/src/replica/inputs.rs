@@ -43,8 +43,15 @@ impl Replica {
 
     /// A Commit(h−1).
     pub(super) fn record_prior(&mut self, commit: &Commit, out: &mut Vec<Action>) {
+        let before = self.at.view;
         if !self.at.raise(commit) {
-            self.alarm(format!("height {} has two commits", commit.height), out);
+            return self.alarm(format!("height {} has two commits", commit.height), out);
+        }
+        for vote in self.at.additions(commit) {
+            self.take_late_commit(Verified::new(vote), out);
+        }
+        if self.at.view != before {
+            self.entered(out);
         }
     }
 
@@ -92,6 +99,7 @@ impl Replica {
             out.push(Action::Evidence(Box::new((first.clone(), vote.into_inner()))));
         } else if let Some(decision) = &mut self.at.decision {
             add_to_commit(decision, &vote);
+            self.at.seen_late(&vote.message);
         }
     }
 
@@ -137,6 +145,7 @@ impl Replica {
             self.alarm(format!("two blocks are decided at height {}", self.height()), out);
         } else if self.at.decision.is_none() {
             self.compare_with_seen(&decided.commit, out);
+            self.at.unseen = self.at.unseen_of(&decided.commit);
             self.decide((**decided).clone(), out);
         }
     }

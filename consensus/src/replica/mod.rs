@@ -10,6 +10,8 @@ mod extensions;
 mod future;
 mod height;
 mod inputs;
+mod judged;
+mod lacking;
 mod restore;
 mod rules;
 mod signing;
@@ -38,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tendermint::block::Height;
 
+pub use lacking::Lacking;
 #[cfg(any(test, feature = "testing"))]
 pub use status::Kept;
 pub use timers::{BACKOFF_MAX, Timer, TimerKind};
@@ -303,6 +306,12 @@ impl Replica {
         self.at.primary_address(self.at.view)
     }
 
+    /// Whether COMMITs of its height carry vote extensions.
+    #[must_use]
+    pub fn has_extensions(&self) -> bool {
+        self.at.start.extensions
+    }
+
     /// Whether it is a validator of its height.
     #[must_use]
     pub fn is_validator(&self) -> bool {
@@ -393,17 +402,19 @@ impl Replica {
         }
     }
 
-    /// Moves to the next height. Carry-over, late COMMITs and what arrived early are handed over.
+    /// Moves to the next height. Carry-over, late COMMITs and what arrived early are handed over. No height is left that is not decided:
+    /// what was given as its decision may have been refused.
     fn advance(&mut self, mut start: HeightStart, out: &mut Vec<Action>) {
-        if start.height <= self.at.start.height {
+        if start.height <= self.at.start.height || self.at.decision.is_none() {
             return;
         }
         let next = self.at.start.height.increment() == start.height;
         let carried = self.at.carry_over().filter(|_| next);
         let suspicion = self.suspicion.take().filter(|_| next);
         let suspicion = suspicion.map(|view| (view, self.at.primary_address(view)));
-        let mut better = None;
+        let (mut better, mut judged) = (None, None);
         if next {
+            judged = Some(self.at.judged_decision());
             self.committers = self.at.prior_committers();
             if let Some(own) = self.at.decision.take() {
                 better = start.prior.replace(own);
@@ -413,6 +424,7 @@ impl Replica {
         }
         self.at = At::new(start, self.settings.me.as_ref());
         self.at.carried = carried;
+        self.at.judged = judged.unwrap_or_default();
         if let Some(commit) = better {
             self.record_prior(&commit, out);
         }

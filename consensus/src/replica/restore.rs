@@ -36,6 +36,7 @@ impl Replica {
             Record::ViewChange { message, cause } => self.restore_view_change(message, cause),
             Record::Decided { commit, .. } => {
                 if let Some(block) = self.at.blocks.get(&commit.block_id).cloned() {
+                    self.at.unseen = self.at.unseen_of(&commit);
                     self.at.decision = Some(commit.clone());
                     out.push(Action::Decide(Decided { block, commit }));
                 }

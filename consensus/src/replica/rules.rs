@@ -237,6 +237,12 @@ impl Replica {
     fn enter(&mut self, view: View, out: &mut Vec<Action>) {
         self.at.view = view;
         self.at.new_view = None;
+        self.entered(out);
+    }
+
+    /// What follows from being in another view, however it came about.
+    pub(super) fn entered(&mut self, out: &mut Vec<Action>) {
+        let view = self.at.view;
         // What was refused may be bound now, and a refusal need not be for ever: by the clock, or by an application that lacked something.
         self.at.verdicts.retain(|_, verdict| *verdict != Verdict::Refused);
         out.push(Action::Note(Note::Entered { view, primary: self.at.primary_address(view) }));
@@ -253,6 +259,9 @@ impl Replica {
     fn ask_build(&mut self, out: &mut Vec<Action>) -> bool {
         let view = self.at.view;
         if self.at.build_asked >= Some(view) {
+            return false;
+        }
+        if self.awaits_judgement(out) {
             return false;
         }
         let Some(last_commit) = self.at.commit_to_build_on() else { return false };

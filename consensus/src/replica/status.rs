@@ -2,12 +2,14 @@
 //! the highest VIEW-CHANGE of each sender, and what put me into my view. So every lost message comes back.
 
 use super::Replica;
+use super::lacking::Lacking;
 use super::votes::Votes;
 use crate::block::BlockId;
 use crate::message::{Message, Vote};
 use crate::status::{Bitmap, STATUS_BLOCKS_MAX, STATUS_VIEWS_MAX, Status};
 use crate::validators::ValidatorIndex;
 use crate::view::View;
+use std::collections::BTreeMap;
 
 impl Replica {
     /// What I have of my height. `direct`: the validators that I am connected to, myself included.
@@ -45,9 +47,9 @@ impl Replica {
             .collect()
     }
 
-    /// The messages that a peer with this STATUS lacks; nothing where it is at another height.
+    /// The messages that a peer with this STATUS lacks, in the order in which they are of use; nothing where it is at another height.
     #[must_use]
-    pub fn answer(&self, status: &Status) -> Vec<Message> {
+    pub fn lacking(&self, status: &Status) -> Vec<Lacking<'_>> {
         let mut out = Vec::new();
         if status.height != self.height() {
             return out;
@@ -55,30 +57,44 @@ impl Replica {
         if status.start_view < self.at.start_view()
             && let Some(prior) = self.at.prior_to_send()
         {
-            out.push(Message::Prior(prior.clone()));
+            out.push(Lacking::Prior(prior));
         } else if status.lacks_extensions
             && let Some(extended) = &self.at.extended
         {
             // Of an earlier round it serves a NEW-VIEW.
-            out.push(Message::Prior(extended.clone()));
+            out.push(Lacking::Prior(extended));
         }
         if status.view < self.at.view
             && let Some(message) = &self.at.new_view
         {
-            out.push(Message::PrePrepare((**message).clone()));
+            out.push(Lacking::PrePrepare(message));
         }
         if status.view <= self.at.view {
-            self.answer_pre_prepares(status, &mut out);
+            self.lacking_pre_prepares(status, &mut out);
         }
-        answer_votes(&self.at.prepares, &status.prepares, &mut out);
-        answer_votes(&self.at.commits, &status.commits, &mut out);
-        for (index, message) in self.at.view_changes.all() {
-            let theirs = status.view_changes.iter().find(|(other, _)| other == index);
-            if theirs.is_none_or(|(_, view)| *view < message.signed.message.view) {
-                out.push(Message::ViewChange((**message).clone()));
-            }
-        }
+        lacking_votes(&self.at.prepares, &status.prepares, &mut out);
+        lacking_votes(&self.at.commits, &status.commits, &mut out);
+        self.lacking_view_changes(status, &mut out);
         out
+    }
+
+    /// The same, as messages.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn answer(&self, status: &Status) -> Vec<Message> {
+        self.lacking(status).iter().map(Lacking::message).collect()
+    }
+
+    /// A list of more senders than there are validators comes from no correct replica: it gets none.
+    fn lacking_view_changes<'a>(&'a self, status: &Status, out: &mut Vec<Lacking<'a>>) {
+        if status.view_changes.len() > self.at.start.validators.count() {
+            return;
+        }
+        let theirs: BTreeMap<ValidatorIndex, View> = status.view_changes.iter().copied().collect();
+        let lacks = |index, view| theirs.get(index).is_none_or(|theirs| *theirs < view);
+        let all = self.at.view_changes.all();
+        let lacking = all.filter(|(index, m)| lacks(index, m.signed.message.view));
+        out.extend(lacking.map(|(_, message)| Lacking::ViewChange(message)));
     }
 
     /// Whether this very vote is counted here; blocks hold COMMITs without their extensions, so these are not compared.
@@ -151,28 +167,28 @@ impl Replica {
         }
     }
 
-    fn answer_pre_prepares(&self, status: &Status, out: &mut Vec<Message>) {
+    fn lacking_pre_prepares<'a>(&'a self, status: &Status, out: &mut Vec<Lacking<'a>>) {
         for message in self.at.candidates.of(self.at.view) {
             let id = message.block_id();
             let has = status.view == self.at.view && status.pre_prepares.contains(&id);
-            if !has && !out.contains(&Message::PrePrepare((**message).clone())) {
-                out.push(Message::PrePrepare((**message).clone()));
+            if !has && !out.contains(&Lacking::PrePrepare(message)) {
+                out.push(Lacking::PrePrepare(message));
             }
             if !status.blocks.contains(&id)
-                && let Some(block) = self.block(&id)
+                && let Some(block) = self.at.blocks.get(&id)
             {
-                out.push(block);
+                out.push(Lacking::Block(block));
             }
         }
     }
 }
 
-fn answer_votes(mine: &Votes, theirs: &[(View, Bitmap)], out: &mut Vec<Message>) {
+fn lacking_votes<'a>(mine: &'a Votes, theirs: &[(View, Bitmap)], out: &mut Vec<Lacking<'a>>) {
     for (view, votes) in mine.by_view() {
         let has = theirs.iter().find(|(other, _)| *other == view).map(|(_, bitmap)| bitmap);
         let lacks = |index| has.is_none_or(|bitmap| !bitmap.has(index));
         let missing = votes.into_iter().filter(|vote| lacks(vote.message.index));
-        out.extend(missing.map(|vote| Message::Vote(vote.clone())));
+        out.extend(missing.map(Lacking::Vote));
     }
 }
 

@@ -79,7 +79,7 @@ impl Replica {
             return Some(Unused::Stale);
         }
         let asked = self.at.asked_about_late.contains(&vote.message.index);
-        let known = unused_in(self.at.start.prior.as_ref(), vote);
+        let known = unused_in(self.at.late_commit(), vote);
         known.or(asked.then_some(Unused::Duplicate))
     }
 

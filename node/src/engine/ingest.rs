@@ -109,9 +109,14 @@ impl Engine {
     /// that says they stay the same, because a quorum has checked it; otherwise the application is waited for.
     pub(super) fn ingest(&mut self, inputs: &mut Vec<Input>) {
         let mut height = self.height();
+        let mut extended = self.parts.core.replica().has_extensions();
         self.ahead.blocks.drop_below(height);
         for _ in 0..BATCH_MAX {
             let Some(decided) = self.ahead.blocks.take(height) else { return };
+            // Checked while it was open whether its height has vote extensions. The replica would not take it; it is fetched again.
+            if extended && !decided.commit.is_extended() {
+                return tracing::debug!(%height, "a decided block without its vote extensions is dropped");
+            }
             let next = height.increment();
             let stays = self.parts.sets.at(height).cloned().filter(|info| {
                 decided.block.header().next_validators_hash == info.validators.hash()
@@ -127,6 +132,7 @@ impl Engine {
             let Some(start) = self.start_of(next).filter(|_| self.may_advance_to(next)) else {
                 return;
             };
+            extended = start.extensions;
             inputs.extend([Input::Timeout(self.parts.pace.timeout()), Input::Advance(start)]);
             height = next;
         }

@@ -20,6 +20,7 @@
 //! - [`peers`]: what is known of each peer, and who needs a relayed message.
 
 mod actions;
+mod answers;
 mod clock_watch;
 mod fresh;
 pub mod heights;

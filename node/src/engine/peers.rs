@@ -1,6 +1,7 @@
 //! What the engine knows of each peer: the validator that it proved to be, the height that it told, and who it is connected to, so
 //! that a message is relayed only to peers that are not directly connected to its author.
 
+use super::answers::{Answers, STRANGER, VALIDATOR};
 use crate::network::PeerId;
 use lru::LruCache;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::block::BlockId;
 use tercet_consensus::key::Address;
+use tercet_consensus::replica::Lacking;
 use tercet_consensus::status::{Bitmap, Status};
 
 /// How many recent frames are remembered, so that none is relayed twice.
@@ -32,8 +34,12 @@ const BODIES_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
 /// No peer is sent the same body again within this: it is under way, and a copy would only delay it.
 const BODY_AGAIN: Duration = Duration::from_secs(1);
 
-/// No peer's STATUS of one height is answered again within this.
+/// No peer's STATUS of one height is looked into and answered again within this.
 const ANSWER_AGAIN: Duration = Duration::from_millis(20);
+
+/// Whom messages are passed on to is found out again no sooner than this after the last time: what peers say of it costs as much as they are
+/// many, twice over.
+const RELAYS_AGAIN: Duration = Duration::from_millis(20);
 
 /// The most validators that are remembered when they are not connected. Anyone can prove to have a key.
 const GONE_MAX: usize = 256;
@@ -53,8 +59,16 @@ pub struct Peer {
     pub heard: bool,
     /// The blocks that it has, by its last STATUS.
     blocks: Vec<BlockId>,
-    /// When its STATUS was answered last, and for which height.
-    answered: Option<(Height, Instant)>,
+    /// When its STATUS was looked into last, and for which heights: of this node, and of the peer.
+    looked: Option<((u64, u64), Instant)>,
+    answers: Answers,
+}
+
+impl Peer {
+    /// Whether it proved to be a validator that is a `member`.
+    fn is(&self, member: impl Fn(&Address) -> bool) -> bool {
+        self.validator.is_some_and(|validator| member(&validator))
+    }
 }
 
 /// All peers.
@@ -77,6 +91,10 @@ pub struct Peers {
     asked: BTreeMap<BlockId, (Instant, Vec<PeerId>)>,
     /// How many blocks that nothing names were passed on at this height.
     unnamed_relayed: usize,
+    /// Whether somebody came, went or told something else since the relays were found out.
+    relays_stale: bool,
+    /// When that was last.
+    relays_at: Option<Instant>,
 }
 
 impl Default for Peers {
@@ -92,6 +110,8 @@ impl Default for Peers {
             bodies: LruCache::new(BODIES_MAX),
             asked: BTreeMap::new(),
             unnamed_relayed: 0,
+            relays_stale: false,
+            relays_at: None,
         }
     }
 }
@@ -99,7 +119,7 @@ impl Default for Peers {
 impl Peers {
     /// A peer's hello is done.
     pub fn up(&mut self, peer: PeerId, validator: Option<Address>) {
-        self.lacking.clear();
+        self.news();
         self.by_id.insert(peer, Peer { validator, ..Peer::default() });
         if let Some(address) = validator {
             self.of_validator.insert(address, peer);
@@ -112,7 +132,7 @@ impl Peers {
 
     /// A peer is gone; what was under way to it is lost.
     pub fn down(&mut self, peer: &PeerId) {
-        self.lacking.clear();
+        self.news();
         self.by_id.remove(peer);
         let sent: Vec<_> =
             self.bodies.iter().map(|(key, _)| *key).filter(|(to, _)| to == peer).collect();
@@ -128,16 +148,11 @@ impl Peers {
         told.is_some_and(|(height, direct)| (height, direct) == (&status.height, &status.direct))
     }
 
-    /// Notes what a STATUS says. Whether it is the first, or says something new about whom its sender is connected to.
-    pub fn status(
-        &mut self,
-        peer: &PeerId,
-        status: &Status,
-        direct: Option<BTreeSet<Address>>,
-    ) -> bool {
+    /// Notes what a STATUS says. `direct`: whom its sender is connected to, where that is to be taken anew.
+    pub fn status(&mut self, peer: &PeerId, status: &Status, direct: Option<BTreeSet<Address>>) {
         let Some(known) = self.by_id.get_mut(peer) else {
             self.early.put(*peer, status.clone());
-            return false;
+            return;
         };
         known.height = Some(status.height);
         known.blocks.clone_from(&status.blocks);
@@ -151,9 +166,14 @@ impl Peers {
             known.direct = direct;
         }
         if first || new {
-            self.lacking.clear();
+            self.news();
         }
-        first || new
+    }
+
+    /// Somebody came, went or told something else.
+    fn news(&mut self) {
+        self.lacking.clear();
+        self.relays_stale = true;
     }
 
     /// The STATUS that came before its sender was known to be connected.
@@ -161,16 +181,37 @@ impl Peers {
         self.early.pop(peer)
     }
 
-    /// Whether a STATUS of this height is to be answered now.
-    pub fn may_answer(&mut self, peer: &PeerId, height: Height, now: Instant) -> bool {
+    /// Whether a STATUS for `theirs` is to be looked into and answered now, by a node at `mine`; notes that it is. One of a new height is, but
+    /// of all heights far from mine together only the first: there are very many.
+    pub fn may_answer(
+        &mut self,
+        peer: &PeerId,
+        (mine, theirs): (Height, Height),
+        now: Instant,
+    ) -> bool {
         let Some(known) = self.by_id.get_mut(peer) else { return false };
-        let again = known.answered.is_some_and(|(answered, at)| {
-            answered == height && now.saturating_duration_since(at) < ANSWER_AGAIN
-        });
-        if !again {
-            known.answered = Some((height, now));
+        let mine = mine.value();
+        let heights = (mine, theirs.value().clamp(mine.saturating_sub(1), mine.saturating_add(1)));
+        let (before, at) = known.looked.unzip();
+        let new = before.is_none_or(|before| heights > before);
+        let due = new || at.is_none_or(|at| now.saturating_duration_since(at) >= ANSWER_AGAIN);
+        if due {
+            known.looked = Some((before.map_or(heights, |before| heights.max(before)), now));
         }
-        !again
+        due
+    }
+
+    /// What of `lacking` a peer is to be sent now; notes that it is. `member`: whether a validator is one of this height.
+    pub fn answer<'a>(
+        &mut self,
+        peer: &PeerId,
+        lacking: Vec<Lacking<'a>>,
+        member: impl Fn(&Address) -> bool,
+        (height, now): (Height, Instant),
+    ) -> Vec<Lacking<'a>> {
+        let Some(known) = self.by_id.get_mut(peer) else { return Vec::new() };
+        let share = if known.is(member) { VALIDATOR } else { STRANGER };
+        known.answers.choose(lacking, height, share, now)
     }
 
     /// Whether a peer may be sent a body now; notes that it is.
@@ -190,8 +231,15 @@ impl Peers {
         }
     }
 
-    /// Whom to ask for a block now, one at a time: first those that say they have it.
-    pub fn ask_for(&mut self, id: BlockId, now: Instant, every: Duration) -> Option<PeerId> {
+    /// Whom to ask for a block now, one at a time: the validators of the height, first those that say they have it. Anyone can say so: another
+    /// peer that does has a turn after one that does not, and after all validators, but no two others while there is a validator.
+    pub fn ask_for(
+        &mut self,
+        id: BlockId,
+        member: impl Fn(&Address) -> bool,
+        now: Instant,
+        every: Duration,
+    ) -> Option<PeerId> {
         let (at, asked) = self.asked.entry(id).or_insert((now, Vec::new()));
         if !asked.is_empty() && now.saturating_duration_since(*at) < every {
             return None;
@@ -200,10 +248,20 @@ impl Peers {
         if self.by_id.keys().all(|peer| asked.contains(peer)) {
             asked.clear();
         }
-        let others = self.by_id.iter().filter(|(peer, _)| !asked.contains(peer));
-        let (peer, _) = others.min_by_key(|(_, known)| !known.blocks.contains(&id))?;
-        asked.push(*peer);
-        Some(*peer)
+        let of = |peer: &PeerId| self.by_id.get(peer).is_some_and(|known| known.is(&member));
+        let has = |peer: &PeerId| self.by_id.get(peer).is_some_and(|p| p.blocks.contains(&id));
+        let others = || self.by_id.keys().filter(|peer| !asked.contains(peer)).copied();
+        let validator = others().filter(of).min_by_key(|peer| !has(peer));
+        let stranger = others().filter(|peer| !of(peer)).min_by_key(|peer| !has(peer));
+        let turn = validator.filter(|v| has(v) || !asked.last().is_some_and(of));
+        let peer =
+            turn.or(stranger.filter(|peer| validator.is_none() || has(peer))).or(validator)?;
+        if validator.is_none() {
+            // Their turn comes again, before another stranger's.
+            asked.retain(|peer| !of(peer));
+        }
+        asked.push(peer);
+        Some(peer)
     }
 
     /// Whether this frame came before at this height.
@@ -251,10 +309,24 @@ impl Peers {
         self.by_id.values().filter_map(|peer| peer.validator)
     }
 
+    /// When [`Peers::relays`] has something new, if it has.
+    #[must_use]
+    pub fn relays_due(&self) -> Option<Instant> {
+        self.relays_stale.then(|| self.relays_at.map(|at| at + RELAYS_AGAIN)).flatten()
+    }
+
+    /// The map of relays, where it may be another than last time and is due.
+    pub fn relays(&mut self, now: Instant) -> Option<BTreeMap<PeerId, Vec<PeerId>>> {
+        if !self.relays_stale || self.relays_due().is_some_and(|due| now < due) {
+            return None;
+        }
+        (self.relays_stale, self.relays_at) = (false, Some(now));
+        Some(self.relay_map())
+    }
+
     /// To whom the transactions of each peer are passed on, where there is somebody: the peers that are not known to be connected to it. A
     /// network in which every validator is connected to every other passes nothing on.
-    #[must_use]
-    pub fn relay_map(&self) -> BTreeMap<PeerId, Vec<PeerId>> {
+    fn relay_map(&self) -> BTreeMap<PeerId, Vec<PeerId>> {
         let knows = |a: &Peer, b: &Peer| b.validator.is_some_and(|b| a.direct.contains(&b));
         let lacking = |from: &PeerId, a: &Peer| -> Vec<PeerId> {
             let others = self.by_id.iter().filter(|(id, b)| {

@@ -207,7 +207,8 @@ impl Engine {
             return self.now.instant;
         }
         let ingesting = self.hold.ingesting.then(|| self.parts.sync.ingesting_until()).flatten();
-        let deadlines = [self.timers.next(), self.hold.until(), ingesting, self.work.next_check()];
+        let (timer, relays) = (self.timers.next(), self.peers.relays_due());
+        let deadlines = [timer, relays, self.hold.until(), ingesting, self.work.next_check()];
         deadlines.into_iter().flatten().fold(self.next_status, Instant::min)
     }
 
@@ -227,13 +228,11 @@ impl Engine {
                     self.take_status(peer, &status);
                 }
                 self.send_status(Some(peer));
-                self.map_relays();
                 self.point_pool();
                 inputs.extend(validator.map(|validator| Input::Down { validator, down: false }));
             }
             Event::PeerDown { peer } => {
                 self.peers.down(&peer);
-                self.map_relays();
                 self.point_pool();
             }
             Event::PeerRefused { peer } => {
@@ -342,6 +341,7 @@ impl Engine {
             }
             self.status_height = Some(self.height());
         }
+        self.map_relays();
         self.update_hold(inputs);
         self.update_work(self.height(), inputs);
         self.update_suspicion(inputs);

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tercet_consensus::block::{BlockId, SealedBlock};
+use tercet_consensus::key::Address;
 use tercet_consensus::message::Message;
-use tercet_consensus::replica::Input;
+use tercet_consensus::replica::{Input, Lacking};
 use tercet_consensus::status::Status;
 
 /// The shortest time between two STATUS rounds.
@@ -40,40 +41,48 @@ impl Engine {
 
     pub(super) fn take_status(&mut self, peer: PeerId, status: &Status) {
         let (height, now) = (self.height(), self.now.instant);
+        let due = self.peers.may_answer(&peer, (height, status.height), now);
         let info = self.parts.sets.at(status.height);
-        let direct = info.filter(|_| !self.peers.told(&peer, status)).map(|info| {
+        let direct = info.filter(|_| due && !self.peers.told(&peer, status)).map(|info| {
             let list = (0u32..).zip(info.validators.list());
             list.filter(|(index, _)| status.direct.has(*index)).map(|(_, v)| v.address).collect()
         });
-        if self.peers.status(&peer, status, direct) {
-            self.map_relays();
-        }
+        self.peers.status(&peer, status, direct);
         if let Some(validator) = self.peers.validator(&peer) {
             self.hold.hear(validator, status, self.parts.core.replica());
+        }
+        if !due {
+            return;
         }
         self.parts.sync.peer_is_at(peer, status.height);
         if status.height < height {
             self.parts.sync.tell_tip(peer);
-        } else if self.peers.may_answer(&peer, height, now) {
+        } else {
             self.answer(peer, status, now);
         }
     }
 
     fn answer(&mut self, peer: PeerId, status: &Status, now: Instant) {
-        for message in self.parts.core.replica().answer(status) {
-            if let Message::Block(block) = &message {
+        let replica = self.parts.core.replica();
+        let member = |validator: &Address| replica.validators().index_of(validator).is_some();
+        let lacking = replica.lacking(status);
+        for message in self.peers.answer(&peer, lacking, member, (replica.height(), now)) {
+            if let Lacking::Block(block) = message {
                 let id = block.id();
                 // A peer that knows what is proposed asks for the body, if it is not under way already.
                 if status.pre_prepares.contains(&id) || !self.peers.may_send_body(peer, id, now) {
                     continue;
                 }
             }
-            self.parts.network.send(peer, Consensus::Message(message));
+            self.parts.network.send(peer, Consensus::Message(message.message()));
         }
     }
 
-    pub(super) fn map_relays(&self) {
-        self.parts.relay.store(Arc::new(self.peers.relay_map()));
+    /// Finds out anew to whom messages are passed on, where something is new about it.
+    pub(super) fn map_relays(&mut self) {
+        if let Some(relays) = self.peers.relays(self.now.instant) {
+            self.parts.relay.store(Arc::new(relays));
+        }
     }
 
     /// Serves a block by its id: of this height, or decided a moment ago. What lies farther back is served in ranges, by another thread.
@@ -119,9 +128,11 @@ impl Engine {
             true => (2, Duration::ZERO),
             false => (1, self.parts.pace.timeout() / 2),
         };
-        for block_id in self.parts.core.replica().missing() {
+        let replica = self.parts.core.replica();
+        let member = |validator: &Address| replica.validators().index_of(validator).is_some();
+        for block_id in replica.missing() {
             for _ in 0..times {
-                let Some(peer) = self.peers.ask_for(block_id, now, every) else { break };
+                let Some(peer) = self.peers.ask_for(block_id, member, now, every) else { break };
                 let fetch = Consensus::FetchBlock(FetchBlock { height, block_id });
                 self.parts.network.send(peer, fetch);
             }

@@ -35,6 +35,11 @@ pub type OnCommitted = Box<dyn Fn(&Arc<SealedBlock>, &Arc<Applied>) + Send>;
 pub struct Hooks {
     /// Transactions for a block: at most so many bytes, as they count in a block, and so much gas (−1: no limit).
     pub reap: Box<dyn Fn(usize, i64) -> Vec<Bytes> + Send>,
+    /// The application is about to commit a block: no transaction is checked from when this returns until `committed`. It returns also
+    /// where a check does not end.
+    pub hold: Box<dyn Fn() + Send>,
+    /// It has not committed it.
+    pub release: Box<dyn Fn() + Send>,
     /// Answers a job.
     pub done: Box<dyn Fn(Done) + Send>,
     /// The application has committed a block, and the chain's state is that after it: whoever hears of it reads what it did.
@@ -65,6 +70,8 @@ pub struct Executor {
     pub(super) refused_extensions: Lines<Address>,
     /// When to say that the own one is refused: those of others do not hide it.
     pub(super) own_refused: Lines<()>,
+    /// Whether the application failed at an extension of a height that is over: it is asked about none any more.
+    pub(super) fails_late: bool,
     /// The last block that the application accepted, to be executed while it is being voted on, once no job waits.
     accepted: Option<Arc<SealedBlock>>,
     probe: Probe,
@@ -111,6 +118,7 @@ impl Executor {
             verdicts,
             refused_extensions: extensions::lines(),
             own_refused: extensions::lines(),
+            fails_late: false,
             accepted,
             probe,
         }
@@ -149,9 +157,10 @@ impl Executor {
     }
 
     /// Does a job. Where the connection to the application breaks meanwhile, the application that is there afterwards is brought to where
-    /// the chain is, and asked again: until then nobody hears of the job, so nothing is signed that depends on it.
+    /// the chain is, and asked again: until then nobody hears of the job, so nothing is signed that depends on it. Another's vote extension
+    /// that it is lost over is given up.
     pub(super) fn work(&mut self, job: Job) -> Result<(), ExecutionError> {
-        loop {
+        for losses in 1u32.. {
             let result = self.attempt(&job);
             let result = result.map_err(|error| match job.height() {
                 Some(height) => error.at(height),
@@ -164,7 +173,13 @@ impl Executor {
             tracing::warn!("{error}; consensus waits until it is back");
             self.app_height = resume(self.app.as_mut(), &self.chain, &self.origin)?.app_height;
             tracing::info!(height = self.app_height, "the application is back");
+            if let Job::VerifyExtension(vote) = &job
+                && self.gives_up(vote, losses, &error)
+            {
+                break;
+            }
         }
+        Ok(())
     }
 
     fn attempt(&mut self, job: &Job) -> Result<(), ExecutionError> {
@@ -286,7 +301,9 @@ impl Executor {
             self.probe.reach(Point::Saved);
             self.chain.sync()?;
             self.probe.reach(Point::Synced);
-            let retain = self.app.commit()?.retain_height;
+            (self.hooks.hold)();
+            let committed = self.app.commit().inspect_err(|_| (self.hooks.release)());
+            let retain = committed?.retain_height;
             self.probe.reach(Point::Committed);
             self.app_height = height.value();
             if let Some(below) = retained(retain, height) {

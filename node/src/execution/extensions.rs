@@ -5,6 +5,7 @@ use super::executor::Executor;
 use super::{Done, ExecutionError, requests};
 use crate::lines::Lines;
 use bytes::Bytes;
+use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use tercet_consensus::verify::extension_bytes_max;
 
 /// The most lines about refused extensions within one [`REFUSED_WINDOW`], one at most about a validator.
 const REFUSED_LINES_MAX: usize = 10;
+/// How often the application may be lost over one extension of another before that does not count: once it may have been for something else.
+const LOSSES_MAX: u32 = 2;
 /// The window of the rate limit.
 const REFUSED_WINDOW: Duration = Duration::from_secs(10);
 
@@ -77,16 +80,26 @@ impl Executor {
         self.refused_extensions.line(vote.validator, Instant::now())
     }
 
-    /// Asks about the extension of another's COMMIT.
+    /// Asks about the extension of another's COMMIT. CometBFT never asks about a height that is over, and there are applications that cannot
+    /// answer it: whatever they do then is no reason to stop, nor to go on asking.
     pub(super) fn verify_extension(
         &mut self,
         vote: &Verified<SignedVote>,
     ) -> Result<(), ExecutionError> {
         let Some(extension) = &vote.message.extension else { return Ok(()) };
-        let late = vote.message.height < self.state.next_height();
+        let late = self.is_late(&vote.message);
+        if late && self.fails_late {
+            self.verified(vote, false);
+            return Ok(());
+        }
         let accepted = match self.is_extension_good(&vote.message, &extension.data) {
-            // Not every application can look at a height that is over.
-            Err(ExecutionError::App(AppError::Exception { .. })) if late => false,
+            Err(ExecutionError::App(
+                error @ (AppError::Exception { .. } | AppError::Answer { .. }),
+            )) if late => {
+                self.ask_no_more_late(&error);
+                self.verified(vote, false);
+                return Ok(());
+            }
             result => result?,
         };
         let Vote { height, view, validator, .. } = vote.message;
@@ -96,8 +109,50 @@ impl Executor {
                 "the application rejects the vote extension of a COMMIT, which does not count"
             );
         }
-        (self.hooks.done)(Done::ExtensionVerified { vote: vote.clone(), accepted });
+        self.verified(vote, accepted);
         Ok(())
+    }
+
+    /// Whether an extension over which the application was lost so often is not asked about again: or one validator's could keep every node
+    /// asking for ever.
+    pub(super) fn gives_up(
+        &mut self,
+        vote: &Verified<SignedVote>,
+        losses: u32,
+        error: &ExecutionError,
+    ) -> bool {
+        let late = self.is_late(&vote.message);
+        if !late && losses < LOSSES_MAX {
+            return false;
+        }
+        if late {
+            self.ask_no_more_late(error);
+        } else {
+            let Vote { height, view, validator, .. } = vote.message;
+            tracing::error!(
+                %height, %view, %validator, losses,
+                "the application broke off each time that it was asked about the vote extension of this validator's COMMIT, which does not \
+                 count; mend the application"
+            );
+        }
+        self.verified(vote, false);
+        true
+    }
+
+    fn ask_no_more_late(&mut self, error: &dyn Display) {
+        self.fails_late = true;
+        tracing::warn!(
+            "{error}: the application cannot look at a vote extension of a height that is over, and is asked about none any more until the \
+             next start; COMMITs that come late are missing in the last commit of the next block"
+        );
+    }
+
+    fn is_late(&self, vote: &Vote) -> bool {
+        vote.height < self.state.next_height()
+    }
+
+    fn verified(&self, vote: &Verified<SignedVote>, accepted: bool) {
+        (self.hooks.done)(Done::ExtensionVerified { vote: vote.clone(), accepted });
     }
 
     fn is_extension_good(&mut self, vote: &Vote, data: &Bytes) -> Result<bool, ExecutionError> {

@@ -184,28 +184,14 @@ impl ExecutionError {
     }
 }
 
-/// What the operator does about an application that answered, and wrongly; nothing where the sentence says it.
-fn remedy(error: &AppError) -> &'static str {
-    match error {
-        AppError::Panicked { .. } | AppError::Exception { .. } | AppError::Answer { .. } => {
-            "; start the version of the application that the others run, then this node again: it asks once more"
-        }
-        AppError::Lost { .. }
-        | AppError::Gone { .. }
-        | AppError::Silent { .. }
-        | AppError::Disorder(_)
-        | AppError::Stopped => "",
-    }
-}
-
 /// Why execution cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutionError {
     /// The application did not answer.
-    #[error("{_0}{}", remedy(_0))]
+    #[error(transparent)]
     App(#[from] AppError),
     /// The same, in a call for a block.
-    #[error("{error}, at height {height}{}", remedy(error))]
+    #[error("{error}, at height {height}")]
     Call {
         /// Of the block.
         height: Height,

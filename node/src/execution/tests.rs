@@ -256,6 +256,8 @@ struct Rig {
     origin: Origin,
     /// Evidence that is pending.
     pending: Arc<Mutex<Vec<Arc<Piece>>>>,
+    /// What the pool hears of, in order.
+    heard: Arc<Mutex<Vec<&'static str>>>,
 }
 
 /// The consensus role of an application, as a node that starts has it.
@@ -311,10 +313,18 @@ impl Rig {
         let reaped = pool.clone();
         let pending = Arc::new(Mutex::new(Vec::<Arc<Piece>>::new()));
         let told = pending.clone();
+        let heard = Arc::<Mutex<Vec<&'static str>>>::default();
+        let hears = |what| -> Box<dyn Fn() + Send> {
+            let heard = heard.clone();
+            Box::new(move || heard.lock().expect("whole").push(what))
+        };
+        let committed = hears("committed");
         let hooks = Hooks {
             reap: Box::new(move |_, _| std::mem::take(&mut *reaped.lock().expect("the pool"))),
+            hold: hears("hold"),
+            release: hears("release"),
             done: Box::new(move |done| sender.send(done).expect("the test listens")),
-            committed: Box::new(|_, _| {}),
+            committed: Box::new(move |_, _| committed()),
             evidence: Box::new(move || Arc::new(told.lock().expect("pending").clone())),
             retain: Box::new(|_| {}),
         };
@@ -332,7 +342,7 @@ impl Rig {
             probe: Probe::default(),
         };
         let executor = Executor::new(parts);
-        Ok(Rig { folder, app, chain, executor, done, pool, origin, pending })
+        Ok(Rig { folder, app, chain, executor, done, pool, origin, pending, heard })
     }
 
     /// The node dies and starts again, with this application.

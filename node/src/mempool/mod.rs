@@ -5,12 +5,15 @@
 //! - `seen`: which were seen lately.
 //! - [`age`]: which transactions the primary leaves out.
 //! - `owner`: the thread.
+//! - `check`: what the application is asked, and in which order.
+//! - `caller`: a second thread, which waits for the application: the owner never does, so neither does who asks the owner.
 //!
 //! Two queues feed the owner: a short one for the engine (reap, committed) that always goes first, and one for transactions, bounded
 //! in number and bytes, which rejects clients at the door when it is full and makes peers wait. At the door, on the caller's thread, a
 //! transaction is hashed and copied: what is kept must not hold a whole frame or request in memory.
 
 pub mod age;
+mod caller;
 mod check;
 mod counted;
 mod owner;
@@ -27,6 +30,7 @@ use crate::rpc::sources::{BoxFuture, HashedTx, PoolCounts, PoolError, PoolStats}
 use crate::wire;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use caller::Caller;
 use counted::Counted;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use owner::{Owner, Seams};
@@ -91,6 +95,8 @@ const NOP: &str = "not allowed with `nop` mempool";
 
 /// The most bytes that wait for the owner.
 const INTAKE_BYTES_MAX: usize = 32 << 20;
+/// How long a Commit waits for a CheckTx that is under way, from when that began. One that takes longer holds up no block after it.
+const HOLD_MAX: Duration = Duration::from_millis(250);
 /// How many clients' questions wait for the owner; one more is answered with nothing.
 const ASKED_MAX: usize = 64;
 /// What one that waits takes besides its bytes.
@@ -116,7 +122,7 @@ impl Tx {
     }
 }
 
-/// What comes to be checked; it holds its room in the queue until then.
+/// What comes to be checked; it holds its room in the queue until it was, a frame until its last is.
 enum Intake {
     Client { tx: Tx, reply: Option<Reply>, room: OwnedSemaphorePermit },
     Peer { peer: PeerId, txs: Vec<Tx>, room: OwnedSemaphorePermit },
@@ -140,6 +146,12 @@ enum Control {
         reply: oneshot::Sender<()>,
         place: OwnedSemaphorePermit,
     },
+    /// The application is about to commit a block; answered once it is asked nothing.
+    Hold {
+        reply: Sender<()>,
+    },
+    /// It has not committed it.
+    Release,
     Committed(Committed),
     Primary(Primary),
     GasMax(i64),
@@ -254,7 +266,7 @@ impl Drop for Queues {
 }
 
 impl Mempool {
-    /// Starts the owner's thread, which ends after [`Mempool::stop`].
+    /// Starts the two threads, of which the one that is given back ends last, after [`Mempool::stop`].
     ///
     /// # Errors
     /// Where no thread can be started.
@@ -262,10 +274,16 @@ impl Mempool {
         let Parts { settings, app, network, relay, events, audit, height, revive, failed } = parts;
         let (mempool, queues) = Mempool::door(&settings, audit);
         let outbox = Box::new(network);
-        let seams = Seams { settings, app, outbox, relay, events, height, revive, failed };
-        let owner = Owner::new(seams, queues, mempool.counters.clone());
+        let seams = Seams { settings, outbox, relay, events, height, revive, failed };
+        let (caller, calling) = Caller::start(app)?;
+        let owner = Owner::new(seams, (queues, caller), mempool.counters.clone());
         let name = std::thread::Builder::new().name("mempool".into());
-        Ok((mempool, name.spawn(move || owner.run())?))
+        let thread = name.spawn(move || {
+            owner.run();
+            // The owner has told of a panic, as the end of the answers.
+            drop(calling.join());
+        })?;
+        Ok((mempool, thread))
     }
 
     /// The handle, and what feeds the owner.
@@ -314,7 +332,23 @@ impl Mempool {
         }
     }
 
-    /// A block was executed: its transactions leave the pool.
+    /// The application is about to commit a block: it is asked nothing from now on. Returns when it has answered what it is being asked, or
+    /// has not within `HOLD_MAX`; [`Mempool::committed`] or [`Mempool::release`] ends it.
+    pub fn hold(&self) {
+        let (reply, answer) = bounded(1);
+        drop(self.control.send(Control::Hold { reply }));
+        if !self.counters.ended.load(Ordering::SeqCst) {
+            // The owner has ended where this fails, and the node is stopping.
+            let _ = answer.recv();
+        }
+    }
+
+    /// The application has not committed the block that it was held for.
+    pub fn release(&self) {
+        drop(self.control.send(Control::Release));
+    }
+
+    /// A block was executed: its transactions leave the pool, and what is left is rechecked before anything new is checked.
     pub fn committed(&self, committed: Committed) {
         self.counters.executing.fetch_add(1, Ordering::AcqRel);
         drop(self.control.send(Control::Committed(committed)));
@@ -334,7 +368,7 @@ impl Mempool {
         })
     }
 
-    /// Transactions for a block.
+    /// Transactions for a block. It waits for the owner, who never waits for the application.
     #[must_use]
     pub fn reap(&self, bytes_max: u64, gas_max: i64) -> Vec<Bytes> {
         let (reply, answer) = bounded(1);

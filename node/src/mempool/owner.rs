@@ -1,32 +1,32 @@
 //! The thread that owns the pool.
 
 use super::age::{Age, Decided};
-use super::check::{Asked, RECHECK_MIN};
+use super::caller::Caller;
+use super::check::{CHECK_BEGIN, Frame, Recheck, UnderWay};
 use super::pool::{Entry, Pool};
 use super::{
     Committed, Control, Counters, Intake, Outbox, Queues, RelayMap, Reply, Revive, Settings,
 };
 use crate::engine::Event;
 use crate::engine::run::Primary;
+use crate::lines::Lines;
 use crate::network::PeerId;
 use crate::rpc::sources::PoolError;
 use crate::wire;
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, after, never, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, after, at, never, select};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::ResponseCheckTx;
-use tercet_abci::Application;
 
-/// How many transactions or frames are checked before the engine's questions are looked at again.
-const CHUNK: usize = 64;
 /// How many transactions, or bytes of them, go out in one frame; a larger one goes alone.
 const BATCH_TXS: usize = 512;
 const BATCH_BYTES: usize = 128 * 1024;
+/// How often it is said that the application did not answer in time.
+const LATE_LINES: Duration = Duration::from_secs(10);
 /// What is still here after so long goes to the primary again; below any view-change timeout, so that nobody suspects a primary for what
 /// it has not got.
 const RESEND_AFTER: Duration = Duration::from_millis(100);
@@ -38,7 +38,6 @@ pub(super) const RESEND_MAX: usize = 1_024;
 /// What the owner is made of, see [`super::Parts`].
 pub(super) struct Seams {
     pub(super) settings: Settings,
-    pub(super) app: Box<dyn Application>,
     pub(super) outbox: Box<dyn Outbox>,
     pub(super) relay: RelayMap,
     pub(super) events: Sender<Event>,
@@ -49,7 +48,8 @@ pub(super) struct Seams {
 
 pub(super) struct Owner {
     pub(super) parts: Seams,
-    queues: Queues,
+    pub(super) queues: Queues,
+    pub(super) caller: Caller,
     pub(super) counters: Arc<Counters>,
     pub(super) pool: Pool,
     pub(super) age: Age,
@@ -64,14 +64,22 @@ pub(super) struct Owner {
     pub(super) fresh_bytes: usize,
     /// The connection to the application broke: nobody asks it until this says that it is where the chain is.
     pub(super) away: Option<Receiver<()>>,
-    /// Admitted, and to be checked together.
-    pub(super) asked: Vec<Asked>,
+    /// What the application is being asked.
+    pub(super) under_way: Option<UnderWay>,
+    /// The application commits a block: it is asked nothing.
+    pub(super) held: bool,
+    /// Who waits for it to answer before that.
+    pub(super) commits: Option<Sender<()>>,
+    /// When to say that it did not answer in time.
+    pub(super) late_lines: Lines<()>,
+    /// What has come, and what is left of a peer's transactions.
+    pub(super) offered: Option<Intake>,
+    pub(super) frame: Option<Frame>,
     /// Answers that go out together: to wake many at once costs little more than to wake one.
     pub(super) replies: Vec<(Reply, Result<ResponseCheckTx, PoolError>)>,
-    /// What is left to recheck, and whether to begin anew after it, as another block was executed meanwhile.
-    pub(super) recheck: Range<u64>,
-    pub(super) recheck_again: bool,
-    /// How many are rechecked at a time.
+    pub(super) recheck: Recheck,
+    /// How many the application is asked about at a time.
+    pub(super) new_chunk: usize,
     pub(super) recheck_chunk: usize,
     pub(super) failed: bool,
 }
@@ -83,12 +91,17 @@ enum Flow {
 }
 
 impl Owner {
-    pub(super) fn new(parts: Seams, queues: Queues, counters: Arc<Counters>) -> Owner {
+    pub(super) fn new(
+        parts: Seams,
+        (queues, caller): (Queues, Caller),
+        counters: Arc<Counters>,
+    ) -> Owner {
         Owner {
             pool: Pool::new(parts.settings.limits),
             height: parts.height,
             parts,
             queues,
+            caller,
             counters,
             age: Age::default(),
             primary: Primary::Elsewhere,
@@ -98,11 +111,16 @@ impl Owner {
             fresh_count: 0,
             fresh_bytes: 0,
             away: None,
-            asked: Vec::new(),
+            under_way: None,
+            held: false,
+            commits: None,
+            late_lines: Lines::new(LATE_LINES, 1),
+            offered: None,
+            frame: None,
             replies: Vec::new(),
-            recheck: 0..0,
-            recheck_again: false,
-            recheck_chunk: RECHECK_MIN,
+            recheck: Recheck::default(),
+            new_chunk: CHECK_BEGIN,
+            recheck_chunk: CHECK_BEGIN,
             failed: false,
         }
     }
@@ -118,19 +136,21 @@ impl Owner {
         }
     }
 
-    /// What the engine asks, a chunk of what has come, a chunk of the recheck; sleeps where none of them is there.
+    /// What the engine asks, what the application answers, and what it is asked next; sleeps where none of them is there.
     fn turn(&mut self) -> Flow {
         if matches!(self.controls(), Flow::Stop) {
             return Flow::Stop;
         }
+        self.hear();
         self.look_for_application();
-        let took = self.intake();
+        let asked = self.ask();
         self.answer();
-        if !took || self.fresh_count >= BATCH_TXS || self.fresh_bytes >= BATCH_BYTES {
+        let more = asked && self.under_way.is_none();
+        let checking = more || self.under_way.as_ref().is_some_and(UnderWay::is_new);
+        if !checking || self.fresh_count >= BATCH_TXS || self.fresh_bytes >= BATCH_BYTES {
             self.flush();
         }
-        let rechecked = self.recheck_some();
-        if took || rechecked || self.failed {
+        if self.failed || more {
             return Flow::On;
         }
         self.count();
@@ -154,33 +174,36 @@ impl Owner {
 
     /// Sleeps until something is there, or what waits in the pool goes to the primary again.
     fn wait(&mut self) -> Flow {
-        let queues = (self.queues.control.clone(), self.queues.intake.clone());
-        let empty = self.pool.stats().count == 0;
-        let again = if empty { never() } else { after(RESEND_AFTER) };
+        let free = self.is_lost() || !(self.held || self.under_way.is_some());
+        let intake = if free { self.queues.intake.clone() } else { never() };
+        let (control, answers) = (self.queues.control.clone(), self.caller.answers.clone());
+        let idle = self.pool.stats().count == 0 && self.fresh_count == 0;
+        let again = if idle { never() } else { after(RESEND_AFTER) };
+        let awaited = self.under_way.as_ref().filter(|_| self.commits.is_some());
+        let late = awaited.and_then(UnderWay::awaited_until).map_or_else(never, at);
         let back = self.away.clone().unwrap_or_else(never);
         select! {
             recv(again) -> _ => {
+                self.flush();
                 self.expire();
                 self.resend_waiting();
-                Flow::On
             }
-            recv(back) -> _ => {
-                self.back();
-                Flow::On
-            }
-            recv(queues.0) -> control => match control {
-                Ok(control) => self.control(control),
-                Err(_) => Flow::Stop,
+            recv(late) -> _ => self.let_commit(),
+            recv(back) -> _ => self.back(),
+            recv(answers) -> answer => match answer {
+                Ok(answer) => self.settle(answer),
+                Err(_) => self.end_without_caller(),
             },
-            recv(queues.1) -> intake => match intake {
-                Ok(intake) => {
-                    self.take(intake);
-                    self.check_asked();
-                    Flow::On
-                }
-                Err(_) => Flow::Stop,
+            recv(control) -> control => match control {
+                Ok(control) => return self.control(control),
+                Err(_) => return Flow::Stop,
+            },
+            recv(intake) -> intake => match intake {
+                Ok(intake) => self.offered = Some(intake),
+                Err(_) => return Flow::Stop,
             },
         }
+        Flow::On
     }
 
     fn control(&mut self, control: Control) -> Flow {
@@ -198,41 +221,14 @@ impl Owner {
                 self.flush_pool();
                 drop((reply.send(()), place));
             }
+            Control::Hold { reply } => self.hold(reply),
+            Control::Release => self.held = false,
             Control::Committed(committed) => self.committed(&committed),
             Control::Primary(peer) => self.rotate(peer),
             Control::GasMax(gas_max) => self.gas_max = gas_max,
             Control::Stop => return Flow::Stop,
         }
         Flow::On
-    }
-
-    /// Takes a chunk of what clients and peers sent; false where nothing was there.
-    fn intake(&mut self) -> bool {
-        let mut taken = 0;
-        while taken < CHUNK
-            && let Ok(intake) = self.queues.intake.try_recv()
-        {
-            self.take(intake);
-            taken += 1;
-        }
-        self.check_asked();
-        taken > 0
-    }
-
-    fn take(&mut self, intake: Intake) {
-        match intake {
-            Intake::Client { tx, reply, room } => {
-                self.admit(Asked { tx, from: None, reply });
-                drop(room);
-            }
-            Intake::Peer { peer, txs, room } => {
-                for tx in txs {
-                    // A peer's transaction that is known or refused is no fault of the peer: it cannot know.
-                    self.admit(Asked { tx, from: Some(peer), reply: None });
-                }
-                drop(room);
-            }
-        }
     }
 
     /// Wakes those who wait for an answer.
@@ -277,13 +273,15 @@ impl Owner {
             }
         }
         self.pool.forget_all();
-        self.recheck = 0..0;
+        self.recheck = Recheck::default();
         self.count();
     }
 
     fn committed(&mut self, committed: &Committed) {
         let block = &committed.block;
         self.height = block.header().height;
+        self.held = false;
+        self.mark_committed(block);
         for (hash, code) in block.tx_hashes().iter().zip(&committed.codes) {
             if let Some(entry) = self.pool.remove(hash) {
                 self.age.committed(&entry);
@@ -304,11 +302,7 @@ impl Owner {
             self.counters.suspects.store(true, Ordering::Release);
         }
         if self.parts.settings.recheck {
-            if self.recheck.is_empty() {
-                self.recheck = 0..self.pool.end();
-            } else {
-                self.recheck_again = true;
-            }
+            self.recheck_after_block();
         }
         if room {
             self.resend_waiting();

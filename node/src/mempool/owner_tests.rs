@@ -1,5 +1,8 @@
 //! The owner's thread with an application and peers that the test plays.
 
+mod application;
+
+use super::caller::Caller;
 use super::owner::{Owner, RESEND_MAX, Seams};
 use super::pool::Limits;
 use super::{Committed, INTAKE_BYTES_MAX, Life, Mempool, Outbox, RelayMap, Revive, Settings};
@@ -11,15 +14,13 @@ use crate::rpc::sources::PoolError;
 use crate::wire;
 use crate::wire::samples::{self, height};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
+use crossbeam_channel::{Receiver, Sender, never, unbounded};
 use futures::executor::block_on;
 use std::collections::BTreeSet;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tendermint_proto::v0_38::abci::{RequestCheckTx, ResponseCheckTx};
-use tercet_abci::{Role, remote, socket};
 use tercet_consensus::block::SealedBlock;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,6 +33,8 @@ struct App {
     asked: Arc<Mutex<Vec<(Bytes, bool)>>>,
     refused: Arc<Mutex<BTreeSet<Bytes>>>,
     held: Arc<Mutex<()>>,
+    /// How often it was called; it may not have answered yet.
+    entered: Arc<AtomicUsize>,
     panics: Arc<AtomicBool>,
 }
 
@@ -47,6 +50,7 @@ impl App {
 impl tendermint_abci::Application for App {
     fn check_tx(&self, request: RequestCheckTx) -> ResponseCheckTx {
         assert!(!self.panics.load(Ordering::SeqCst), "as the test wants it");
+        self.entered.fetch_add(1, Ordering::SeqCst);
         drop(self.held.lock().unwrap());
         self.asked.lock().unwrap().push((request.tx.clone(), request.r#type == 1));
         let refused = self.refused.lock().unwrap().contains(&request.tx);
@@ -117,6 +121,18 @@ impl Bench {
         role: Box<dyn tercet_abci::Application>,
         revive: Revive,
     ) -> Bench {
+        let (bench, owner) = Bench::idle(settings, app, role, revive);
+        std::thread::spawn(move || owner.run());
+        bench
+    }
+
+    /// The same, with an owner that does nothing by itself.
+    fn idle(
+        settings: Settings,
+        app: App,
+        role: Box<dyn tercet_abci::Application>,
+        revive: Revive,
+    ) -> (Bench, Owner) {
         let (sent, outbox) = unbounded();
         let (events, event_queue) = unbounded();
         let (failed, failures) = unbounded();
@@ -124,7 +140,6 @@ impl Bench {
         let relay = RelayMap::default();
         let seams = Seams {
             settings: settings.clone(),
-            app: role,
             outbox: Box::new(Peers { connected: peers.clone(), sent }),
             relay: relay.clone(),
             events,
@@ -134,9 +149,10 @@ impl Bench {
         };
         let audit = Audit::default();
         let (mempool, queues) = Mempool::door(&settings, audit.clone());
-        let owner = Owner::new(seams, queues, mempool.counters.clone());
-        std::thread::spawn(move || owner.run());
-        Bench { mempool, app, peers, sent: outbox, events: event_queue, failures, relay, audit }
+        let (caller, _calling) = Caller::start(role).unwrap();
+        let owner = Owner::new(seams, (queues, caller), mempool.counters.clone());
+        let (sent, events) = (outbox, event_queue);
+        (Bench { mempool, app, peers, sent, events, failures, relay, audit }, owner)
     }
 
     fn check(&self, tx: &str) -> Result<u32, PoolError> {
@@ -629,78 +645,4 @@ fn questions_of_clients_that_wait_for_the_owner_are_bounded() {
     let asked: Vec<_> = (0..1_000).map(|_| mempool.first(1)).collect();
     assert_eq!(queues.control.len(), crate::mempool::ASKED_MAX);
     assert_eq!(block_on(asked.into_iter().next_back().unwrap()), Vec::<Bytes>::new());
-}
-
-/// A way to the application that a test can break: a relay on a Unix socket in front of a server.
-struct Way {
-    open: Arc<Mutex<Vec<UnixStream>>>,
-    _folder: tempfile::TempDir,
-}
-
-impl Way {
-    fn to(app: &App) -> (Way, Box<dyn tercet_abci::Application>) {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name| folder.path().join(name);
-        let address = |name| format!("unix://{}", at(name).display()).parse().unwrap();
-        let (server, app) = (socket::Server::bind(&address("inner")).unwrap(), app.clone());
-        std::thread::spawn(move || server.serve(&app));
-        let (listener, inner) = (UnixListener::bind(at("outer")).unwrap(), at("inner"));
-        let open = Arc::<Mutex<Vec<UnixStream>>>::default();
-        let keep = open.clone();
-        std::thread::spawn(move || {
-            for near in listener.incoming().map_while(Result::ok) {
-                let far = UnixStream::connect(&inner).unwrap();
-                let clone = |stream: &UnixStream| stream.try_clone().unwrap();
-                keep.lock().unwrap().extend([clone(&near), clone(&far)]);
-                for (mut from, mut to) in [(clone(&near), clone(&far)), (far, near)] {
-                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-                }
-            }
-        });
-        let (settings, stop) = (remote::Settings::default(), remote::Stop::default());
-        let mut role = remote::closed(Role::Mempool, &address("outer"), &settings, &stop);
-        role.reconnect().unwrap();
-        (Way { open, _folder: folder }, role)
-    }
-
-    fn cut(&self) {
-        for stream in self.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
-    }
-}
-
-/// An application that is lost is asked nothing until it is where the chain is; what it was being asked about is refused and forgotten, so
-/// that it can be sent again; and then it is asked about all that wait here.
-#[test]
-fn a_lost_application_is_asked_nothing_before_it_is_where_the_chain_is() {
-    let app = App::default();
-    let (way, role) = Way::to(&app);
-    let (asks, revivals) = unbounded();
-    let revive = move || {
-        let (done, back) = bounded(1);
-        asks.send(done).unwrap();
-        back
-    };
-    let bench = Bench::with(settings(), app, role, Box::new(revive));
-    assert_eq!(bench.check("before"), Ok(ACCEPTED));
-    way.cut();
-    let refused = |tx| match bench.check(tx) {
-        Err(PoolError::Unavailable(why)) => why,
-        other => panic!("{other:?}"),
-    };
-    assert!(refused("meanwhile").contains("broke in CheckTx"));
-    let done: Sender<()> = revivals.recv_timeout(PATIENCE).unwrap();
-    assert!(refused("meanwhile").contains("send the transaction again"));
-    assert!(refused("other").contains("send the transaction again"));
-    // The engine is served.
-    assert_eq!(bench.txs(), ["before"]);
-    assert_eq!(bench.app.asked(), (1, 0), "nobody asks it");
-    bench.app.refused.lock().unwrap().insert(Bytes::from("before"));
-    done.send(()).unwrap();
-    wait_until(|| bench.app.asked().1 == 1);
-    wait_until(|| bench.txs().is_empty());
-    assert_eq!(bench.check("meanwhile"), Ok(ACCEPTED));
-    assert_eq!(bench.txs(), ["meanwhile"]);
-    assert!(revivals.try_recv().is_err(), "once");
 }

@@ -24,12 +24,15 @@ pub(super) struct Around<'a> {
 pub(super) fn hooks(around: Around<'_>, pruner: Pruner) -> Hooks {
     let (events, me) = (around.events.clone(), around.me);
     let (reaping, committing) = (around.mempool.clone(), around.mempool.clone());
+    let (holding, releasing) = (around.mempool.clone(), around.mempool.clone());
     let (pending, moving) = (around.evidence.clone(), around.evidence.clone());
     let (waiters, follow) = (around.waiters.clone(), around.follow);
     Hooks {
         reap: Box::new(move |bytes, gas| {
             reaping.reap(u64::try_from(bytes).unwrap_or(u64::MAX), gas)
         }),
+        hold: Box::new(move || holding.hold()),
+        release: Box::new(move || releasing.release()),
         // Fails only while the node is stopping.
         done: Box::new(move |done: Done| drop(events.send(Event::Executed(Box::new(done))))),
         committed: Box::new(move |block, applied| {

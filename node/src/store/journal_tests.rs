@@ -10,6 +10,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use tendermint::block::Height;
 use tercet_consensus::commit::Commit;
 use tercet_consensus::message::Phase;
 use tercet_consensus::record::Record;
@@ -342,6 +343,13 @@ fn a_journal_without_its_current_file_is_not_begun_anew() {
     assert!(matches!(opened, Err(StoreError::Incomplete { .. })), "{opened:?}");
     std::fs::write(&current, kept).unwrap();
     assert_eq!(Journal::open(dir.path()).unwrap().replay(height(1)).unwrap().len(), 2);
+}
+
+#[test]
+fn a_gap_in_the_chain_has_a_remedy() {
+    let (height, last) = (Height::from(7u32), Height::from(5u32));
+    let remedy = StoreError::Gap { height, last }.remedy().unwrap();
+    assert!(remedy.contains("start again") && remedy.contains("tercet reset"), "{remedy}");
 }
 
 #[test]

@@ -131,6 +131,9 @@ const CHAIN_REMEDY: &str = "check the disk, then `tercet reset` fetches the chai
 /// What to do about a damaged index.
 const INDEX_REMEDY: &str =
     "check the disk, then remove data/index: it is made again from the chain";
+/// What to do where a block was not stored.
+const GAP_REMEDY: &str = "start again: what is missing comes from the journal or from peers; where it comes back, `tercet reset` fetches \
+     the whole chain from them";
 /// What to do where the machine failed.
 const MACHINE_REMEDY: &str = "see to the disk (space, rights, errors), then start again";
 
@@ -155,10 +158,10 @@ impl StoreError {
             StoreError::Missing { .. } => {
                 Some("a node that has run once has one; --home says where")
             }
-            StoreError::Locked { .. }
-            | StoreError::Format { .. }
-            | StoreError::Gap { .. }
-            | StoreError::Conflict { .. } => None,
+            StoreError::Gap { .. } => Some(GAP_REMEDY),
+            StoreError::Locked { .. } | StoreError::Format { .. } | StoreError::Conflict { .. } => {
+                None
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod measure;
 mod peer;
 mod queries;
 mod replay;
+mod statuses;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -61,6 +62,8 @@ pub(crate) enum Kind {
     Lengths,
     /// Votes of nobody and for heights that are long over, 10,000 a second (T-112).
     UnknownVotes,
+    /// STATUS that lack everything and FETCH-BLOCK, of 32 strangers, as many as can be sent (T-112b).
+    StatusFlood,
     /// Votes that a validator has signed for another chain, 10,000 a second (T-112).
     ForeignVotes,
     /// Votes and view changes of a validator for heights and views up to the last; the validator itself is down (T-113).
@@ -192,6 +195,7 @@ async fn strike(kind: Kind, attacker: Attacker, duration: Duration) -> anyhow::R
         Kind::Protobuf => flood::protobuf(&attacker, until).await,
         Kind::Lengths => streams::lengths(&attacker).await,
         Kind::UnknownVotes => flood::unknown_votes(&attacker, until).await,
+        Kind::StatusFlood => statuses::flood(&attacker, until).await,
         Kind::ForeignVotes => flood::foreign_votes(&attacker, until).await,
         Kind::FutureFlood => flood::future(&attacker, until).await,
         Kind::BadSignatures => flood::bad_signatures(&attacker, until).await,

@@ -119,7 +119,7 @@ fn next(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
 }
 
 /// Counts what comes on all streams.
-fn count(raw: &mut Raw) -> Arc<AtomicU64> {
+pub(super) fn count(raw: &mut Raw) -> Arc<AtomicU64> {
     let counted = Arc::new(AtomicU64::new(0));
     for (_, mut stream) in std::mem::take(&mut raw.inbound) {
         let counted = counted.clone();

@@ -300,3 +300,160 @@ fn a_late_commit_is_not_asked_about_once_the_next_height_is_decided() {
     assert_eq!(b.replica.unused(&input), Some(Unused::Stale));
     assert!(asked(&b.feed(input)).is_empty());
 }
+
+/// Whose COMMITs are in the commit of the block that is asked for; none where no block is.
+fn built_on(actions: &[Action]) -> Option<Vec<ValidatorIndex>> {
+    actions.iter().find_map(|action| match action {
+        Action::Propose { last_commit: Some(commit), .. } => {
+            assert!(commit.is_extended());
+            Some(commit.present().collect())
+        }
+        _ => None,
+    })
+}
+
+/// The COMMIT of height 4 in view 0 as it stands in [`extended4`].
+fn late_of(s: &Signers, index: ValidatorIndex) -> SignedVote {
+    let (message, signature) = extended4(s, 0, &[index]).vote(index).expect("an entry");
+    SignedVote { message, signature }
+}
+
+/// "A block is built on what the application has accepted": a commit of the same round that somebody sends adds nothing by itself, or one
+/// validator could put an extension into every primary's block that every application rejects.
+#[test]
+fn what_another_commit_of_the_same_round_adds_is_a_late_commit() {
+    let s = Signers::new(&[1; 4], 5);
+    let primary = Bench::new(0).primary(0);
+    let others: Vec<_> = (0..4).filter(|n| *n != primary).collect();
+    let (added, present) = (others[0], [primary, others[1], others[2]]);
+    for accepted in [false, true] {
+        let mut b = extended_bench(primary, extended4(&s, 0, &present));
+        let all = Input::Prior(Verified::new(extended4(&s, 0, &[0, 1, 2, 3])));
+        assert_eq!(asked(&b.feed(all.clone())), [added]);
+        assert!(asked(&b.feed(all)).is_empty(), "asked once");
+        assert!(asked(&answer(&mut b, &late_of(&s, added), accepted)).is_empty());
+        let built = built_on(&b.feed(Input::Work(true))).expect("a block is asked for");
+        assert_eq!(built.contains(&added), accepted);
+        assert_eq!(built.len(), if accepted { 4 } else { 3 });
+    }
+}
+
+/// The primary of height 6 with Commit(5) of a DECIDED by `present`, after it had counted the COMMITs of `counted`.
+fn after_decided(counted: &[ValidatorIndex], present: &[ValidatorIndex]) -> (Bench, Decided) {
+    let me = Signers::new(&[1; 4], 6).schedule.primary(Height::from(6u32), view(0));
+    let mut b = all_extended(me);
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    for index in counted {
+        let vote = commit_of(&b, *index, block.id());
+        feed(&mut b, &vote);
+        answer(&mut b, &vote, true);
+    }
+    let mut decided = decided(&b.s, &block, 0, present);
+    for (index, entry) in (0..).zip(&mut decided.commit.signatures) {
+        if let Some(entry) = entry {
+            entry.extension = Some(extension(&b.s, index, b"ext"));
+        }
+    }
+    b.feed(Input::Decided(Verified::new(decided.clone())));
+    (b, decided)
+}
+
+fn advance6(b: &mut Bench) -> Vec<Action> {
+    let (height, prior) = (Height::from(6u32), None);
+    let start = start_of(&b.s, 0, &[]);
+    let next = HeightStart { height, prior, extensions: true, prior_extensions: true, ..start };
+    b.feed(Input::Advance(next))
+}
+
+/// There is something to order, and no late COMMIT is waited for any more.
+fn work(b: &mut Bench) -> Vec<Action> {
+    let mut out = b.feed(Input::Work(true));
+    if b.armed(TimerKind::Grace).is_some() {
+        out.extend(b.fire(TimerKind::Grace));
+    }
+    out
+}
+
+fn begin6(b: &mut Bench) -> Vec<Action> {
+    let mut out = advance6(b);
+    out.extend(work(b));
+    out
+}
+
+fn entry_of(decided: &Decided, index: ValidatorIndex) -> SignedVote {
+    let (message, signature) = decided.commit.vote(index).expect("an entry");
+    SignedVote { message, signature }
+}
+
+/// DECIDED proves itself by its signatures alone, so a liar can put its own extension into it: what this application has not accepted it is
+/// asked about before a block is built on it, and what it rejects is left out.
+#[test]
+fn a_commit_that_came_with_its_decision_is_looked_at_before_a_block_is_built_on_it() {
+    for accepted in [false, true] {
+        let (mut b, decided) = after_decided(&[0, 1], &[0, 1, 2, 3]);
+        let out = begin6(&mut b);
+        assert_eq!((asked(&out), built_on(&out)), (vec![2, 3], None), "0 and 1 are known");
+        assert_eq!(built_on(&answer(&mut b, &entry_of(&decided, 2), true)), None);
+        let built = built_on(&answer(&mut b, &entry_of(&decided, 3), accepted));
+        let expected = if accepted { vec![0, 1, 2, 3] } else { vec![0, 1, 2] };
+        assert_eq!(built, Some(expected));
+    }
+}
+
+/// The same where the decision comes from the journal: of what others sent before the restart nothing is known.
+#[test]
+fn a_commit_that_came_from_the_journal_is_looked_at_before_a_block_is_built_on_it() {
+    let (before, decided) = after_decided(&[0, 1, 2], &[0, 1, 2]);
+    let mut b = all_extended(before.me);
+    let Decided { block, commit } = decided;
+    b.feed(Input::Restored(Record::Decided { commit, block: Some(block) }));
+    let out = begin6(&mut b);
+    assert_eq!((asked(&out), built_on(&out)), (vec![0, 1, 2], None));
+}
+
+/// Without a quorum there is no commit. An application that cannot look at a height that is over rejects everything, and the chain goes on.
+#[test]
+fn where_what_is_accepted_is_no_quorum_a_block_is_built_on_all() {
+    let (mut b, decided) = after_decided(&[0], &[0, 1, 2, 3]);
+    assert_eq!(asked(&begin6(&mut b)), [1, 2, 3]);
+    for index in [1, 2] {
+        assert_eq!(built_on(&answer(&mut b, &entry_of(&decided, index), false)), None);
+    }
+    let built = built_on(&answer(&mut b, &entry_of(&decided, 3), true));
+    assert_eq!(built, Some(vec![0, 1, 2, 3]));
+}
+
+/// What was counted, before the decision or after it, is not asked about again.
+#[test]
+fn what_the_application_has_accepted_it_is_not_asked_about_again() {
+    let (mut b, decided) = after_decided(&[0, 1], &[0, 1, 2]);
+    for index in [2, 3] {
+        let vote = commit_of(&b, index, decided.block.id());
+        assert_eq!(asked(&feed(&mut b, &vote)), [index]);
+        answer(&mut b, &vote, true);
+    }
+    let out = begin6(&mut b);
+    assert_eq!((asked(&out), built_on(&out)), (vec![], Some(vec![0, 1, 2, 3])));
+}
+
+/// A commit of a higher round is another commit, of which nothing is known.
+#[test]
+fn a_commit_of_a_higher_round_is_looked_at_as_a_whole() {
+    let (mut b, decided) = after_decided(&[0, 1, 2], &[0, 1, 2]);
+    advance6(&mut b);
+    let primary = |v| b.s.schedule.primary(Height::from(6u32), view(v));
+    let higher = (1..=4).find(|v| primary(*v) == b.me).expect("one of four turns");
+    let mut commit = decided.commit.clone();
+    commit.view = view(higher);
+    for index in 0..3 {
+        let mut vote = b.s.vote(Phase::Commit, index, higher, decided.block.id());
+        vote.message.extension = Some(extension(&b.s, index, b"ext"));
+        let entry = commit.signatures[index as usize].as_mut().expect("present");
+        (entry.time, entry.signature) = (vote.message.time, vote.signature);
+        entry.extension = vote.message.extension;
+    }
+    b.feed(Input::Prior(Verified::new(commit.clone())));
+    let out = work(&mut b);
+    assert_eq!((asked(&out), built_on(&out)), (vec![0, 1, 2], None));
+}

@@ -10,7 +10,7 @@ mod timers;
 mod unused;
 mod views;
 
-use super::{Action, HeightStart, Input, Replica, Settings, Timer, TimerKind};
+use super::{Action, HeightStart, Input, Note, Replica, Settings, Timer, TimerKind};
 use crate::block::{Block, BlockId, SealedBlock};
 use crate::commit::{Commit, CommitSig};
 use crate::key::Signature;

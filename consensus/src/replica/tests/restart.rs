@@ -50,10 +50,12 @@ fn a_restart_restores_view_promise_and_lock_and_resends_the_same_bytes() {
     );
 }
 
-/// "VIEW-CHANGE | promise, cause (timer, join, carried)": what was carried before a restart is not carried on after it.
+/// "VIEW-CHANGE | promise, cause (timer, join, carried)": what was carried before a restart is not carried on after it. What a fault of the
+/// primary caused is (ADR 009).
 #[test]
 fn a_restart_knows_that_a_view_change_was_carried() {
-    for (cause, carried) in [(Cause::Carried, vec![]), (Cause::Timer, vec![1])] {
+    let counts = [Cause::Timer, Cause::Join, Cause::Primary].map(|cause| (cause, vec![1]));
+    for (cause, carried) in counts.into_iter().chain([(Cause::Carried, vec![])]) {
         let mut b = backup();
         let signed = b.s.view_change(b.me, 1, None);
         let message = ViewChangeMessage { signed, certificate: None };
@@ -96,6 +98,27 @@ fn a_status_brings_back_everything_that_was_lost() {
     raised.feed(Input::Work(true));
     let answer = raised.replica.answer(&fresh);
     assert!(answer.iter().any(|m| matches!(m, Message::Prior(commit) if commit.view == view(2))));
+}
+
+/// A STATUS may list more senders than there are validators, up to what one message holds: no correct replica's does, and it gets none.
+#[test]
+fn a_status_that_lists_more_senders_than_there_are_gets_no_view_change() {
+    let mut b = backup();
+    let other = b.others()[0];
+    b.view_change(other, 3);
+    let lists = |view_changes| {
+        let status = crate::status::Status { view_changes, ..b.replica.status([]) };
+        let answer = b.replica.answer(&status);
+        let view_changes = answer.iter().filter_map(|message| match message {
+            Message::ViewChange(m) => Some(m.signed.message.view.number()),
+            _ => None,
+        });
+        view_changes.collect::<Vec<_>>()
+    };
+    assert_eq!(lists(vec![]), [3]);
+    assert_eq!(lists(vec![(other, view(3))]), [0; 0]);
+    assert_eq!(lists((0..4).map(|index| (index, view(2))).collect()), [3]);
+    assert_eq!(lists((0..5).map(|index| (index, view(1))).collect()), [0; 0]);
 }
 
 /// A lone validator has nobody who resends votes: after a restart between its COMMIT and the decision it decides by itself, in the same

@@ -318,6 +318,21 @@ fn the_next_height_starts_in_the_view_of_the_decision() {
     assert_eq!((b.replica.view(), b.replica.promise()), (view(0), None));
 }
 
+/// Whoever says that the next height begins may believe that a decision was taken which was not: no height is left that is not decided.
+#[test]
+fn a_height_that_is_not_decided_is_not_left() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    let mut next = start_of(&b.s, 0, &[]);
+    next.height = Height::from(6u32);
+    assert!(b.feed(Input::Advance(next.clone())).is_empty());
+    assert_eq!(b.replica.height(), b.s.height);
+    b.feed(Input::Decided(Verified::new(decided(&b.s, &block, 0, &b.others()))));
+    b.feed(Input::Advance(next));
+    assert_eq!(b.replica.height(), Height::from(6u32));
+}
+
 /// SmartBFT #484: sync and votes deliver the same height; it is decided once.
 #[test]
 fn a_height_is_decided_once() {
@@ -430,6 +445,9 @@ fn a_validator_signs_at_the_heights_of_its_membership_alone() {
     assert!(!b.replica.is_validator());
     b.feed(Input::Work(true));
     assert_eq!((b.unsigned.len(), b.armed(TimerKind::Propose)), (0, None));
+    let (s, below) = (Signers::new(&[1; 4], 6), decided(&b.s, &block5, 0, &b.others()).commit);
+    let block6 = block(&s, &below, b.primary(0), "y");
+    b.feed(Input::Decided(Verified::new(decided(&s, &block6, 0, &b.others()))));
     let mut next = start_of(&b.s, 0, &[]);
     next.height = Height::from(7u32);
     b.feed(Input::Advance(next));

@@ -56,6 +56,27 @@ fn a_refused_block_that_is_bound_in_a_later_view_is_asked_about_again() {
     assert!(!votes(&b.accept(&block)).is_empty());
 }
 
+/// A view that a Commit(h-1) raises a replica to is entered as any other: its primary is told of, and what was refused before may be bound
+/// there. The NEW-VIEW, which comes later, enters nothing any more.
+#[test]
+fn a_view_that_a_commit_raises_to_is_entered_like_any_other() {
+    let mut b = backup();
+    let block = b.block(0, 0, "x");
+    b.propose(0, &block, None);
+    b.feed(Input::Validated { block_id: block.id(), accepted: false });
+    let raised = b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[0, 1, 2]))));
+    let primary = b.s.validators.at(b.primary(1)).expect("four").address;
+    let entered = Action::Note(Note::Entered { view: view(1), primary });
+    assert_eq!(raised.iter().filter(|action| **action == entered).count(), 1);
+    let j = b.bound(1, 0, block.id());
+    let out = b.propose(1, &block, Some(j));
+    assert_eq!((validates(&out), view_changes(&out)), (true, vec![]));
+    assert!(!votes(&b.accept(&block)).is_empty());
+    // One that leaves the view where it is enters nothing.
+    let same = b.feed(Input::Prior(Verified::new(commit4(&b.s, 1, &[1, 2, 3]))));
+    assert!(!has(&same, |action| matches!(action, Action::Note(Note::Entered { .. }))));
+}
+
 /// "J is not covered by the proposal's signature: an unjustified PRE-PREPARE leaves no trace in protocol state."
 #[test]
 fn a_new_view_stripped_of_its_justification_spoils_nothing() {

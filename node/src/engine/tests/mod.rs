@@ -5,10 +5,11 @@ mod rig;
 use super::Event;
 use super::run::Primary;
 use crate::execution::Job;
+use crate::network::PeerId;
 use crate::wire::Consensus;
 use rig::{
-    DEAD, HEIGHT, Rig, T, backup, commit, decided, decided_by, full_commit, input, primary, prior,
-    signers,
+    DEAD, HEIGHT, Rig, T, backup, commit, decided, decided_by, extended_commit, full_commit, input,
+    primary, prior, signers,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +87,44 @@ fn the_pool_is_pointed_at_the_primary_of_the_view_and_away_from_one_that_is_gone
     assert_eq!(last(&rig), Some(Primary::Peer(peer(&rig, 1))));
     rig.turn(vec![Event::PeerDown { peer: peer(&rig, 1) }]);
     assert_eq!(last(&rig), Some(Primary::Elsewhere));
+    // A Commit(h-1) of a higher round raises the view without a NEW-VIEW.
+    let v = (2..).find(|v| ![rig.primary(1), rig.me].contains(&rig.primary(*v))).expect("four");
+    let raised = commit(HEIGHT - 1, v, block_id(4));
+    let raised = signers(HEIGHT - 1).context().commit(raised, &Direct);
+    rig.turn(vec![input(Input::Prior(raised.expect("valid")))]);
+    assert_eq!(rig.engine.replica().view().number(), v);
+    assert_eq!(last(&rig), Some(Primary::Peer(peer(&rig, v))));
+}
+
+/// What a STATUS says of whom its sender is connected to costs as much as there are pairs of peers: it is not taken up for each of them.
+#[test]
+fn statuses_that_say_something_else_each_time_are_taken_up_in_turn() {
+    let mut rig = Rig::new(backup());
+    let strangers: Vec<PeerId> = (0..10).map(|_| PeerId::random()).collect();
+    let up = |peer: &PeerId| Event::PeerUp { peer: *peer, validator: None };
+    rig.turn(strangers.iter().map(up).collect());
+    let say = |rig: &Rig, peer: PeerId, direct: &[u32]| {
+        let status = Arc::new(rig.engine.replica().status(direct.iter().copied()));
+        Event::Status { peer, status, room: None }
+    };
+    let relays = |rig: &Rig| rig.engine.parts.relay.load_full();
+    let mut changes = 0;
+    for n in 0..200 {
+        let before = relays(&rig);
+        rig.after(Duration::from_millis(1));
+        for (index, peer) in (0..).zip(&strangers) {
+            rig.turn(vec![say(&rig, *peer, &[(n / 20 + index) % 4])]);
+        }
+        changes += u32::from(!Arc::ptr_eq(&before, &relays(&rig)));
+    }
+    assert!((5..=11).contains(&changes), "{changes} times in 200 ms");
+    // What was said last is taken up in the end, though nothing comes any more.
+    rig.after(Duration::from_millis(20));
+    rig.turn(vec![say(&rig, strangers[0], &[0, 1, 2, 3])]);
+    rig.after(Duration::from_millis(20));
+    let mut others = strangers[1..].to_vec();
+    others.sort_unstable();
+    assert_eq!(relays(&rig).get(&strangers[0]), Some(&others));
 }
 
 /// "disconnected primary: where my connection to the primary is closed and refused": what is refused counts until the peer is back, and
@@ -291,6 +330,35 @@ fn a_height_begins_once_it_is_known_whether_it_has_vote_extensions() {
     assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 1), "not executed");
     rig.applied(&second, &stays);
     assert_eq!(rig.engine.replica().height(), Height::from(HEIGHT + 2));
+}
+
+/// Checked while it was open whether its height has vote extensions, a commit may lack them; the replica does not take it, and no height is
+/// left that is not decided: the blocks above would leave a gap in the chain.
+#[test]
+fn a_decision_that_lacks_its_extensions_is_dropped_and_the_height_stays() {
+    let mut rig = Rig::new(backup());
+    rig.knows_extensions();
+    let first = Arc::new(SealedBlock::seal(rig.block(&prior(), 1)));
+    let second = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT, 0, first.id()), 1)));
+    let third = Arc::new(SealedBlock::seal(rig.block(&commit(HEIGHT + 1, 0, second.id()), 1)));
+    rig.turn(vec![Event::Decided(vec![decided(&first), decided(&second), decided(&third)])]);
+    let at = |rig: &Rig| (rig.engine.replica().height(), rig.engine.replica().is_decided());
+    assert_eq!(at(&rig), (Height::from(HEIGHT + 1), false));
+    let waits = |rig: &Rig| rig.engine.ahead.has(Height::from(HEIGHT + 2));
+    assert!(waits(&rig), "what lies above waits for it");
+    let applied = |rig: &Rig| -> Vec<_> {
+        let apply = |job| match job {
+            Job::Apply { block, .. } => Some(block.id()),
+            _ => None,
+        };
+        rig.jobs.try_iter().filter_map(apply).collect()
+    };
+    assert_eq!(applied(&rig), [first.id()]);
+    let full = extended_commit(HEIGHT + 1, 0, second.id());
+    rig.turn(vec![Event::Decided(vec![decided_by(&second, full)])]);
+    assert_eq!(at(&rig), (Height::from(HEIGHT + 2), false));
+    assert!(!waits(&rig), "it lacks them too");
+    assert_eq!(applied(&rig), [second.id()]);
 }
 
 /// What is decided and not executed yet is taken off the pool's count, and what is executed no longer is.

@@ -27,15 +27,16 @@ use tendermint::block::Height;
 use tercet_consensus::block::{Block, BlockId, SealedBlock};
 use tercet_consensus::commit::{Commit, CommitSig, median_time};
 use tercet_consensus::key::Address;
-use tercet_consensus::message::{Decided, Message, Phase, SignedVote, Verified};
+use tercet_consensus::message::{Decided, Extension, Message, Phase, SignedVote, Verified};
 use tercet_consensus::record::Record;
 use tercet_consensus::replica::{HeightStart, Input, Replica, Settings};
+use tercet_consensus::sign_bytes;
 use tercet_consensus::status::Status;
 use tercet_consensus::testing::cluster::header;
 use tercet_consensus::testing::messages::{CHAIN_ID, Signers, block_id, view};
 use tercet_consensus::testing::{key, public};
 use tercet_consensus::validators::ValidatorIndex;
-use tercet_consensus::verify::Direct;
+use tercet_consensus::verify::{Context, Direct};
 
 /// T.
 pub(super) const T: Duration = Duration::from_secs(1);
@@ -271,6 +272,15 @@ impl Rig {
         }
     }
 
+    /// The same where vote extensions begin at the next height.
+    pub(super) fn knows_extensions(&mut self) {
+        let validators = Arc::new(self.s.validators.clone());
+        let rules = Rules { extensions: Some(true), ..RULES };
+        for height in HEIGHT + 1..HEIGHT + 400 {
+            self.engine.parts.sets.add(Height::from(height), &validators, rules);
+        }
+    }
+
     /// A turn at this moment, which takes no time.
     pub(super) fn turn(&mut self, events: Vec<Event>) {
         self.slow_turn(events, Duration::ZERO);
@@ -434,6 +444,19 @@ pub(super) fn full_commit(height: u32, v: u32, id: BlockId) -> Commit {
     Commit { height: Height::from(height), view: view(v), block_id: id, signatures }
 }
 
+/// The same with a vote extension in every entry.
+pub(super) fn extended_commit(height: u32, v: u32, id: BlockId) -> Commit {
+    let (s, mut commit) = (signers(height), full_commit(height, v, id));
+    for index in 0..4u8 {
+        let data = Bytes::from_static(b"ext");
+        let (vote, _) = commit.vote(index.into()).expect("an entry");
+        let signature = s.sign(index.into(), &sign_bytes::extension(CHAIN_ID, &vote, &data));
+        let entry = commit.signatures[usize::from(index)].as_mut().expect("an entry");
+        entry.extension = Some(Extension { data, signature });
+    }
+    commit
+}
+
 /// The commit of the height before the start.
 pub(super) fn prior() -> Commit {
     commit(HEIGHT - 1, 0, block_id(4))
@@ -447,7 +470,10 @@ pub(super) fn decided(block: &Arc<SealedBlock>) -> Verified<Decided> {
 /// The same with a commit of the caller.
 pub(super) fn decided_by(block: &Arc<SealedBlock>, commit: Commit) -> Verified<Decided> {
     let decided = Decided { block: block.clone(), commit };
-    signers(height_of(block)).context().decided(decided, &Direct).expect("valid")
+    let s = signers(height_of(block));
+    // That is open while blocks are fetched.
+    let context = Context { extensions: None, ..s.context() };
+    context.decided(decided, &Direct).expect("valid")
 }
 
 fn height_of(block: &SealedBlock) -> u32 {

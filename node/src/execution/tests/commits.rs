@@ -22,6 +22,17 @@ fn a_retain_height_that_no_block_has_yet_lets_nothing_go() {
     }
 }
 
+/// CometBFT locks its mempool around both (`state/execution.go`, `Commit`), and applications reset there what CheckTx builds on.
+#[test]
+fn no_transaction_is_checked_from_before_a_commit_until_its_block_has_left_the_pool() {
+    let mut rig = Rig::new();
+    let heard = rig.heard.clone();
+    let commits = move |_| heard.lock().expect("whole").push("commit");
+    rig.app.with(|inner| inner.at_commit = Some(Box::new(commits)));
+    rig.advance(1, &["a"], None);
+    assert_eq!(*rig.heard.lock().expect("whole"), ["hold", "commit", "committed"]);
+}
+
 #[test]
 fn an_application_that_fails_in_a_call_is_told_with_the_height() {
     let mut rig = Rig::new();

@@ -62,16 +62,20 @@ fn a_commit_of_a_height_that_is_over_is_not_extended() {
     assert!(rig.app.calls().is_empty());
 }
 
-fn others(rig: &mut Rig) -> Option<bool> {
-    let s = Signers::new(&[1; 4], 1);
+/// The COMMIT of another, with an extension.
+pub(super) fn foreign(height: u32) -> Verified<SignedVote> {
+    let s = Signers::new(&[1; 4], height);
     let id = tercet_consensus::testing::messages::block_id(5);
     let Signed { message: mut vote, .. } = s.vote(Phase::Commit, 1, 0, id);
     let data = Bytes::from_static(b"ext");
     let signature = s.sign(1, &sign_bytes::extension(CHAIN_ID, &vote, &data));
     vote.extension = Some(Extension { data, signature });
     let context = tercet_consensus::verify::Context { extensions: Some(true), ..s.context() };
-    let vote: Verified<SignedVote> = context.vote(s.sign_vote(vote), &Direct).expect("verified");
-    match rig.work(Job::VerifyExtension(vote)) {
+    context.vote(s.sign_vote(vote), &Direct).expect("verified")
+}
+
+fn others(rig: &mut Rig) -> Option<bool> {
+    match rig.work(Job::VerifyExtension(foreign(1))) {
         Some(Done::ExtensionVerified { accepted, .. }) => Some(accepted),
         _ => None,
     }

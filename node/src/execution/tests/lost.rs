@@ -1,5 +1,6 @@
 //! An application whose connection breaks in the middle of a call.
 
+use super::extensions::foreign;
 use super::{CHAIN_ID, commit, genesis, hash, origin, public};
 use crate::execution::executor::{Executor, Hooks, Parts};
 use crate::execution::handshake::{self, Ready};
@@ -7,8 +8,10 @@ use crate::execution::{Done, ExecutionError, Job};
 use crate::probe::Probe;
 use crate::store::Chain;
 use bytes::Bytes;
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tempfile::TempDir;
 use tendermint::block::Height;
 use tendermint_proto::v0_38::abci::{
     ExecTxResult, RequestApplySnapshotChunk, RequestCheckTx, RequestExtendVote,
@@ -18,9 +21,11 @@ use tendermint_proto::v0_38::abci::{
     ResponseExtendVote, ResponseFinalizeBlock, ResponseInfo, ResponseInitChain,
     ResponseListSnapshots, ResponseLoadSnapshotChunk, ResponseOfferSnapshot,
     ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery, ResponseVerifyVoteExtension,
+    response_verify_vote_extension::VerifyStatus,
 };
 use tercet_abci::grammar::Grammar;
 use tercet_abci::{AppError, Application, Role};
+use tercet_consensus::commit::Commit;
 use tercet_consensus::verify::Direct;
 use tercet_consensus::view::View;
 
@@ -52,6 +57,9 @@ struct Counter {
     /// Heights that it executed though they did not follow what it had committed.
     disorder: Vec<i64>,
     chain: String,
+    /// The heights of the extensions that it was asked about, and how it fails at each.
+    verified: Vec<i64>,
+    fails_at: Option<fn() -> AppError>,
 }
 
 struct Fragile {
@@ -59,6 +67,8 @@ struct Fragile {
     breaks: Vec<Break>,
     after: After,
     connected: bool,
+    /// No transaction is checked.
+    held: Arc<AtomicBool>,
 }
 
 impl Fragile {
@@ -155,6 +165,7 @@ impl Application for Fragile {
     }
 
     fn reconnect(&mut self) -> Result<(), AppError> {
+        assert!(!self.held.load(Ordering::SeqCst), "transactions are refused, and do not wait");
         if std::mem::replace(&mut self.connected, true) {
             return Ok(());
         }
@@ -163,7 +174,9 @@ impl Application for Fragile {
             After::Everything => {}
             After::Committed => app.executed = None,
             After::Nothing => {
-                *app = Counter { disorder: app.disorder.clone(), ..Counter::default() }
+                let (disorder, verified) = (app.disorder.clone(), app.verified.clone());
+                let fails_at = app.fails_at;
+                *app = Counter { disorder, verified, fails_at, ..Counter::default() }
             }
         }
         Ok(())
@@ -180,9 +193,18 @@ impl Application for Fragile {
     }
     fn verify_vote_extension(
         &mut self,
-        _: RequestVerifyVoteExtension,
+        request: RequestVerifyVoteExtension,
     ) -> Result<ResponseVerifyVoteExtension, AppError> {
-        unreachable!("not asked for")
+        let fails_at = self.call("VerifyVoteExtension", |app| {
+            app.verified.push(request.height);
+            assert!(app.verified.len() < 10, "asked again and again");
+            app.fails_at
+        })?;
+        let Some(error) = fails_at.map(|error| error()) else {
+            return Ok(ResponseVerifyVoteExtension { status: VerifyStatus::Accept.into() });
+        };
+        self.connected = !error.is_lost();
+        Err(error)
     }
     fn list_snapshots(&mut self) -> Result<ResponseListSnapshots, AppError> {
         unreachable!("another role's")
@@ -207,61 +229,108 @@ impl Application for Fragile {
     }
 }
 
+/// An executor with such an application.
+struct Rig {
+    app: Arc<Mutex<Counter>>,
+    executor: Executor,
+    done: Receiver<Done>,
+    heard: Arc<Mutex<Vec<Height>>>,
+    _folder: TempDir,
+}
+
+impl Rig {
+    fn new(breaks: &[Break], after: After) -> Result<Rig, ExecutionError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let chain = Chain::open(&folder.path().join("chain")).expect("a chain");
+        let app = Arc::new(Mutex::new(Counter::default()));
+        let held = Arc::new(AtomicBool::new(false));
+        let hold = |on: bool| {
+            let held = held.clone();
+            move || held.store(on, Ordering::SeqCst)
+        };
+        let (breaks, held_too) = (breaks.to_vec(), held.clone());
+        let role = Fragile { app: app.clone(), breaks, after, connected: true, held: held_too };
+        let mut role = Grammar::default().watch_role(Role::Consensus, Box::new(role));
+        let Ready { state, app_height } = handshake::start(role.as_mut(), &chain, &origin())?;
+        let (sender, done) = channel();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = heard.clone();
+        let committed = hold(false);
+        let hooks = Hooks {
+            reap: Box::new(|_, _| vec![Bytes::from_static(b"tx"); 3]),
+            hold: Box::new(hold(true)),
+            release: Box::new(hold(false)),
+            done: Box::new(move |done| sender.send(done).expect("the test listens")),
+            committed: Box::new(move |block, _| {
+                committed();
+                hears.lock().expect("whole").push(block.header().height);
+            }),
+            evidence: Box::new(Arc::default),
+            retain: Box::new(|_| {}),
+        };
+        let executor = Executor::new(Parts {
+            app: role,
+            chain,
+            state,
+            app_height,
+            origin: origin(),
+            me: Some(public(0).address()),
+            check: Arc::new(Direct),
+            hooks,
+            probe: Probe::default(),
+        });
+        Ok(Rig { app, executor, done, heard, _folder: folder })
+    }
+
+    fn app(&self) -> MutexGuard<'_, Counter> {
+        self.app.lock().expect("whole")
+    }
+
+    /// A height with three transactions is proposed, judged and applied: its commit, and the application's hash.
+    fn height(
+        &mut self,
+        height: u32,
+        last_commit: Option<Commit>,
+    ) -> Result<(Commit, Vec<u8>), ExecutionError> {
+        let height = Height::from(height);
+        self.executor.work(Job::Propose { height, view: View::ZERO, last_commit })?;
+        let Ok(Done::Proposed { block, .. }) = self.done.try_recv() else { panic!("not proposed") };
+        self.executor.work(Job::Validate(block.clone()))?;
+        let Ok(Done::Validated { result, .. }) = self.done.try_recv() else { panic!("not judged") };
+        assert_eq!(result, Ok(()));
+        self.executor.work(Job::Apply { block: block.clone(), commit: commit(&block) })?;
+        let Ok(Done::Applied(outcome)) = self.done.try_recv() else { panic!("not applied") };
+        assert!(self.done.try_recv().is_err(), "told once");
+        Ok((commit(&block), outcome.applied.state.app_hash.clone()))
+    }
+
+    /// Whether the extension of another's COMMIT counts.
+    fn verify(&mut self, height: u32) -> Result<bool, ExecutionError> {
+        self.executor.work(Job::VerifyExtension(foreign(height)))?;
+        let Ok(Done::ExtensionVerified { vote, accepted }) = self.done.try_recv() else {
+            panic!("no answer")
+        };
+        assert_eq!(vote, foreign(height));
+        assert!(self.done.try_recv().is_err(), "told once");
+        Ok(accepted)
+    }
+}
+
 /// What can be seen of four heights: the application hashes in the states, the heights that the rest of the node heard of, and where the
 /// application is.
 type Seen = (Vec<Vec<u8>>, Vec<Height>, (i64, u64));
 
-/// Four heights with three transactions each, of which each is proposed, judged and applied.
 fn run(breaks: &[Break], after: After) -> Result<Seen, ExecutionError> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let chain = Chain::open(&folder.path().join("chain")).expect("a chain");
-    let app = Arc::new(Mutex::new(Counter::default()));
-    let role = Fragile { app: app.clone(), breaks: breaks.to_vec(), after, connected: true };
-    let mut app_role = Grammar::default().watch_role(Role::Consensus, Box::new(role));
-    let Ready { state, app_height } = handshake::start(app_role.as_mut(), &chain, &origin())?;
-    let (sender, done) = channel();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let hears = heard.clone();
-    let hooks = Hooks {
-        reap: Box::new(|_, _| vec![Bytes::from_static(b"tx"); 3]),
-        done: Box::new(move |done| sender.send(done).expect("the test listens")),
-        committed: Box::new(move |block, _| {
-            hears.lock().expect("whole").push(block.header().height);
-        }),
-        evidence: Box::new(Arc::default),
-        retain: Box::new(|_| {}),
-    };
-    let me = Some(public(0).address());
-    let (check, probe) = (Arc::new(Direct), Probe::default());
-    let parts = Parts {
-        app: app_role,
-        chain,
-        state,
-        app_height,
-        origin: origin(),
-        me,
-        check,
-        hooks,
-        probe,
-    };
-    let mut executor = Executor::new(parts);
+    let mut rig = Rig::new(breaks, after)?;
     let (mut last_commit, mut hashes) = (None, vec![genesis().app_hash]);
     for height in 1..=4u32 {
-        let height = Height::from(height);
-        executor.work(Job::Propose { height, view: View::ZERO, last_commit })?;
-        let Ok(Done::Proposed { block, .. }) = done.try_recv() else { panic!("not proposed") };
-        executor.work(Job::Validate(block.clone()))?;
-        let Ok(Done::Validated { result, .. }) = done.try_recv() else { panic!("not judged") };
-        assert_eq!(result, Ok(()));
-        executor.work(Job::Apply { block: block.clone(), commit: commit(&block) })?;
-        let Ok(Done::Applied(outcome)) = done.try_recv() else { panic!("not applied") };
-        hashes.push(outcome.applied.state.app_hash.clone());
-        last_commit = Some(commit(&block));
-        assert!(done.try_recv().is_err(), "told once");
+        let (commit, hash) = rig.height(height, last_commit)?;
+        hashes.push(hash);
+        last_commit = Some(commit);
     }
-    let app = app.lock().expect("whole");
+    let app = rig.app();
     assert!(app.disorder.is_empty(), "{breaks:?} {after:?}");
-    let heard = heard.lock().expect("whole").clone();
+    let heard = rig.heard.lock().expect("whole").clone();
     Ok((hashes, heard, app.committed))
 }
 
@@ -288,4 +357,60 @@ fn an_application_that_is_lost_in_any_call_is_brought_back_and_asked_again() {
             }
         }
     }
+}
+
+fn lost() -> AppError {
+    let (role, address, why) = (Role::Consensus, "tcp://app".into(), "it died".into());
+    AppError::Lost { method: "VerifyVoteExtension", role, address, why }
+}
+
+fn exception() -> AppError {
+    let (role, message) = (Role::Consensus, "no such height".into());
+    AppError::Exception { method: "VerifyVoteExtension", role, message }
+}
+
+fn no_answer() -> AppError {
+    let (role, what) = (Role::Consensus, "nothing".into());
+    AppError::Answer { method: "VerifyVoteExtension", role, what }
+}
+
+/// One validator's extension that the application dies of would stop every node, each asking again for ever. Once it may have died of
+/// something else.
+#[test]
+fn an_extension_that_the_application_dies_of_twice_does_not_count() {
+    for after in [After::Everything, After::Committed, After::Nothing] {
+        let mut rig = Rig::new(&[], after).expect("it begins");
+        rig.app().fails_at = Some(lost);
+        assert!(!rig.verify(1).expect("the node goes on"));
+        assert_eq!(rig.app().verified, [1, 1]);
+        rig.app().fails_at = None;
+        assert!(rig.verify(1).expect("the application is back"));
+        rig.height(1, None).expect("the chain goes on");
+    }
+    let at = Break { method: "VerifyVoteExtension", nth: 1, done: true };
+    let mut rig = Rig::new(&[at], After::Committed).expect("it begins");
+    assert!(rig.verify(1).expect("asked again"));
+    assert_eq!(rig.app().verified, [1, 1]);
+}
+
+/// No application of CometBFT is ever asked about a height that is over, and some fail then in whatever way they do: that is no reason to
+/// stop, nor to ask at every height.
+#[test]
+fn an_application_that_fails_at_a_late_extension_is_asked_about_none_any_more() {
+    for error in [lost, exception, no_answer] {
+        let mut rig = Rig::new(&[], After::Committed).expect("it begins");
+        rig.height(1, None).expect("a height");
+        rig.app().fails_at = Some(error);
+        assert!(!rig.verify(1).expect("the node goes on"), "{}", error());
+        rig.app().fails_at = None;
+        assert!(!rig.verify(1).expect("the node goes on"), "{}", error());
+        assert_eq!(rig.app().verified, [1], "{}", error());
+        assert!(rig.verify(2).expect("of this height it is asked"));
+        assert_eq!(rig.app().verified, [1, 2]);
+    }
+    let mut rig = Rig::new(&[], After::Committed).expect("it begins");
+    rig.height(1, None).expect("a height");
+    assert!(rig.verify(1).expect("one that can look at it is asked"));
+    rig.app().fails_at = Some(exception);
+    assert!(rig.verify(2).is_err(), "as CometBFT, at the height that is next");
 }
